@@ -1,0 +1,25 @@
+"""Content keys: short digests of settings, inputs and files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, BinaryIO
+
+KEY_LENGTH = 24
+
+
+def digest(value: Any) -> str:
+    """A key of any JSON-like value: equal values give equal keys, whatever the order of their dictionaries."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def digest_stream(stream: BinaryIO) -> str:
+    """The key of a file's contents, read in blocks."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()[:KEY_LENGTH]
+
+
+def digest_bytes(data: bytes | memoryview) -> str:
+    """The key of bytes in memory."""
+    return hashlib.sha256(data).hexdigest()[:KEY_LENGTH]

@@ -1,0 +1,240 @@
+"""The contract of every artifact: its Arrow schema and what must hold for its rows.
+
+A stage's output is checked against its contract before a part is written, so that a reader never has to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+PHRASE = pa.struct(
+    [
+        ("surface", pa.string()),
+        ("lemma", pa.string()),
+        ("type", pa.string()),
+        ("start", pa.int32()),
+        ("end", pa.int32()),
+    ]
+)
+TAG_SCORE = pa.struct([("tag_id", pa.int32()), ("score", pa.float32())])
+TRUE_OBJECT = pa.struct([("name", pa.string()), ("box", pa.list_(pa.float32(), 4))])
+TRUE_TAG = pa.struct([("name", pa.string()), ("type", pa.string())])
+
+
+class ContractError(ValueError):
+    """A table that does not keep the contract of its artifact."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What holds for an artifact: ``schema``, columns that are ``unique`` together, columns that may be null.
+
+    A column of the schema whose type is ``fixed_size_list<float16>[0]`` stands for a feature of any fixed width.
+    """
+
+    schema: pa.Schema
+    unique: tuple[str, ...] = ()
+    nullable: tuple[str, ...] = ()
+
+
+FEATURE = pa.list_(pa.float16(), 0)
+
+
+def _contract(unique: str = "", nullable: str = "", **columns: pa.DataType) -> Contract:
+    schema = pa.schema([pa.field(name, type_) for name, type_ in columns.items()])
+    return Contract(schema, tuple(unique.split()), tuple(nullable.split()))
+
+
+REJECTED = _contract(
+    nullable="image_id",
+    image_id=pa.string(),  # null where the image itself could not be read
+    where=pa.string(),  # the file, and the row or the caption within it
+    reason=pa.string(),  # a short code that is counted, such as "image_truncated"
+    detail=pa.string(),  # a sentence for a person
+)
+
+CONTRACTS: dict[str, Contract] = {
+    "pairs": _contract(
+        unique="image_id",
+        nullable="url licence",
+        image_id=pa.string(),  # the first 16 hexadecimal digits of sha256
+        image=IMAGE,
+        captions=pa.list_(pa.string()),
+        split=pa.string(),  # train, fine_tune, calibrate or test
+        source=pa.string(),
+        names=pa.list_(pa.string()),  # what the source calls this image: one name a source row
+        fingerprints=pa.list_(pa.string()),  # beside names: what tells a changed row without reading it
+        url=pa.string(),
+        licence=pa.string(),
+        sha256=pa.string(),
+        width=pa.int32(),
+        height=pa.int32(),
+    ),
+    "pairs_rejected": Contract(
+        REJECTED.schema.append(pa.field("fingerprint", pa.string())), (), ("image_id", "fingerprint")
+    ),
+    "truth": _contract(
+        unique="image_id",
+        image_id=pa.string(),
+        objects=pa.list_(TRUE_OBJECT),  # boxes as x0, y0, x1, y1 in shares of the picture's width and height
+        tags=pa.list_(TRUE_TAG),  # all that can be said: objects, scene, attributes, actions
+        caption_of=pa.string(),  # the image that the captions describe: another one for swapped captions
+    ),
+    "phrases": _contract(
+        unique="image_id caption_index",
+        image_id=pa.string(),
+        caption_index=pa.int16(),
+        phrases=pa.list_(PHRASE),
+    ),
+    "phrases_rejected": REJECTED,
+    "label_system": _contract(
+        unique="tag_id",
+        tag_id=pa.int32(),
+        name=pa.string(),
+        type=pa.string(),  # object, scene, attribute or action
+        synonyms=pa.list_(pa.string()),  # other lemmas that mean this tag, without its name
+        count=pa.int64(),
+        active=pa.bool_(),  # false: switched off or retired; the id stays taken
+        groundable=pa.bool_(),
+        prompt=pa.string(),  # what a detector is asked for
+    ),
+    "label_edits": _contract(  # a person's decisions about tags; null: left to the engine
+        unique="tag_id",
+        nullable="name type status merge_into groundable prompt",
+        tag_id=pa.int32(),
+        name=pa.string(),
+        type=pa.string(),
+        status=pa.string(),  # active, off or retired
+        merge_into=pa.int32(),  # the tag that takes its words
+        synonyms_added=pa.list_(pa.string()),
+        synonyms_dropped=pa.list_(pa.string()),
+        groundable=pa.bool_(),
+        prompt=pa.string(),
+    ),
+    "caption_tags": _contract(
+        unique="image_id caption_index",
+        image_id=pa.string(),
+        caption_index=pa.int16(),
+        tag_ids=pa.list_(pa.int32()),
+    ),
+    "candidates": _contract(lemma=pa.string(), type=pa.string(), count=pa.int64()),
+    "features": _contract(
+        unique="image_id view image_size",
+        image_id=pa.string(),
+        view=pa.int8(),  # 0: the whole picture; 1, 2, ..: fixed augmented views
+        image_size=pa.int16(),
+        image_encoder=pa.string(),  # the model that the tokens come from
+        tokens=pa.list_(FEATURE),  # 1 + grid x grid vectors, row by row, the mean token first
+    ),
+    "training_log": _contract(
+        model=pa.string(), step=pa.int32(), epoch=pa.float32(), name=pa.string(), value=pa.float32()
+    ),
+    "generated": _contract(
+        unique="image_id",
+        image_id=pa.string(),
+        captions=pa.list_(pa.string()),
+        caption_tag_ids=pa.list_(pa.list_(pa.int32())),  # one list a generated caption
+        scores=pa.list_(TAG_SCORE),  # calibrated probabilities, highest first, some below the thresholds too
+        predicted=pa.list_(pa.int32()),  # the tags whose score passes their threshold
+    ),
+    "regions": _contract(
+        image_id=pa.string(),
+        tag_id=pa.int32(),
+        box=pa.list_(pa.float32(), 4),  # x0, y0, x1, y1 in shares of the picture's width and height
+        detector_score=pa.float32(),
+        tag_score=pa.float32(),  # the annotator's probability of the tag for this region alone
+        feature=FEATURE,  # L2-normalised
+    ),
+    "clusters": _contract(
+        unique="tag_id cluster",
+        tag_id=pa.int32(),
+        cluster=pa.int16(),
+        centroid=pa.list_(pa.float32()),
+        radius=pa.float32(),  # the distance beyond which a region is an outlier of its tag
+        count=pa.int32(),
+    ),
+    "tag_verdicts": _contract(
+        unique="image_id tag_id",
+        nullable="distance region_score",
+        image_id=pa.string(),
+        tag_id=pa.int32(),
+        source=pa.uint8(),  # bits: 1 original caption, 2 generated caption, 4 predicted
+        score=pa.float32(),  # the annotator's calibrated probability for the whole image
+        target=pa.float32(),  # what the retrained model is taught: 0..1
+        region_score=pa.float32(),  # the best tag_score of its regions
+        distance=pa.float32(),  # the least distance / radius of its regions: above 1 is an outlier
+        kept=pa.bool_(),
+        reason=pa.string(),  # kept, no_box, cluster_outlier, region_not_predicted, ...
+    ),
+    "predictions": _contract(
+        unique="model image_id",
+        model=pa.string(),
+        image_id=pa.string(),
+        scores=pa.list_(pa.float32()),  # one score a label of the evaluation's label list, in its order
+    ),
+    "metrics": _contract(
+        nullable="tag",
+        model=pa.string(),  # a row of the ablation
+        metric=pa.string(),  # mAP, CP, CR, CF1, OP, OR, OF1, AP, ...
+        subset=pa.string(),  # all, a type, a frequency band, never_captioned
+        tag=pa.string(),  # null for a figure over many tags
+        value=pa.float64(),
+    ),
+}
+
+
+def first_round_name(artifact: str) -> str:
+    """An artifact's name without the number of its round: ``generated`` for ``generated-2``."""
+    name, _, number = artifact.rpartition("-")
+    return name if number.isdigit() else artifact
+
+
+def contract(artifact: str) -> Contract:
+    """The contract of ``artifact``; a round's artifact (``generated-2``) keeps that of the first round.
+
+    All training logs (``ram_log``, ``baseline_log``, ...) share one contract.
+    """
+    name = first_round_name(artifact)
+    if name.endswith("_log"):
+        name = "training_log"
+    try:
+        return CONTRACTS[name]
+    except KeyError:
+        raise ContractError(f"there is no artifact '{artifact}'; known: {', '.join(CONTRACTS)}") from None
+
+
+def check(artifact: str, table: pa.Table) -> pa.Table:
+    """``table`` with the contract's column order; raises :class:`ContractError` saying what is broken and where."""
+    rules = contract(artifact)
+    names = rules.schema.names
+    if set(table.column_names) != set(names):
+        raise ContractError(f"{artifact}: columns {sorted(table.column_names)} should be {sorted(names)}")
+    table = table.select(names)
+    for field in rules.schema:
+        found = table.schema.field(field.name).type
+        any_width = field.type in (FEATURE, pa.list_(FEATURE))
+        if any_width and not _is_feature(found, field.type):
+            raise ContractError(f"{artifact}.{field.name}: {found} should be {field.type} of any fixed width")
+        if not any_width and found != field.type:
+            table = table.set_column(
+                table.schema.get_field_index(field.name), field.name, table[field.name].cast(field.type)
+            )
+        if table[field.name].null_count and field.name not in rules.nullable:
+            raise ContractError(f"{artifact}.{field.name}: {table[field.name].null_count} nulls where none may be")
+    if rules.unique and table.num_rows:
+        groups = table.group_by(list(rules.unique)).aggregate([([], "count_all")])
+        if groups.num_rows != table.num_rows:
+            repeated = groups.filter(pc.greater(groups["count_all"], 1)).slice(0, 1).to_pylist()[0]
+            raise ContractError(f"{artifact}: {rules.unique} must be unique, but {repeated} stands more than once")
+    return table
+
+
+def _is_feature(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether ``found`` is ``wanted`` (features, or lists of them) at some width."""
+    if pa.types.is_fixed_size_list(wanted):
+        return bool(pa.types.is_fixed_size_list(found) and found.value_type == wanted.value_type)
+    return bool(pa.types.is_list(found)) and _is_feature(found.value_type, wanted.value_type)

@@ -1,0 +1,324 @@
+"""The artifact store: content-keyed parts, snapshots that list them, model folders. The store is the truth.
+
+Layout, below any fsspec URL::
+
+    store.json                            the format's version
+    <artifact>/parts/<key>.parquet        a part; its key is in the footer too
+    <artifact>/models/<key>/              a model folder, where the artifact is a model
+    <artifact>/snapshots/<key>.json       a snapshot: the parts that belong together, and where they came from
+    <artifact>/latest.json                the name of the newest snapshot
+
+A part is written under a temporary name, synced and renamed; a snapshot is published after all of its parts. Readers
+open only what a snapshot lists, so whatever a killed run left behind is never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from storage import parts as parquet
+from storage.keys import digest, digest_bytes, digest_stream
+from storage.schemas import check, contract
+
+FORMAT = 1
+TEMPORARY = ".writing-"
+
+
+class StoreError(RuntimeError):
+    """The store cannot be used as asked; the message says why and what to do."""
+
+
+class DamagedPartError(StoreError):
+    """A part's bytes are not those that its snapshot lists."""
+
+    def __init__(self, artifact: str, part: Part, what: str) -> None:
+        super().__init__(f"{artifact}/parts/{part.key}.parquet {what}; it will be computed again by the next run")
+        self.artifact = artifact
+        self.part = part
+
+
+@dataclass(frozen=True)
+class Part:
+    """A Parquet file of an artifact. ``partition`` is the key of the `pairs` part that it descends from."""
+
+    key: str
+    partition: str
+    rows: int
+    bytes: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of an artifact: its parts (or its model folder) and its origin.
+
+    ``tombstones`` maps a partition to the images that left it; readers leave their rows out. ``recipe`` is a key of how
+    it was made, whatever the data: settings, stage versions, and the recipes of what it read.
+    """
+
+    artifact: str
+    key: str
+    stage: str
+    recipe: str
+    parts: tuple[Part, ...] = ()
+    model: str = ""  # the digest of the model folder's files
+    tombstones: dict[str, list[str]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    stage_version: int = 0
+    created: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)  # seconds, computed, reused, rejected.<reason>
+
+    @property
+    def digest(self) -> str:
+        """A key of the contents: the same rows made another way have the same digest."""
+        return digest([self.model, sorted((part.partition, part.digest) for part in self.parts), self.tombstones])
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.bytes for part in self.parts)
+
+    def part(self, partition: str) -> Part | None:
+        """The part that descends from the `pairs` part ``partition``, if there is one."""
+        return next((part for part in self.parts if part.partition == partition), None)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Snapshot:
+        return cls(**{**value, "parts": tuple(Part(**part) for part in value["parts"])})
+
+
+class Store:
+    """An artifact store below ``url`` (a local folder, or any fsspec URL such as ``s3://bucket/run``).
+
+    Raises :class:`StoreError` where there is no store and ``create`` is false, or where a newer version made it.
+    """
+
+    def __init__(self, url: str | os.PathLike[str], create: bool = True) -> None:
+        self.url = os.fspath(url)
+        self.fs, root = fsspec.core.url_to_fs(self.url)
+        self.root: str = root.rstrip("/")
+        self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        marker = self._read_json("store.json")
+        if marker is None:
+            if not create:
+                raise StoreError(f"there is no store at {self.url}; `ram-engine run --store {self.url}` makes one")
+            self._write_json("store.json", {"format": FORMAT})
+        elif marker["format"] > FORMAT:
+            raise StoreError(
+                f"the store at {self.url} has format {marker['format']}, and this version of ram-engine reads up to "
+                f"{FORMAT}: upgrade ram-engine, or name another store with --store"
+            )
+
+    # parts
+
+    def write_part(self, artifact: str, key: str, partition: str, table: pa.Table) -> Part:
+        """Checks ``table`` against the artifact's contract and writes it as the part ``key``."""
+        table = check(artifact, table).combine_chunks()
+        data = parquet.to_bytes(table, key)
+        self._write_bytes(self._part_path(artifact, key), data)
+        return Part(key, partition, table.num_rows, len(data), digest_bytes(data))
+
+    def find_part(self, artifact: str, key: str, partition: str) -> Part | None:
+        """The part ``key`` if its file is there and whole: what a killed run had finished."""
+        path = self._path(self._part_path(artifact, key))
+        try:
+            with self.fs.open(path, "rb") as file:
+                metadata = pq.read_metadata(file)
+                if (metadata.metadata or {}).get(parquet.KEY_IN_FOOTER) != key.encode():
+                    return None
+                file.seek(0)
+                data_digest = digest_stream(file)
+        except (FileNotFoundError, pa.ArrowInvalid):
+            return None
+        return Part(key, partition, metadata.num_rows, self.fs.size(path), data_digest)
+
+    def read_part(self, artifact: str, part: Part, columns: Iterable[str] | None = None) -> pa.Table:
+        """A part's table. Raises :class:`DamagedPartError` where the bytes are not those that were written."""
+        try:
+            data = self.fs.cat_file(self._path(self._part_path(artifact, part.key)))
+        except FileNotFoundError:
+            raise DamagedPartError(artifact, part, "is missing") from None
+        if digest_bytes(data) != part.digest:
+            raise DamagedPartError(artifact, part, "is damaged (its digest differs)")
+        return parquet.from_bytes(data, columns)
+
+    def remove_part(self, artifact: str, part: Part) -> None:
+        """Removes a damaged part, so that the next plan computes it again."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self._path(self._part_path(artifact, part.key)))
+
+    def part_file(self, artifact: str, part: Part) -> str:
+        """The path of a part, for readers such as DuckDB that open it themselves."""
+        path = self._path(self._part_path(artifact, part.key))
+        return path if self.is_local else f"{self.url.split('://', 1)[0]}://{path}"
+
+    def parts_present(self, artifact: str) -> set[str]:
+        """The keys of all part files of an artifact, in one listing."""
+        return {name.removesuffix(".parquet") for name in self._names(f"{artifact}/parts") if name.endswith(".parquet")}
+
+    # reading a snapshot
+
+    def tables(self, snapshot: Snapshot, columns: Iterable[str] | None = None) -> Iterator[pa.Table]:
+        """The snapshot's tables, part by part, without the rows of images that left."""
+        for part in snapshot.parts:
+            gone = snapshot.tombstones.get(part.partition)
+            wanted = list(columns) if columns is not None else None
+            if gone and wanted is not None and "image_id" not in wanted:
+                table = self.read_part(snapshot.artifact, part, [*wanted, "image_id"])
+                yield without(table, gone).select(wanted)
+            else:
+                yield without(self.read_part(snapshot.artifact, part, wanted), gone)
+
+    def table(self, snapshot: Snapshot, columns: Iterable[str] | None = None) -> pa.Table:
+        """The whole snapshot as one table; empty with the contract's columns where it has no part."""
+        wanted = list(columns) if columns is not None else None
+        tables = [table for table in self.tables(snapshot, wanted) if table.num_rows]
+        if not tables:
+            empty = contract(snapshot.artifact).schema.empty_table()
+            return empty.select(wanted) if wanted is not None else empty
+        return pa.concat_tables(tables)
+
+    # snapshots
+
+    def publish(self, snapshot: Snapshot) -> Snapshot:
+        """Writes the snapshot and makes it the artifact's latest."""
+        stamped = Snapshot(**{**snapshot.__dict__, "created": snapshot.created or time.time()})
+        self._write_json(f"{stamped.artifact}/snapshots/{stamped.key}.json", asdict(stamped))
+        self.point_to(stamped)
+        return stamped
+
+    def point_to(self, snapshot: Snapshot) -> None:
+        """Makes an existing snapshot the artifact's latest."""
+        self._write_json(f"{snapshot.artifact}/latest.json", {"snapshot": snapshot.key})
+
+    def snapshot(self, artifact: str, key: str = "") -> Snapshot | None:
+        """A snapshot by key, the latest without one; None where there is none."""
+        if not key:
+            pointer = self._read_json(f"{artifact}/latest.json")
+            if pointer is None:
+                return None
+            key = pointer["snapshot"]
+        value = self._read_json(f"{artifact}/snapshots/{key}.json")
+        return None if value is None else Snapshot.from_json(value)
+
+    def snapshots(self, artifact: str) -> list[Snapshot]:
+        """All snapshots of an artifact, the newest first."""
+        names = [name for name in self._names(f"{artifact}/snapshots") if name.endswith(".json")]
+        found = [self.snapshot(artifact, name.removesuffix(".json")) for name in names]
+        return sorted((one for one in found if one is not None), key=lambda one: -one.created)
+
+    def artifacts(self) -> list[str]:
+        """The names of all artifacts that have a snapshot."""
+        return sorted(name for name in self._names("") if self.fs.exists(self._path(f"{name}/latest.json")))
+
+    # model folders
+
+    def write_model(self, artifact: str, key: str, folder: Path) -> str:
+        """Moves or uploads a finished model folder into the store; returns the digest of its files."""
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        model_digest = digest([(name, digest_bytes((folder / name).read_bytes())) for name in names])
+        target = self._path(f"{artifact}/models/{key}")
+        if self.fs.exists(target):
+            self.fs.rm(target, recursive=True)
+        if self.is_local:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(folder, target)
+        else:
+            self.fs.put(str(folder), target, recursive=True)
+        return model_digest
+
+    def model_folder(self, snapshot: Snapshot) -> Path:
+        """The model folder as a local one; from an object store it is fetched once a process."""
+        path = self._path(f"{snapshot.artifact}/models/{snapshot.key}")
+        if self.is_local:
+            return Path(path)
+        local = Path(tempfile.gettempdir()) / "ram-engine-models" / digest([self.url, path, snapshot.model])
+        if not local.exists():
+            fetched = local.with_name(f"{local.name}{TEMPORARY}{uuid.uuid4().hex}")
+            self.fs.get(path, str(fetched), recursive=True)
+            with contextlib.suppress(OSError):  # another process was first
+                fetched.rename(local)
+        return local
+
+    def work_folder(self, name: str) -> Path:
+        """A local folder for unfinished work, such as a training's checkpoints; kept until the work is done."""
+        folder = (
+            Path(self._path(f".work/{name}"))
+            if self.is_local
+            else Path(tempfile.gettempdir()) / "ram-engine-work" / digest([self.url, name])
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    # plain files
+
+    def write_text(self, name: str, text: str) -> None:
+        """A file beside the artifacts, such as the report."""
+        self._write_bytes(name, memoryview(text.encode()))
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}" if name else self.root
+
+    def _part_path(self, artifact: str, key: str) -> str:
+        return f"{artifact}/parts/{key}.parquet"
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return [entry.rstrip("/").rsplit("/", 1)[-1] for entry in self.fs.ls(self._path(folder), detail=False)]
+        except FileNotFoundError:
+            return []
+
+    def _read_json(self, name: str) -> Any:
+        try:
+            return json.loads(self.fs.cat_file(self._path(name)))
+        except FileNotFoundError:
+            return None
+        except json.JSONDecodeError as error:
+            raise StoreError(f"{self._path(name)} is not JSON ({error}): remove it and run again") from error
+
+    def _write_json(self, name: str, value: Any) -> None:
+        self._write_bytes(name, memoryview(json.dumps(value, indent=1).encode()))
+
+    def _write_bytes(self, name: str, data: memoryview) -> None:
+        path = self._path(name)
+        if not self.is_local:
+            self.fs.pipe_file(path, bytes(data))
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def without(table: pa.Table, image_ids: list[str] | None) -> pa.Table:
+    """``table`` without the rows of ``image_ids``."""
+    if not image_ids:
+        return table
+    return table.filter(pc.invert(pc.is_in(table["image_id"], value_set=pa.array(image_ids, pa.string()))))

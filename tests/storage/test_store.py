@@ -1,0 +1,173 @@
+"""The store: what is written is read back, nothing half-written is ever read, damage is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.keys import digest
+from storage.schemas import CONTRACTS, ContractError
+from storage.store import DamagedPartError, Part, Snapshot, Store, StoreError
+
+
+def caption_tags(*rows: tuple[str, int, list[int]]) -> pa.Table:
+    ids, indices, tags = zip(*rows, strict=True) if rows else ((), (), ())
+    return pa.table(
+        {"image_id": list(ids), "caption_index": list(indices), "tag_ids": list(tags)},
+        CONTRACTS["caption_tags"].schema,
+    )
+
+
+def snapshot(store: Store, *parts: Part, tombstones: dict[str, list[str]] | None = None) -> Snapshot:
+    key = digest([part.key for part in parts])
+    return store.publish(
+        Snapshot("caption_tags", key, "assign-tags", "recipe", parts, tombstones=tombstones or {})
+    )
+
+
+def test_a_part_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    table = caption_tags(("a", 0, [1, 2]), ("b", 0, []))
+    part = store.write_part("caption_tags", "k", "p", table)
+    assert store.read_part("caption_tags", part).equals(table)
+    assert store.find_part("caption_tags", "k", "p") == part
+    assert store.read_part("caption_tags", part, ["image_id"]).column_names == ["image_id"]
+
+
+def test_features_keep_their_half_precision(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    values = np.random.default_rng(0).normal(size=40).astype(np.float16)
+    table = pa.table(
+        {
+            "image_id": ["a", "b"],
+            "tag_id": pa.array([1, 2], pa.int32()),
+            "box": pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(8, np.float32)), 4),
+            "detector_score": pa.array([0.5, 1.0], pa.float32()),
+            "tag_score": pa.array([0.5, 1.0], pa.float32()),
+            "feature": pa.FixedSizeListArray.from_arrays(pa.array(values), 20),
+        }
+    )
+    part = store.write_part("regions", "k", "p", table)
+    read = store.read_part("regions", part)["feature"].combine_chunks().flatten().to_numpy()
+    assert np.array_equal(read, values)
+
+
+def test_rows_of_images_that_left_are_not_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    part = store.write_part("caption_tags", "k", "p", caption_tags(("a", 0, [1]), ("b", 0, [2])))
+    published = snapshot(store, part, tombstones={"p": ["a"]})
+    assert store.table(published)["image_id"].to_pylist() == ["b"]
+    assert store.table(published, ["caption_index"])["caption_index"].to_pylist() == [0]
+
+
+def test_a_flipped_bit_and_a_missing_file_are_found(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    part = store.write_part("caption_tags", "k", "p", caption_tags(("a", 0, [1])))
+    file = Path(store.part_file("caption_tags", part))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(DamagedPartError, match="damaged"):
+        store.read_part("caption_tags", part)
+    file.unlink()
+    with pytest.raises(DamagedPartError, match="missing"):
+        store.read_part("caption_tags", part)
+
+
+def test_a_truncated_part_is_not_taken_for_done(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    part = store.write_part("caption_tags", "k", "p", caption_tags(("a", 0, [1])))
+    file = Path(store.part_file("caption_tags", part))
+    file.write_bytes(file.read_bytes()[:-9])
+    assert store.find_part("caption_tags", "k", "p") is None
+
+
+def test_a_part_under_another_name_is_not_taken_for_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    part = store.write_part("caption_tags", "k", "p", caption_tags(("a", 0, [1])))
+    Path(store.part_file("caption_tags", part)).rename(tmp_path / "caption_tags/parts/other.parquet")
+    assert store.find_part("caption_tags", "other", "p") is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("a", 0, [1]), ("a", 0, [2])], "more than once"),
+        ([("a", 0, [1]), (None, 1, [2])], "nulls"),
+    ],
+)
+def test_a_broken_contract_is_refused(tmp_path: Path, rows: list[tuple[str, int, list[int]]], message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        Store(tmp_path).write_part("caption_tags", "k", "p", caption_tags(*rows))
+
+
+def test_a_column_too_many_is_refused(tmp_path: Path) -> None:
+    table = caption_tags(("a", 0, [1])).append_column("more", [[1]])
+    with pytest.raises(ContractError, match="columns"):
+        Store(tmp_path).write_part("caption_tags", "k", "p", table)
+
+
+def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text('{"format": 99}')
+    with pytest.raises(StoreError, match="format 99.*upgrade"):
+        Store(tmp_path)
+
+
+def test_a_missing_store_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="ram-engine run"):
+        Store(tmp_path / "nothing", create=False)
+
+
+def test_latest_is_what_was_published_or_pointed_to_last(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = snapshot(store, store.write_part("caption_tags", "one", "p", caption_tags(("a", 0, [1]))))
+    second = snapshot(store, store.write_part("caption_tags", "two", "p", caption_tags(("a", 0, [2]))))
+    assert store.snapshot("caption_tags") == second
+    store.point_to(first)
+    assert store.snapshot("caption_tags") == first
+    assert {one.key for one in store.snapshots("caption_tags")} == {first.key, second.key}
+    assert store.artifacts() == ["caption_tags"]
+
+
+def test_equal_rows_have_equal_digests_whatever_their_key(tmp_path: Path) -> None:
+    table = caption_tags(("a", 0, [1]))
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    assert (
+        snapshot(one, one.write_part("caption_tags", "k", "p", table)).digest
+        == snapshot(two, two.write_part("caption_tags", "k", "p", table)).digest
+    )
+
+
+def test_a_model_folder_moves_into_the_store(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    folder = store.work_folder("training")
+    (folder / "config.json").write_text("{}")
+    digest_of_files = store.write_model("ram", "k", folder)
+    published = store.publish(Snapshot("ram", "k", "retrain", "recipe", model=digest_of_files))
+    assert (store.model_folder(published) / "config.json").read_text() == "{}"
+    assert not folder.exists()
+
+
+def test_an_object_store_holds_the_same(tmp_path: Path) -> None:
+    store = Store("memory://bucket/run")
+    table = caption_tags(("a", 0, [1]))
+    published = snapshot(store, store.write_part("caption_tags", "k", "p", table))
+    again = Store("memory://bucket/run", create=False)
+    assert again.table(published).equals(table)
+    assert again.snapshot("caption_tags") == published
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.floats(allow_nan=False)), max_size=5))
+def test_keys_do_not_depend_on_the_order_of_settings(settings: dict[str, object]) -> None:
+    assert digest(settings) == digest(dict(reversed(list(settings.items()))))
+
+
+@given(st.lists(st.integers(), min_size=1), st.integers())
+def test_keys_tell_values_apart(values: list[int], more: int) -> None:
+    assert digest(values) != digest([*values, more])
+    assert digest([1, 1]) != digest([11])
