@@ -1,0 +1,74 @@
+"""What a model is, as frozen dataclasses that turn into JSON and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Label:
+    """A tag that a model knows: its name, its type (object, scene, attribute, action) and its threshold.
+
+    ``threshold`` is the probability from which the tag is predicted; None: the model's default applies.
+    """
+
+    name: str
+    type: str = "object"
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class CaptionerConfig:
+    """Sizes of the tag encoder and the text decoder, and the special ids of their vocabulary."""
+
+    layers: int = 12
+    heads: int = 12
+    vocabulary: int = 30524
+    positions: int = 512
+    tag_length: int = 40  # the tags are padded or cut to so many tokens
+    pad_id: int = 0
+    end_id: int = 102  # [SEP]
+    caption_id: int = 30522  # [DEC], the first token of a caption
+    tags_id: int = 30523  # [ENC], the first token of the tags
+    prompt: str = ""  # words that every generated caption goes on from; they are cut off again
+
+
+@dataclass(frozen=True)
+class TaggerConfig:
+    """Every size of a tagger. The defaults are the published RAM with Swin-B at 224 pixels."""
+
+    architecture: Literal["tag2text", "ram"] = "ram"
+    image_encoder: str = "swin_base_patch4_window7_224"  # a timm model
+    image_encoder_options: dict[str, Any] = field(default_factory=dict)  # passed on to timm.create_model
+    image_size: int = 224
+    image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    hidden: int = 768
+    feed_forward: int = 3072
+    decoder_layers: int = 2
+    decoder_heads: int = 4
+    dropout: float = 0.1
+    labels: int = 4585
+    query_width: int = 512  # RAM: width of the label queries and of the projected image tokens
+    text_encoder: str = "open_clip:ViT-B-16"  # RAM: what made the label queries, see models.label_queries
+    captioner: CaptionerConfig | None = CaptionerConfig()
+    threshold: float = 0.68  # for labels without their own
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> TaggerConfig:
+        """The inverse of :meth:`to_json`; raises ValueError naming an unknown key (a newer version's, perhaps)."""
+        values = json.loads(text)
+        unknown = set(values) - {each.name for each in fields(cls)}
+        if unknown:
+            raise ValueError(f"config.json: unknown {sorted(unknown)}; it may be of a newer version or another tool")
+        if values.get("captioner"):
+            values["captioner"] = CaptionerConfig(**values["captioner"])
+        for name in ("image_mean", "image_std"):
+            if name in values:
+                values[name] = tuple(values[name])
+        return cls(**values)

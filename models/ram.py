@@ -1,0 +1,55 @@
+"""RAM (arXiv 2306.03514): label queries from a text encoder, so that any label can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.config import Label, TaggerConfig
+from models.tagger import Tagger
+from models.text import CaptionTokenizer
+
+
+class RAM(Tagger):
+    """The open-vocabulary tagger. Labels share one classifier, and their queries are frozen text embeddings."""
+
+    def __init__(
+        self,
+        config: TaggerConfig,
+        labels: Sequence[Label] | None = None,
+        tokenizer: CaptionTokenizer | None = None,
+        label_queries: Tensor | None = None,
+    ) -> None:
+        """``label_queries`` (labels, query width): see :mod:`models.label_queries`; None: zeros, to be loaded."""
+        super().__init__(config, labels, tokenizer)
+        self.image_projection = nn.Linear(self.image_encoder.width, config.query_width)
+        self.label_projection = nn.Linear(config.query_width, config.hidden)
+        self.classifier = nn.Linear(config.hidden, 1)
+        shape = (config.labels, config.query_width)
+        queries = torch.zeros(shape) if label_queries is None else label_queries.float()
+        if queries.shape != shape:
+            raise ValueError(f"the label queries have shape {tuple(queries.shape)}, the configuration says {shape}")
+        self.label_queries = nn.Parameter(queries, requires_grad=False)
+
+    def _context_width(self) -> int:
+        return self.config.query_width
+
+    def context(self, image_tokens: Tensor) -> Tensor:
+        return self.image_projection(image_tokens)
+
+    def _queries(self, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
+        queries = self.label_queries if label_queries is None else label_queries
+        queries = self.label_projection(queries if tag_ids is None else queries[tag_ids]).relu()
+        return queries if queries.ndim == 3 else queries[None]
+
+    def _classify(self, hidden: Tensor, tag_ids: Tensor | None) -> Tensor:
+        return self.classifier(hidden).squeeze(-1)
+
+    def distillation_embedding(self, image_tokens: Tensor) -> Tensor:
+        """The projected mean token (B, query width), which the teacher's image vector is to be met by."""
+        return self.image_projection(image_tokens[:, 0])
+
+    def _distillation_embedding(self, context: Tensor) -> Tensor:
+        return context[:, 0]

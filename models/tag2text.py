@@ -1,0 +1,54 @@
+"""Tag2Text (arXiv 2303.05657): a learned query and a classifier of its own for every label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.config import Label, TaggerConfig
+from models.tagger import Tagger
+from models.text import CaptionTokenizer
+
+
+class LabelClassifier(nn.Module):
+    """One weight vector and one bias a label."""
+
+    def __init__(self, labels: int, hidden: int) -> None:
+        super().__init__()
+        self.W = nn.Parameter(torch.empty(1, labels, hidden).uniform_(-(hidden**-0.5), hidden**-0.5))
+        self.b = nn.Parameter(torch.zeros(1, labels))
+
+    def forward(self, hidden: Tensor, tag_ids: Tensor | None = None) -> Tensor:
+        weight, bias = (self.W, self.b) if tag_ids is None else (self.W[0][tag_ids], self.b[0][tag_ids])
+        return (hidden * weight).sum(-1) + bias
+
+
+class Tag2Text(Tagger):
+    """The closed-vocabulary tagger: its labels are those it was trained with."""
+
+    def __init__(
+        self,
+        config: TaggerConfig,
+        labels: Sequence[Label] | None = None,
+        tokenizer: CaptionTokenizer | None = None,
+    ) -> None:
+        super().__init__(config, labels, tokenizer)
+        self.label_queries = nn.Embedding(config.labels, config.hidden)
+        self.classifier = LabelClassifier(config.labels, config.hidden)
+
+    def _context_width(self) -> int:
+        return self.image_encoder.width
+
+    def context(self, image_tokens: Tensor) -> Tensor:
+        return image_tokens
+
+    def _queries(self, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
+        if label_queries is not None:
+            raise ValueError("Tag2Text knows only the labels it was trained with; for other labels take a RAM")
+        queries = self.label_queries.weight if tag_ids is None else self.label_queries(tag_ids)
+        return queries if queries.ndim == 3 else queries[None]
+
+    def _classify(self, hidden: Tensor, tag_ids: Tensor | None) -> Tensor:
+        return self.classifier(hidden, tag_ids)

@@ -1,0 +1,215 @@
+"""What Tag2Text and RAM have in common: an image encoder, a recognition decoder and, where wanted, a captioner."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from huggingface_hub import ModelHubMixin, snapshot_download
+from torch import Tensor, nn
+
+from models import tagger_folder
+from models.captioner import Captioner
+from models.config import Label, TaggerConfig
+from models.image_encoder import ImageEncoder, Preprocessing, grid_side
+from models.losses import caption_loss
+from models.recognition_decoder import RecognitionDecoder
+from models.text import CaptionTokenizer
+
+
+class TaggerOutput(NamedTuple):
+    """What one training step needs."""
+
+    tag_logits: Tensor  # (B, T)
+    caption_loss: Tensor | None  # a scalar, where captions were given
+    distillation_embedding: Tensor | None  # (B, query width), RAM only
+
+
+class Tagger(nn.Module, ModelHubMixin):
+    """Base of :class:`Tag2Text` and :class:`RAM`. ``save_pretrained``, ``push_to_hub``: from huggingface_hub.
+
+    ``labels`` are the tags, in the order of the logits; without them they are named by number.
+    ``tokenizer`` belongs to the captioner.
+    """
+
+    label_queries: Any
+    recognition_decoder: RecognitionDecoder
+
+    def __init__(
+        self,
+        config: TaggerConfig,
+        labels: Sequence[Label] | None = None,
+        tokenizer: CaptionTokenizer | None = None,
+    ) -> None:
+        super().__init__()
+        self.labels = list(labels) if labels is not None else [Label(f"label {i}") for i in range(config.labels)]
+        if len(self.labels) != config.labels:
+            raise ValueError(f"the configuration has {config.labels} labels, but {len(self.labels)} are given")
+        self.config = config
+        self.tokenizer = tokenizer
+        self.image_encoder = ImageEncoder(config.image_encoder, config.image_size, config.image_encoder_options)
+        width = self._context_width()
+        self.recognition_decoder = RecognitionDecoder(
+            config.decoder_layers, config.hidden, config.decoder_heads, config.feed_forward, width, config.dropout
+        )
+        self.captioner: Captioner | None = None
+        if config.captioner is not None:
+            self.captioner = Captioner(config.captioner, config.hidden, config.feed_forward, width, config.dropout)
+            self.captioner.tag_encoder.share_with(self.recognition_decoder)
+
+    @abstractmethod
+    def _context_width(self) -> int: ...
+
+    @abstractmethod
+    def context(self, image_tokens: Tensor) -> Tensor:
+        """Image tokens (B, 1 + N, C) as recognition decoder and captioner see them: (B, 1 + N, their width)."""
+
+    @abstractmethod
+    def _queries(self, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
+        """(1 or B, T, hidden)"""
+
+    @abstractmethod
+    def _classify(self, hidden: Tensor, tag_ids: Tensor | None) -> Tensor:
+        """(B, T, hidden) -> (B, T)"""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the image encoder expects of its images."""
+        return Preprocessing(self.config.image_size, self.config.image_mean, self.config.image_std)
+
+    def thresholds(self) -> Tensor:
+        """Every label's threshold, a probability: (T,)."""
+        default = self.config.threshold
+        return torch.tensor([default if each.threshold is None else each.threshold for each in self.labels])
+
+    def set_thresholds(self, thresholds: Sequence[float]) -> None:
+        """One probability a label; they are saved with the model."""
+        self.labels = [
+            replace(label, threshold=float(value)) for label, value in zip(self.labels, thresholds, strict=True)
+        ]
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) -> image tokens (B, 1 + N, C), the mean token first."""
+        return self.image_encoder(images)
+
+    def tag_logits(
+        self, image_tokens: Tensor, label_queries: Tensor | None = None, tag_ids: Tensor | None = None
+    ) -> Tensor:
+        """Logits (B, T) of the labels, for image tokens (B, 1 + N, C).
+
+        ``label_queries`` (T', D), see :mod:`models.label_queries`, asks for other labels than the model's own (RAM).
+        ``tag_ids``, (K,) or (B, K), asks for some of the labels only, the latter for each image its own.
+        """
+        return self._tag_logits(self.context(image_tokens), label_queries, tag_ids)
+
+    def _tag_logits(
+        self, context: Tensor, label_queries: Tensor | None = None, tag_ids: Tensor | None = None
+    ) -> Tensor:
+        queries = self._queries(label_queries, tag_ids)
+        return self._classify(self.recognition_decoder(queries, context), tag_ids)
+
+    def tag_attention(
+        self, image_tokens: Tensor, tag_ids: Tensor | None = None, label_queries: Tensor | None = None
+    ) -> Tensor:
+        """Where each tag looks: the last layer's cross-attention, mean over heads, (B, K, grid, grid).
+
+        ``tag_ids`` is (K,) or (B, K). The mean token's share is left out: a map sums to at most one.
+        """
+        attention = self.recognition_decoder.attention(
+            self._queries(label_queries, tag_ids), self.context(image_tokens)
+        )
+        side = grid_side(image_tokens.shape[1] - 1)
+        return attention[..., 1:].unflatten(-1, (side, side))
+
+    def caption_loss(
+        self, image_tokens: Tensor, caption_ids: Tensor, tag_token_ids: Tensor, ignore_first: int = 0
+    ) -> Tensor:
+        """Mean loss a word. ``caption_ids`` are from ``tokenizer.captions``, the other from :meth:`tag_token_ids`."""
+        return self._caption_loss(self.context(image_tokens), caption_ids, tag_token_ids, ignore_first)
+
+    def _caption_loss(
+        self, context: Tensor, caption_ids: Tensor, tag_token_ids: Tensor, ignore_first: int = 0
+    ) -> Tensor:
+        captioner = self._captioner()
+        logits = captioner.logits(caption_ids, captioner.encode_tags(tag_token_ids, context))
+        return caption_loss(logits, caption_ids, captioner.config.pad_id, ignore_first)
+
+    def forward(
+        self, images: Tensor, caption_ids: Tensor | None = None, tag_token_ids: Tensor | None = None
+    ) -> TaggerOutput:
+        """All that a training step needs, in one call (so that it works under data parallelism).
+
+        ``images`` (B, 3, H, W), or image tokens (B, 1 + N, C) that were computed before.
+        """
+        image_tokens = self.encode_image(images) if images.ndim == 4 else images
+        context = self.context(image_tokens)
+        caption = None
+        if caption_ids is not None and tag_token_ids is not None:
+            caption = self._caption_loss(context, caption_ids, tag_token_ids)
+        return TaggerOutput(self._tag_logits(context), caption, self._distillation_embedding(context))
+
+    def _distillation_embedding(self, context: Tensor) -> Tensor | None:
+        return None
+
+    def tag_token_ids(self, tags: Sequence[Sequence[str]]) -> Tensor:
+        """Tag names of each image -> ids (B, tag length) for the captioner."""
+        return self._tokenizer().tags(tags, self._captioner().config.tag_length)
+
+    @torch.inference_mode()
+    def generate_captions(
+        self,
+        image_tokens: Tensor,
+        tags: Sequence[Sequence[str]] | None = None,
+        decoding: Literal["beam", "nucleus"] = "beam",
+        beams: int = 3,
+        top_p: float = 0.9,
+        min_length: int = 10,
+        max_length: int = 30,
+        seeds: Sequence[int] | None = None,
+    ) -> list[str]:
+        """A caption an image, steered by ``tags`` (names, a list an image) or by the tags that the model predicts.
+
+        Decoding: see :meth:`models.captioner.Captioner.generate`. An image's caption does not depend on its batch.
+        """
+        captioner, tokenizer = self._captioner(), self._tokenizer()
+        context = self.context(image_tokens)
+        if tags is None:
+            tags = self._names(self._tag_logits(context))
+        encoded = captioner.encode_tags(self.tag_token_ids(tags).to(context.device), context)
+        prompt = tokenizer.words(captioner.config.prompt)
+        ids = captioner.generate(encoded, prompt, decoding, beams, top_p, min_length, max_length, seeds)
+        return [tokenizer.decode(row) for row in ids[:, 1 + len(prompt) :].tolist()]
+
+    def predicted_tags(self, image_tokens: Tensor) -> list[list[str]]:
+        """The names of the labels that reach their thresholds, for each image."""
+        return self._names(self.tag_logits(image_tokens))
+
+    def _names(self, logits: Tensor) -> list[list[str]]:
+        reached = logits.sigmoid() >= self.thresholds().to(logits)
+        return [[self.labels[i].name for i in row.nonzero().flatten().tolist()] for row in reached]
+
+    def _captioner(self) -> Captioner:
+        if self.captioner is None:
+            raise ValueError("this model has no captioner: it was configured to tag only")
+        return self.captioner
+
+    def _tokenizer(self) -> CaptionTokenizer:
+        if self.tokenizer is None:
+            raise ValueError("this model has no tokenizer: give one when the model is made (models.text)")
+        return self.tokenizer
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        tagger_folder.save(self, save_directory)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Tagger:
+        from models import load_tagger
+
+        if not Path(model_id).is_dir():
+            known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+            model_id = snapshot_download(model_id, **{key: options[key] for key in known if key in options})
+        return load_tagger(model_id)

@@ -1,0 +1,47 @@
+"""A model folder: ``model.safetensors``, ``config.json``, ``labels.json`` and, with a captioner, ``tokenizer.json``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors.torch import load_model, save_model
+
+from models.config import Label, TaggerConfig
+from models.text import CaptionTokenizer
+
+if TYPE_CHECKING:
+    from models.tagger import Tagger
+
+WEIGHTS, CONFIG, LABELS, TOKENIZER = "model.safetensors", "config.json", "labels.json", "tokenizer.json"
+
+
+def save(model: Tagger, folder: Path | str) -> None:
+    """Writes ``model`` into ``folder``, which is made if need be. Shared weights are written once."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(model, str(folder / WEIGHTS))
+    (folder / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
+    rows = [json.dumps(asdict(label), ensure_ascii=False) for label in model.labels]
+    (folder / LABELS).write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
+    if model.tokenizer is not None:
+        model.tokenizer.save(folder / TOKENIZER)
+
+
+def read(folder: Path | str) -> tuple[TaggerConfig, list[Label], CaptionTokenizer | None]:
+    """All but the weights; raises FileNotFoundError saying which file of a model folder is missing."""
+    folder = Path(folder)
+    missing = [name for name in (WEIGHTS, CONFIG, LABELS) if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{folder} is no model folder: {', '.join(missing)} missing")
+    config = TaggerConfig.from_json((folder / CONFIG).read_text(encoding="utf-8"))
+    labels = [Label(**row) for row in json.loads((folder / LABELS).read_text(encoding="utf-8"))]
+    tokenizer = CaptionTokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
+    return config, labels, tokenizer
+
+
+def load_weights(model: Tagger, folder: Path | str) -> None:
+    """Loads the weights of ``folder`` into ``model``; raises RuntimeError where any is missing or left over."""
+    load_model(model, str(Path(folder) / WEIGHTS))
