@@ -6,7 +6,7 @@ top classes. It needs no image-text model, and any label's text embedding can be
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
@@ -72,7 +72,7 @@ class ConSE(nn.Module):
 def _classifier(name: str) -> nn.Module:
     """The pretrained classifier of a timm model, over its pooled features."""
     weights = packaged_weights(name)
-    model = timm.create_model(name, pretrained=weights is None)
+    model: Any = timm.create_model(name, pretrained=weights is None)
     if weights is not None:
         load_by_order(model, weights)
     if model.num_classes != 1000:

@@ -50,5 +50,5 @@ class Tag2Text(Tagger):
         queries = self.label_queries.weight if tag_ids is None else self.label_queries(tag_ids)
         return queries if queries.ndim == 3 else queries[None]
 
-    def _classify(self, hidden: Tensor, tag_ids: Tensor | None) -> Tensor:
+    def _classify(self, hidden: Tensor, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
         return self.classifier(hidden, tag_ids)

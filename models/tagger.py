@@ -73,7 +73,7 @@ class Tagger(nn.Module, ModelHubMixin):
         """(1 or B, T, hidden)"""
 
     @abstractmethod
-    def _classify(self, hidden: Tensor, tag_ids: Tensor | None) -> Tensor:
+    def _classify(self, hidden: Tensor, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
         """(B, T, hidden) -> (B, T)"""
 
     @property
@@ -110,7 +110,7 @@ class Tagger(nn.Module, ModelHubMixin):
         self, context: Tensor, label_queries: Tensor | None = None, tag_ids: Tensor | None = None
     ) -> Tensor:
         queries = self._queries(label_queries, tag_ids)
-        return self._classify(self.recognition_decoder(queries, context), tag_ids)
+        return self._classify(self.recognition_decoder(queries, context), label_queries, tag_ids)
 
     def tag_attention(
         self, image_tokens: Tensor, tag_ids: Tensor | None = None, label_queries: Tensor | None = None

@@ -1,0 +1,23 @@
+"""Prefect's settings for runs on one machine. They must be in the environment before Prefect is first imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+LOCAL = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command tells errors itself, in a sentence
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+
+def use_local_prefect(home: Path) -> None:
+    """Keeps Prefect's history in ``home`` and sends nothing anywhere; what is set already stays as it is."""
+    for name, value in {**LOCAL, "PREFECT_HOME": str(home)}.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,5 @@
+"""`python -m ram_engine` is the console command."""
+
+from ram_engine.cli import main
+
+main()

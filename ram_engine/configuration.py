@@ -1,0 +1,104 @@
+"""From a preset, `--source` and `--set` to checked settings; mistakes name the nearest right word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tasks.settings import CocoSource, CsvSource, EngineSettings, PipelineSettings, SampleSource
+
+SOURCES: dict[str, type[BaseModel]] = {"sample": SampleSource, "csv": CsvSource, "coco": CocoSource}
+
+
+class ConfigurationError(ValueError):
+    """A preset, a source or a setting that is not there, or a value that does not fit."""
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    folder = resources.files("ram_engine").joinpath("presets")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def configure(preset: str, source: str = "", sets: Sequence[str] = ()) -> tuple[PipelineSettings, EngineSettings]:
+    """The settings of a preset with ``source`` (``csv:captions.csv``) and ``sets`` (``a.b=c``) applied.
+
+    Raises :class:`ConfigurationError` with a sentence for a person.
+    """
+    if preset not in preset_names():
+        raise ConfigurationError(f"there is no preset '{preset}'{_nearest(preset, preset_names())}")
+    text = resources.files("ram_engine").joinpath(f"presets/{preset}.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text) or {}
+    if source:
+        values.setdefault("ingest", {})["source"] = _source(source)
+    for one in sets:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--set {one}: write it as name=value, such as clean.outlier_share=0.2")
+        _set(values, name.strip(), yaml.safe_load(value))
+    engine = values.pop("engine", {})
+    return _checked(PipelineSettings, values, ""), _checked(EngineSettings, engine, "engine.")
+
+
+def _source(source: str) -> dict[str, Any]:
+    kind, _, path = source.partition(":")
+    if kind not in SOURCES:
+        raise ConfigurationError(
+            f"there is no source '{kind}'{_nearest(kind, list(SOURCES))}; write csv:captions.csv or coco:captions.json"
+        )
+    if kind == "sample":
+        return {"kind": "sample"}
+    if not path:
+        raise ConfigurationError(f"--source {kind} needs a file, as in --source {kind}:PATH")
+    return {"kind": kind, "path": path}
+
+
+def _set(values: dict[str, Any], name: str, value: Any) -> None:
+    *outer, last = name.split(".")
+    model: Any = PipelineSettings
+    where = values
+    for number, step in enumerate(outer):
+        model = _field(model, step, name, ".".join(outer[:number]), where)
+        where = where.setdefault(step, {})
+    _field(model, last, name, ".".join(outer), where)
+    where[last] = value
+
+
+def _field(model: Any, step: str, name: str, prefix: str, values: dict[str, Any]) -> Any:
+    """The model of the setting ``step``; raises naming the nearest one where it is unknown."""
+    fields = dict(model.model_fields)
+    if model is PipelineSettings:
+        known: dict[str, Any] = {key: field.annotation for key, field in fields.items()} | {"engine": EngineSettings}
+    else:
+        known = {key: field.annotation for key, field in fields.items()}
+    if step not in known:
+        near = difflib.get_close_matches(step, known, 1)
+        hint = f"; did you mean '{'.'.join(filter(None, [prefix, near[0]]))}'?" if near else ""
+        raise ConfigurationError(f"there is no setting '{name}'{hint}; there are: {', '.join(sorted(known))}")
+    if step == "source":
+        return SOURCES[values.get("source", {}).get("kind", "sample")]
+    return known[step]
+
+
+def _checked(model: type[Any], values: dict[str, Any], prefix: str) -> Any:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        kinds = {kind.__name__ for kind in SOURCES.values()}
+        steps = [str(step) for step in problem["loc"] if str(step) not in kinds]
+        where = prefix + ".".join(steps)
+        hint = ""
+        if problem["type"] == "extra_forbidden":
+            hint = " (no such setting)"
+        raise ConfigurationError(f"setting {where}: {problem['msg']}{hint}, not {problem['input']!r}") from error
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return (f"; did you mean '{near[0]}'?" if near else "") + f" (there are: {', '.join(known)})"

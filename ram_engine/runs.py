@@ -1,0 +1,154 @@
+"""Runs on this machine: a plan first, then the pipeline under a Prefect server of its own, nothing left running."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.environment import use_local_prefect
+from storage.store import Snapshot, Store
+from tasks import ingest, planning
+from tasks.planning import PlanError, StagePlan
+from tasks.settings import EngineSettings, IngestSettings, PipelineSettings
+from tasks.stages import Stage, stages
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage's outlook. ``state`` is done, kept, to do (its inputs are there) or waiting (they will change)."""
+
+    stage: Stage
+    state: str
+    shards: int
+    rows: int
+    seconds: float
+    note: str = ""
+
+
+def outlook(
+    store: Store, settings: PipelineSettings, until: str = "", force: str = "", refit: bool = False
+) -> list[PlannedStage]:
+    """What a run would compute, with seconds from this store's own history or from first guesses."""
+    planned: list[PlannedStage] = []
+    changed: set[str] = set()
+    images = 0
+    for stage in stages(settings.rounds):
+        stale = sorted(changed & set(stage.inputs.values()))
+        work = None if stale else _plan(store, stage, settings, stage.name == force, refit)
+        if work is not None and work.kept:
+            planned.append(PlannedStage(stage, "kept" if work.note else "done", 0, 0, 0.0, work.note))
+        else:
+            rows = images if work is None else work.rows
+            shards = 0 if work is None else len(work.shards)
+            seconds = planning.estimate(store, stage, stage.settings_of(settings), rows)
+            state = "to do" if work is not None else "waiting"
+            planned.append(PlannedStage(stage, state, shards, rows, seconds, f"after {', '.join(stale)}" if stale else ""))
+            changed |= set(stage.outputs)
+        if stage.name == "ingest":
+            pairs = store.snapshot("pairs")
+            images = (pairs.rows if pairs else 0) + (work.rows if work else 0)
+        if stage.name == until:
+            break
+    return planned
+
+
+def run(
+    url: str,
+    settings: PipelineSettings,
+    engine: EngineSettings,
+    until: str = "",
+    force: str = "",
+    refit: bool = False,
+    tell: Callable[[str], None] = print,
+) -> None:
+    """Runs the pipeline; where everything is up to date no server is started and nothing is recomputed."""
+    store = Store(url)
+    if all(one.state in ("done", "kept") for one in outlook(store, settings, until, force, refit)):
+        for stage in stages(settings.rounds):
+            work = _plan(store, stage, settings, False, False)
+            if work is not None:
+                planning.point_to(store, work)
+            if stage.name == until:
+                break
+        tell("everything is up to date: nothing to compute")
+        return
+    with_server(store, lambda: _pipeline(url, settings, engine, until, force, refit))
+
+
+def with_server(store: Store, action: Callable[[], Any]) -> Any:
+    """Calls ``action`` with a Prefect API to report to: the one that is configured, else a server for this call."""
+    home = prefect_home(store)
+    home.mkdir(parents=True, exist_ok=True)
+    use_local_prefect(home)
+    if os.environ.get("PREFECT_API_URL"):
+        return action()
+    from flows.local_server import local_server
+
+    with local_server(str(home / "server.log")) as api:
+        os.environ["PREFECT_API_URL"] = api
+        try:
+            return action()
+        finally:
+            del os.environ["PREFECT_API_URL"]
+
+
+def prefect_home(store: Store) -> Path:
+    """Where Prefect keeps the history of a store's runs: within the store, or in the user's folder for a remote one."""
+    if store.is_local:
+        return Path(store.root) / ".prefect"
+    return Path.home() / ".ram-engine" / store.root.replace("/", "-")
+
+
+def latest_model(store: Store) -> Snapshot | None:
+    """The best model that a store holds: fine-tuned, retrained (the last round), baseline."""
+    retrained = sorted(
+        (name for name in store.artifacts() if name == "ram" or name.startswith("ram-")),
+        key=lambda name: int(name.partition("-")[2] or 1),
+        reverse=True,
+    )
+    for artifact in ("ram_fine_tuned", *retrained, "baseline"):
+        snapshot = store.snapshot(artifact)
+        if snapshot is not None:
+            return snapshot
+    return None
+
+
+def _pipeline(
+    url: str, settings: PipelineSettings, engine: EngineSettings, until: str, force: str, refit: bool
+) -> None:
+    from flows.pipeline import pipeline
+
+    pipeline(url, settings, engine, until, force, refit)
+
+
+def _plan(
+    store: Store, stage: Stage, settings: PipelineSettings, force: bool, refit: bool
+) -> StagePlan | None:
+    chosen = stage.settings_of(settings)
+    try:
+        if isinstance(chosen, IngestSettings):
+            return ingest.plan(store, stage, chosen, force)
+        return planning.plan_stage(store, stage, chosen, force, refit)
+    except PlanError:
+        return None
+
+
+def serve_ui(
+    store: Store, settings: PipelineSettings, engine: EngineSettings, port: int, tell: Callable[[str], None]
+) -> None:
+    """Prefect's UI over the store's history, and a runner that answers its Run buttons, until it is interrupted."""
+    home = prefect_home(store)
+    home.mkdir(parents=True, exist_ok=True)
+    use_local_prefect(home)
+    from flows.local_server import local_server
+
+    url = str(Path(store.root)) if store.is_local else store.url
+    with local_server(str(home / "server.log"), port) as api:
+        os.environ["PREFECT_API_URL"] = api
+        from flows.deployments import serve_deployments
+
+        tell(f"Prefect's UI: http://127.0.0.1:{port}/deployments (Ctrl-C stops it)")
+        serve_deployments(url, settings, engine)

@@ -1,0 +1,109 @@
+"""`ram-engine tag` and `ram-engine caption`: a model on pictures from the command line."""
+
+from __future__ import annotations
+
+import glob
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from ram_engine.options import StoreOption, default_store
+
+if TYPE_CHECKING:
+    from ram_engine.tagger import Tagger
+
+console = Console(highlight=False, soft_wrap=True)
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+Images = Annotated[list[str], typer.Argument(help="Files, folders or globs.")]
+ModelOption = Annotated[str, typer.Option("--model", help="A model folder or hub id; default: the store's best model.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+def tag(
+    images: Images,
+    labels: Annotated[str, typer.Option(help='Any labels, as in "forklift, pallet".')] = "",
+    threshold: Annotated[float | None, typer.Option(help="Show scores from here on.")] = None,
+    model: ModelOption = "",
+    store: StoreOption = default_store(),
+    as_json: JsonOption = False,
+) -> None:
+    """Tag pictures; before anything is trained the zero-shot teacher answers."""
+    tagger = _tagger(model, store)
+    wanted = [label.strip() for label in labels.split(",") if label.strip()] or None
+
+    def show(path: Path) -> None:
+        tags = tagger([path], wanted, threshold)[0]
+        if as_json:
+            console.print(json.dumps({"image": str(path), "tags": [asdict(one) for one in tags]}), markup=False)
+        else:
+            listed = ", ".join(f"{one.name} {one.score:.2f}" for one in tags) or "no tag reaches its threshold"
+            console.print(f"{path}: {listed}", markup=False)
+
+    _each(images, show)
+
+
+def caption(
+    images: Images, model: ModelOption = "", store: StoreOption = default_store(), as_json: JsonOption = False
+) -> None:
+    """Write a caption for each picture, by the baseline's captioner."""
+    tagger = _tagger(model, store, captioner=True)
+
+    def show(path: Path) -> None:
+        text = tagger.captions([path])[0]
+        line = json.dumps({"image": str(path), "caption": text}) if as_json else f"{path}: {text}"
+        console.print(line, markup=False)
+
+    _each(images, show)
+
+
+def _tagger(model: str, store: str, captioner: bool = False) -> Tagger:
+    from ram_engine.tagger import Tagger
+
+    if model:
+        tagger = Tagger.from_pretrained(model)
+    elif captioner:
+        tagger = Tagger.baseline_of(store)
+    else:
+        tagger = Tagger.from_store(store)
+    notes.print(f"answers from the {tagger.name}")
+    return tagger
+
+
+def _each(images: Sequence[str], show: Callable[[Path], None]) -> None:
+    """Calls ``show`` for every picture; reports those that cannot be read and then exits with code 1."""
+    from tasks.images import ImageError
+
+    paths = [path for name in images for path in _expand(name)]
+    failed = 0
+    listed: Any = paths
+    if len(paths) > 20 and sys.stderr.isatty():
+        listed = track(paths, console=notes, transient=True)
+    for path in listed:
+        try:
+            show(path)
+        except (ImageError, OSError) as error:
+            failed += 1
+            reason = error.detail if isinstance(error, ImageError) else error
+            notes.print(f"{path}: skipped: {reason}", style="red", markup=False)
+    if failed or not paths:
+        if not paths:
+            notes.print("no picture found", style="red")
+        raise typer.Exit(1)
+
+
+def _expand(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_dir():
+        return sorted(one for one in path.rglob("*") if one.suffix.lower() in PICTURES)
+    if any(character in name for character in "*?[") and not path.exists():
+        return sorted(Path(one) for one in glob.glob(name, recursive=True))
+    return [path]

@@ -1,0 +1,177 @@
+"""The tagger on its own: images in, tags with scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from models import RAM, label_queries, load_tagger
+from models import Tagger as TaggerModel
+from models.conse import ConSE
+from models.image_encoder import preprocessing
+from ram_engine.runs import latest_model
+from storage.store import Store, StoreError
+from tasks.images import decode_image
+
+BATCH = 16
+ZERO_SHOT_TAGS = 5
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A tag of an image. ``score`` is a probability of a trained model, a cosine similarity of the zero-shot teacher."""
+
+    name: str
+    type: str
+    score: float
+
+
+class Tagger:
+    """Tags images with a trained model, or with the zero-shot teacher where there is none yet."""
+
+    def __init__(self, model: TaggerModel | ConSE, name: str) -> None:
+        self.model = model.eval()
+        self.name = name
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(self.device)
+        encoder = model.image_encoder
+        prepared = preprocessing(encoder.name, encoder.image_size) if isinstance(model, ConSE) else model.preprocessing
+        self.transform = prepared.transform()
+
+    @classmethod
+    def from_pretrained(cls, folder_or_hub_id: str | Path) -> Tagger:
+        """A model folder on this machine, or a hub id."""
+        path = Path(folder_or_hub_id)
+        if (path / "whole").is_dir():
+            path = path / "whole"
+        model = load_tagger(path) if path.is_dir() else TaggerModel.from_pretrained(str(folder_or_hub_id))
+        return cls(model, str(folder_or_hub_id))
+
+    @classmethod
+    def from_store(cls, url: str) -> Tagger:
+        """The best model of a store: fine-tuned, retrained or baseline; the zero-shot teacher where there is none."""
+        try:
+            store = Store(url, create=False)
+        except StoreError:
+            return cls.zero_shot()
+        snapshot = latest_model(store)
+        if snapshot is None:
+            return cls.zero_shot()
+        tagger = cls.from_pretrained(store.model_folder(snapshot))
+        tagger.name = f"{snapshot.artifact} of {url}"
+        return tagger
+
+    @classmethod
+    def baseline_of(cls, url: str) -> Tagger:
+        """The baseline of a store, which writes captions. Raises StoreError where there is none."""
+        store = Store(url, create=False)
+        snapshot = store.snapshot("baseline")
+        if snapshot is None:
+            raise StoreError(f"the store {url} has no baseline yet: `ram-engine run --store {url}` trains one")
+        tagger = cls.from_pretrained(store.model_folder(snapshot))
+        tagger.name = f"baseline of {url}"
+        return tagger
+
+    @classmethod
+    def zero_shot(cls) -> Tagger:
+        """ConSE: an ImageNet classifier and a sentence encoder; nothing is trained."""
+        return cls(ConSE(), "zero-shot teacher (ConSE; nothing was trained)")
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether the zero-shot teacher answers."""
+        return isinstance(self.model, ConSE)
+
+    def __call__(
+        self,
+        images: Iterable[Any],
+        labels: Sequence[str] | None = None,
+        threshold: float | None = None,
+    ) -> list[list[Tag]]:
+        """The tags of each image, the highest score first.
+
+        ``images`` are paths, PIL images, arrays (H, W, 3) of uint8, or encoded bytes. With ``labels`` the scores of
+        just these are returned, whatever they are, unless a ``threshold`` is given; else the model's own tags that
+        reach their thresholds. Raises ImageError for an image that cannot be read.
+        """
+        return [tags for batch in _batches(images) for tags in self._tag(batch, labels, threshold)]
+
+    def captions(self, images: Iterable[Any]) -> list[str]:
+        """A caption an image. Raises ValueError where the model has no captioner."""
+        if isinstance(self.model, ConSE):
+            raise ValueError("the zero-shot teacher writes no captions: train a baseline first (`ram-engine run`)")
+        return [text for batch in _batches(images) for text in self.model.generate_captions(self._tokens(batch))]
+
+    @torch.inference_mode()
+    def _tag(self, batch: list[Any], labels: Sequence[str] | None, threshold: float | None) -> list[list[Tag]]:
+        tokens = self._tokens(batch)
+        if isinstance(self.model, ConSE):
+            return self._zero_shot(tokens, labels, threshold)
+        if labels is None:
+            scores = self.model.tag_logits(tokens).sigmoid()
+            limits = self.model.thresholds() if threshold is None else torch.full((scores.shape[1],), threshold)
+            known = [(label.name, label.type) for label in self.model.labels]
+        else:
+            scores = self._open(tokens, labels)
+            limits = torch.full((len(labels),), -1.0 if threshold is None else threshold)
+            known = [(name, "") for name in labels]
+        return [_sorted(row, known, limits) for row in scores.cpu()]
+
+    def _open(self, tokens: torch.Tensor, labels: Sequence[str]) -> torch.Tensor:
+        if isinstance(self.model, RAM):
+            queries = label_queries.build(list(labels), self.model.config.text_encoder).to(self.device)
+            return self.model.tag_logits(tokens, queries).sigmoid()
+        names = {label.name: index for index, label in enumerate(self.model.labels)}
+        unknown = [name for name in labels if name not in names]
+        if unknown:
+            raise ValueError(f"this model answers for its own tags only, and has no {', '.join(unknown)}: use a RAM model")
+        return self.model.tag_logits(tokens).sigmoid()[:, [names[name] for name in labels]]
+
+    def _zero_shot(
+        self, tokens: torch.Tensor, labels: Sequence[str] | None, threshold: float | None
+    ) -> list[list[Tag]]:
+        if not isinstance(self.model, ConSE):
+            raise TypeError("only the zero-shot teacher answers here")
+        names = list(labels) if labels is not None else self.model.class_names
+        queries = label_queries.build(names).to(self.device)
+        scores = self.model.scores(tokens, queries).cpu()
+        limits = torch.full((len(names),), -1.0 if threshold is None else threshold)
+        found = [_sorted(row, [(name, "") for name in names], limits) for row in scores]
+        return found if labels is not None or threshold is not None else [tags[:ZERO_SHOT_TAGS] for tags in found]
+
+    def _tokens(self, batch: list[Any]) -> torch.Tensor:
+        with torch.inference_mode():
+            pixels = torch.stack([self.transform(_picture(image)) for image in batch])
+            return self.model.encode_image(pixels.to(self.device))
+
+
+def _picture(image: Any) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if isinstance(image, bytes):
+        return decode_image(image)
+    if isinstance(image, str | Path):
+        return decode_image(Path(image).read_bytes())
+    return Image.fromarray(image).convert("RGB")
+
+
+def _sorted(scores: torch.Tensor, known: list[tuple[str, str]], limits: torch.Tensor) -> list[Tag]:
+    chosen = (scores >= limits).nonzero().flatten().tolist()
+    tags = [Tag(known[index][0], known[index][1], float(scores[index])) for index in chosen]
+    return sorted(tags, key=lambda tag: -tag.score)
+
+
+def _batches(images: Iterable[Any]) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

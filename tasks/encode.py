@@ -1,0 +1,123 @@
+"""Map stage `encode`: stores the frozen image encoder's spatial features, on which every head trains.
+
+Reads pairs (aligned); writes features. Training images get ``views`` views, the first the whole picture and the others
+fixed augmentations; all other images the whole picture alone. Images of the splits that are used at the higher
+resolution get one more row there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image, ImageOps
+
+from models.image_encoder import ImageEncoder, Preprocessing, preprocessing
+from tasks.devices import device_of
+from tasks.images import decode_image, may_mirror, read_image
+from tasks.inputs import Inputs
+from tasks.settings import EncodeSettings, EngineSettings
+
+BATCH = 32
+
+
+def build(
+    settings: EncodeSettings, inputs: Inputs, engine: EngineSettings
+) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
+    """The worker of this stage; the encoder's weights are loaded once."""
+    device = device_of(engine)
+    encoders = {size: _encoder(settings.image_encoder, size, device) for size in _sizes(settings)}
+
+    def encode(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
+        rows: dict[str, list[pa.Array]] = {"image_id": [], "view": [], "image_size": [], "tokens": []}
+        for size, (encoder, prepare) in encoders.items():
+            for batch in _batches(_views(shard["pairs"], settings, size)):
+                images = torch.stack([prepare(image) for _, _, image in batch])
+                images = images.to(device, memory_format=torch.channels_last)  # a third faster on a CPU
+                with torch.inference_mode():
+                    tokens = encoder(images).half().cpu().numpy()
+                rows["image_id"].append(pa.array([image_id for image_id, _, _ in batch], pa.string()))
+                rows["view"].append(pa.array([view for _, view, _ in batch], pa.int8()))
+                rows["image_size"].append(pa.array([size] * len(batch), pa.int16()))
+                rows["tokens"].append(token_array(tokens))
+        if not rows["tokens"]:
+            return {"features": _empty(encoders[settings.image_size][0].width)}
+        table = pa.table({name: pa.chunked_array(chunks) for name, chunks in rows.items()})
+        encoder_name = pa.array([settings.image_encoder] * table.num_rows, pa.string())
+        return {"features": table.append_column("image_encoder", encoder_name)}
+
+    return encode
+
+
+def token_array(tokens: np.ndarray) -> pa.Array:
+    """float16 tokens (rows, tokens, width) as the Arrow array of the column ``tokens``."""
+    rows, count, width = tokens.shape
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), width)
+    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1) * count, pa.int32()), vectors)
+
+
+def augment(image: Image.Image, image_id: str, view: int, crop_area: float, mirror: bool) -> Image.Image:
+    """The fixed augmentation ``view`` of an image: the same for the same arguments on every machine.
+
+    View 0 is the image itself; odd views are mirrored where ``mirror`` allows it; all but view 0 are cropped to a
+    random place with ``crop_area`` to 1 of the area and up to a third of other proportions.
+    """
+    if view == 0:
+        return image
+    chance = random.Random(f"{image_id}/{view}")  # seeding with a string does not depend on hash randomisation
+    share, stretch = chance.uniform(crop_area, 1), chance.uniform(3 / 4, 4 / 3) ** 0.5
+    width = min(1.0, share**0.5 * stretch) * image.width
+    height = min(1.0, share**0.5 / stretch) * image.height
+    x, y = chance.uniform(0, image.width - width), chance.uniform(0, image.height - height)
+    image = image.crop((round(x), round(y), round(x + width), round(y + height)))
+    return ImageOps.mirror(image) if mirror and view % 2 else image
+
+
+def _views(pairs: pa.Table, settings: EncodeSettings, size: int) -> Iterator[tuple[str, int, Image.Image]]:
+    columns = ("image_id", "image", "captions", "split", "width", "height")
+    for row in pairs.select(columns).to_pylist():
+        views = _views_at(size, row["split"], settings)
+        if not views:
+            continue
+        image = decode_image(read_image(row["image"]), max_pixels=row["width"] * row["height"])
+        for view in range(views):
+            mirror = may_mirror(row["captions"])
+            yield row["image_id"], view, augment(image, row["image_id"], view, settings.crop_area, mirror)
+
+
+def _batches(views: Iterator[tuple[str, int, Image.Image]]) -> Iterator[list[tuple[str, int, Image.Image]]]:
+    while batch := list(islice(views, BATCH)):
+        yield batch
+
+
+def _views_at(size: int, split: str, settings: EncodeSettings) -> int:
+    """How many views an image of ``split`` gets at ``size`` pixels."""
+    if size == settings.image_size:
+        return settings.views if split == "train" else 1
+    return int(split != "train" or settings.train_at_fine_tune_size)
+
+
+def _sizes(settings: EncodeSettings) -> list[int]:
+    return sorted({settings.image_size, settings.fine_tune_size or settings.image_size})
+
+
+def _encoder(name: str, size: int, device: torch.device) -> tuple[ImageEncoder, Callable[[Image.Image], torch.Tensor]]:
+    encoder = ImageEncoder(name, size).load_pretrained().eval().requires_grad_(False)
+    prepare: Preprocessing = preprocessing(name, size)
+    return encoder.to(device).to(memory_format=torch.channels_last), prepare.transform()
+
+
+def _empty(width: int) -> pa.Table:
+    return pa.table(
+        {
+            "image_id": pa.array([], pa.string()),
+            "view": pa.array([], pa.int8()),
+            "image_size": pa.array([], pa.int16()),
+            "image_encoder": pa.array([], pa.string()),
+            "tokens": pa.array([], pa.list_(pa.list_(pa.float16(), width))),
+        }
+    )

@@ -1,0 +1,245 @@
+"""Reduce stage `evaluate`: measures every model on the test pictures, and the tags after every stage.
+
+Reads pairs, features, label_system, tag_verdicts, caption_tags, the models ram, ram_fine_tuned and ablation, and the
+truth where the source knows it (else what the test images' captions name counts as true); writes predictions and
+metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from models import label_queries
+from models.conse import ConSE
+from storage.schemas import contract
+from tasks.annotators import Member, load_member, whole_tokens
+from tasks.devices import device_of
+from tasks.inputs import Inputs
+from tasks.metrics import average_precisions, precision_recall
+from tasks.settings import EngineSettings, EvaluateSettings
+from tasks.training.data import TagColumns, tag_columns
+from tasks.training.jobs import WHOLE
+from tasks.training.targets import caption_targets, truth_targets
+from tasks.truth import TRUE_TAGS
+
+ZERO_SHOT = "zero_shot"
+NEVER_CAPTIONED = "never_captioned"
+Scores = NDArray[np.float32]
+Members = NDArray[np.bool_]  # (tags,), which of them are in a subset
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The test images and what is true of them: (images, tags) and, for nouns that no tag names, (images, nouns)."""
+
+    pairs: pa.Table
+    features: pa.Table
+    tags: TagColumns
+    truth: NDArray[np.bool_]
+    nouns: list[str]
+    noun_truth: NDArray[np.bool_]
+
+
+def reduce(settings: EvaluateSettings, inputs: Inputs, engine: EngineSettings) -> Mapping[str, pa.Table]:
+    """``predictions`` and ``metrics`` of the rows zero_shot, parsed, generation, cleaning, fine_tuned and truth."""
+    test = _test_set(inputs)
+    rows = _Rows()
+    predictions = []
+    for name, scores, nouns, thresholds in _all_scores(inputs, test, engine):
+        predictions.append(_predictions(name, test, scores))
+        rows.measure(name, test, scores, thresholds, _frequency_bands(inputs, test.tags))
+        if test.nouns and nouns is not None:
+            rows.add(name, "mAP", NEVER_CAPTIONED, _mean(average_precisions(test.noun_truth, nouns)))
+    rows.add("chance", "mAP", "all", _mean(_prevalence(test.truth)))
+    if test.nouns:
+        rows.add("chance", "mAP", NEVER_CAPTIONED, _mean(_prevalence(test.noun_truth)))
+    if inputs.has("truth"):
+        for row in inputs.sql(_TAGS_AFTER_STAGES).to_pylist():
+            rows.add(row["model"], row["metric"], row["subset"], row["value"])
+    return {"predictions": pa.concat_tables(predictions), "metrics": rows.table()}
+
+
+class _Rows:
+    """Collects the rows of ``metrics``."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, object]] = []
+
+    def add(self, model: str, metric: str, subset: str, value: float, tag: str | None = None) -> None:
+        if value is not None and not np.isnan(value):
+            self.rows.append({"model": model, "metric": metric, "subset": subset, "tag": tag, "value": float(value)})
+
+    def measure(
+        self, model: str, test: TestSet, scores: Scores, thresholds: Scores | None, bands: Mapping[str, Members]
+    ) -> None:
+        """mAP of all tags, of every type and frequency band, and AP a tag; with thresholds precision and recall too."""
+        values = average_precisions(test.truth, scores)
+        types = np.array(test.tags.types)
+        subsets = {"all": np.ones(len(types), bool), **{each: types == each for each in sorted(set(types))}, **bands}
+        for subset, members in subsets.items():
+            self.add(model, "mAP", subset, _mean(values[members]))
+        for label, value in zip(test.tags.labels, values, strict=True):
+            self.add(model, "AP", label.type, value, label.name)
+        if thresholds is not None:
+            for metric, value in precision_recall(test.truth, scores >= thresholds).items():
+                self.add(model, metric, "all", value)
+
+    def table(self) -> pa.Table:
+        return pa.Table.from_pylist(self.rows, schema=contract("metrics").schema)
+
+
+def _test_set(inputs: Inputs) -> TestSet:
+    tags = tag_columns(inputs.table("label_system"))
+    pairs = inputs.table("pairs")
+    pairs = pairs.filter(pc.equal(pairs["split"], "test")).sort_by("image_id")
+    if not pairs.num_rows:
+        raise ValueError("there is no image of the split 'test' to measure on: set ingest.test_share above 0")
+    ids = pairs["image_id"].to_pylist()
+    wanted = pa.array(ids, pa.string())
+    features = pa.concat_tables(
+        part.filter(pc.is_in(part["image_id"], wanted)) for part in inputs.parts("features")
+    )
+    nouns: list[str] = []
+    noun_truth = np.zeros((len(ids), 0), bool)
+    if inputs.has("truth"):
+        truth = truth_targets(inputs, ids, tags)
+        found = inputs.sql(_UNKNOWN_NOUNS)
+        nouns = sorted(set(found["name"].to_pylist()))
+        noun_truth = np.zeros((len(ids), len(nouns)), bool)
+        rows, columns = pc.index_in(found["image_id"], wanted), pc.index_in(found["name"], pa.array(nouns))
+        noun_truth[rows.to_numpy(), columns.to_numpy()] = True
+    else:
+        truth = caption_targets(inputs, ids, tags)
+    return TestSet(pairs, features, tags, truth.toarray() > 0, nouns, noun_truth)
+
+
+_UNKNOWN_NOUNS = """
+WITH objects AS (
+    SELECT image_id, unnest(objects) AS seen FROM truth JOIN pairs USING (image_id) WHERE split = 'test'
+), said AS (SELECT image_id, seen.name AS name FROM objects), words AS (SELECT unnest(list_append(synonyms, name)) AS name FROM label_system)
+SELECT DISTINCT image_id, name FROM said ANTI JOIN words USING (name) ORDER BY name, image_id
+"""
+"""DuckDB: the true objects of test images whose name is no tag's: what a model can only know by its text."""
+
+
+def _all_scores(
+    inputs: Inputs, test: TestSet, engine: EngineSettings
+) -> Iterator[tuple[str, Scores, Scores | None, Scores | None]]:
+    """Each row of the ablation: its name, scores of tags, scores of unknown nouns, thresholds; None: it has none."""
+    device = device_of(engine)
+    ram = load_member(inputs.model("ram") / WHOLE, test.tags, device)
+    yield ZERO_SHOT, *_zero_shot(ram, test), None
+    folders = dict(_model_folders(inputs))
+    for number, (name, folder) in enumerate(folders.items()):
+        member = ram if name == "cleaning" else load_member(folder, test.tags, device)
+        yield name, *_scores(member, test)
+        inputs.progress(number + 1, len(folders))
+
+
+def _model_folders(inputs: Inputs) -> Iterator[tuple[str, Path]]:
+    ablation = inputs.model("ablation") if inputs.has("ablation") else None
+    if ablation is not None:
+        yield "parsed", ablation / "parsed"
+        yield "generation", ablation / "generation"
+    yield "cleaning", inputs.model("ram") / WHOLE
+    if inputs.has("ram_fine_tuned"):
+        yield "fine_tuned", inputs.model("ram_fine_tuned") / WHOLE
+    if ablation is not None and (ablation / "truth").is_dir():
+        yield "truth", ablation / "truth"
+
+
+@torch.inference_mode()
+def _scores(member: Member, test: TestSet) -> tuple[Scores, Scores | None, Scores]:
+    """Probabilities of the tags (0 for tags that the model does not know) and of the unknown nouns; thresholds."""
+    model = member.model
+    scores = np.zeros(test.truth.shape, np.float32)
+    thresholds = np.full(len(test.tags.ids), 2, np.float32)
+    thresholds[member.columns] = model.thresholds().numpy()
+    open_vocabulary = bool(test.nouns) and model.config.architecture == "ram"
+    nouns = np.zeros(test.noun_truth.shape, np.float32)
+    if open_vocabulary:
+        queries = label_queries.build(test.nouns, model.config.text_encoder).to(member.device)
+    for rows, tokens in whole_tokens(member, test.pairs, test.features, range(test.pairs.num_rows)):
+        scores[np.ix_(rows, member.columns)] = model.tag_logits(tokens).sigmoid().cpu().numpy()
+        if open_vocabulary:
+            nouns[rows] = model.tag_logits(tokens, queries).sigmoid().cpu().numpy()
+    return scores, nouns if open_vocabulary else None, thresholds
+
+
+@torch.inference_mode()
+def _zero_shot(ram: Member, test: TestSet) -> tuple[Scores, Scores]:
+    """Cosine similarities of the untrained teacher, with the image encoder of ``ram``."""
+    config = ram.model.config
+    teacher = ConSE(config.image_encoder, config.text_encoder, config.image_size).to(ram.device)
+    names = [*test.tags.query_texts, *test.nouns]
+    queries = label_queries.build(names, config.text_encoder).to(ram.device)
+    scores = np.zeros((test.pairs.num_rows, len(names)), np.float32)
+    for rows, tokens in whole_tokens(ram, test.pairs, test.features, range(test.pairs.num_rows)):
+        scores[rows] = teacher.scores(tokens, queries, "max").cpu().numpy()
+    return scores[:, : len(test.tags.ids)], scores[:, len(test.tags.ids) :]
+
+
+def _predictions(model: str, test: TestSet, scores: Scores) -> pa.Table:
+    lists = pa.array(list(scores), pa.list_(pa.float32()))
+    return pa.table({"model": pa.array([model] * len(scores)), "image_id": test.pairs["image_id"], "scores": lists})
+
+
+def _frequency_bands(inputs: Inputs, tags: TagColumns) -> dict[str, Members]:
+    """The tags by how often captions name them: the rarest third, the middle one, the most frequent."""
+    counts = dict(zip(*inputs.table("label_system", ["tag_id", "count"]).to_pydict().values(), strict=True))
+    ranks = np.argsort(np.argsort([counts[tag_id] for tag_id in tags.ids], kind="stable"), kind="stable")
+    thirds = ranks * 3 // max(1, len(ranks))
+    return {name: thirds == third for third, name in enumerate(("rare", "medium", "frequent"))}
+
+
+def _prevalence(truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The expected average precision of scores by chance: how many images have the tag; NaN for none."""
+    shares: NDArray[np.float64] = truth.mean(axis=0)
+    return np.where(shares > 0, shares, np.nan)
+
+
+def _mean(values: NDArray[np.floating]) -> float:
+    """The mean of what is a number; NaN where nothing is."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+_TAGS_AFTER_STAGES = f"""
+WITH train AS (SELECT image_id FROM pairs WHERE split = 'train'),
+true_tags AS (SELECT *, true AS is_true FROM ({TRUE_TAGS}) SEMI JOIN train USING (image_id)),
+judged AS (
+    SELECT source & 1 = 1 AS parsed, kept, coalesce(is_true, false) AS correct
+    FROM tag_verdicts SEMI JOIN train USING (image_id) LEFT JOIN true_tags USING (image_id, tag_id)
+),
+figures AS (
+    SELECT
+        (SELECT count(*) FROM true_tags) AS all_true,
+        count(*) FILTER (parsed) AS n_parsed, count(*) FILTER (parsed AND correct) AS right_parsed,
+        count(*) AS n_generated, count(*) FILTER (correct) AS right_generated,
+        count(*) FILTER (NOT parsed) AS n_added, count(*) FILTER (NOT parsed AND correct) AS right_added,
+        count(*) FILTER (kept) AS n_kept, count(*) FILTER (kept AND correct) AS right_kept,
+        count(*) FILTER (NOT kept) AS n_removed, count(*) FILTER (NOT kept AND correct) AS right_removed
+    FROM judged
+)
+SELECT 'train' AS subset, model, metric, value FROM (
+    SELECT 'parsed' AS model, 'tag_precision' AS metric, right_parsed / n_parsed AS value FROM figures
+    UNION ALL SELECT 'parsed', 'tag_recall', right_parsed / all_true FROM figures
+    UNION ALL SELECT 'generation', 'tag_precision', right_generated / n_generated FROM figures
+    UNION ALL SELECT 'generation', 'tag_recall', right_generated / all_true FROM figures
+    UNION ALL SELECT 'generation', 'added_precision', right_added / n_added FROM figures
+    UNION ALL SELECT 'cleaning', 'tag_precision', right_kept / n_kept FROM figures
+    UNION ALL SELECT 'cleaning', 'tag_recall', right_kept / all_true FROM figures
+    UNION ALL SELECT 'cleaning', 'wrong_share_removed', 1 - right_removed / n_removed FROM figures
+    UNION ALL SELECT 'cleaning', 'wrong_share_kept', 1 - right_kept / n_kept FROM figures
+    UNION ALL SELECT 'cleaning', 'right_tags_lost', right_removed / right_generated FROM figures
+)
+"""
+"""DuckDB: how right the training images' tags are, as parsed, after generation and after cleaning."""

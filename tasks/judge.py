@@ -1,0 +1,132 @@
+"""Map stage `judge`: keeps or removes every tag, with the reason, and says what the retrained model is to be taught.
+
+Reads pairs, caption_tags, generated and regions (aligned), clusters, label_system and the annotator (pinned); writes
+tag_verdicts, one row for every tag that a caption names, that a generated caption names, or that was predicted.
+
+A region is good when the annotator predicts the tag for the region alone and when it is no outlier of the tag's
+clusters. A tag falls where it has regions and none is good, unless the whole picture leaves no doubt about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from storage.schemas import contract
+from tasks.inputs import Inputs
+from tasks.settings import CleanSettings, EngineSettings
+
+CAPTION, GENERATED_CAPTION, PREDICTED = 1, 2, 4  # the bits of `source`
+
+
+def build(
+    settings: CleanSettings, inputs: Inputs, engine: EngineSettings
+) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
+    """The worker of this stage."""
+    clusters = cluster_index(inputs.table("clusters"))
+
+    def judge(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
+        regions = shard["regions"]
+        measured = regions.drop_columns(["feature", "box"]).append_column(
+            "distance", pa.array(distances(regions, clusters), pa.float32(), from_pandas=True)
+        )
+        with duckdb.connect() as connection:
+            for name in ("pairs", "caption_tags", "generated"):
+                connection.register(name, shard[name].select(_COLUMNS[name]))
+            connection.register("regions", measured)
+            rules = {"doubt": settings.doubt, "region_threshold": settings.region_threshold, "no_box": settings.no_box}
+            verdicts: pa.Table = connection.sql(_VERDICTS, params=rules).to_arrow_table()
+        return {"tag_verdicts": verdicts.cast(contract("tag_verdicts").schema)}
+
+    return judge
+
+
+Clusters = Mapping[int, tuple[NDArray[np.float32], float]]
+
+
+def cluster_index(clusters: pa.Table) -> Clusters:
+    """tag_id -> its centroids (k, width) and its radius."""
+    rows = clusters.sort_by([("tag_id", "ascending"), ("cluster", "ascending")]).to_pylist()
+    centroids: dict[int, list[list[float]]] = {}
+    for row in rows:
+        centroids.setdefault(row["tag_id"], []).append(row["centroid"])
+    radii = {row["tag_id"]: row["radius"] for row in rows}
+    return {tag_id: (np.array(each, np.float32), radii[tag_id]) for tag_id, each in centroids.items()}
+
+
+def distances(regions: pa.Table, clusters: Clusters) -> NDArray[np.float32]:
+    """Each region's distance to the nearest centroid of its tag, in radii; NaN for a tag without clusters."""
+    found = np.full(regions.num_rows, np.nan, np.float32)
+    if not regions.num_rows:
+        return found
+    tags = regions["tag_id"].to_numpy()
+    features = regions["feature"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(tags), -1)
+    for tag_id in np.unique(tags):
+        if tag_id in clusters:
+            centroids, radius = clusters[tag_id]
+            of_tag = features[tags == tag_id].astype(np.float32)
+            nearest = np.linalg.norm(of_tag[:, None] - centroids, axis=2).min(axis=1)
+            found[tags == tag_id] = nearest / max(radius, 1e-6)
+    return found
+
+
+_COLUMNS = {
+    "pairs": ["image_id"],
+    "caption_tags": ["image_id", "tag_ids"],
+    "generated": ["image_id", "caption_tag_ids", "scores", "predicted"],
+}
+
+_VERDICTS = f"""
+WITH claims AS (
+    SELECT image_id, unnest(tag_ids) AS tag_id, {CAPTION} AS source FROM caption_tags
+    UNION ALL SELECT image_id, unnest(flatten(caption_tag_ids)), {GENERATED_CAPTION} FROM generated
+    UNION ALL SELECT image_id, unnest(predicted), {PREDICTED} FROM generated
+),
+tags AS (
+    SELECT image_id, tag_id, bit_or(source) AS source FROM claims SEMI JOIN pairs USING (image_id)
+    GROUP BY image_id, tag_id
+),
+scores AS (SELECT image_id, unnest(scores, recursive := true) FROM generated),
+least AS (SELECT image_id, min(score) AS score FROM scores GROUP BY image_id),
+looked AS (
+    SELECT
+        image_id, tag_id, max(tag_score) AS region_score, min(distance) AS distance,
+        bool_or(tag_score >= $region_threshold) AS any_predicted,
+        bool_or(tag_score >= $region_threshold AND coalesce(distance, 0) <= 1) AS any_good
+    FROM regions GROUP BY image_id, tag_id
+),
+judged AS (
+    SELECT
+        tags.*, looked.region_score, looked.distance,
+        -- a tag whose score was not kept has less than the least that was
+        coalesce(scores.score, least.score, 0) AS score,
+        CASE
+            WHEN looked.image_id IS NULL THEN 'no_box'
+            WHEN any_good THEN 'kept'
+            WHEN any_predicted THEN 'cluster_outlier'
+            ELSE 'region_not_predicted'
+        END AS found
+    FROM tags LEFT JOIN scores USING (image_id, tag_id) LEFT JOIN least USING (image_id)
+    LEFT JOIN looked USING (image_id, tag_id)
+),
+decided AS (
+    SELECT *,
+        CASE
+            WHEN found = 'no_box' THEN $no_box = 'keep'
+            WHEN found = 'kept' THEN true
+            ELSE score >= $doubt
+        END AS kept
+    FROM judged
+)
+SELECT
+    image_id, tag_id, source, score,
+    CASE WHEN NOT kept THEN 0 WHEN source & {CAPTION} = {CAPTION} THEN 1 ELSE score END AS target,
+    region_score, distance, kept,
+    CASE WHEN kept AND found <> 'no_box' THEN 'kept' ELSE found END AS reason
+FROM decided ORDER BY image_id, tag_id
+"""
+"""DuckDB: from a shard's claims, scores and measured regions to its verdicts."""

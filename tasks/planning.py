@@ -1,0 +1,203 @@
+"""What a stage would compute: keys compared with what the store holds, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from storage.keys import digest, digest_bytes
+from storage.store import Part, Snapshot, Store
+from tasks.settings import Settings
+from tasks.stages import Stage
+from tasks.worker import Shard
+
+
+class PlanError(RuntimeError):
+    """A stage cannot be planned: an input is missing; the message says which stage makes it."""
+
+
+class StageFailedError(RuntimeError):
+    """A stage could not be finished; what it had done stays in the store."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage's work: the ``shards`` to compute, the parts that are ``done``, and the snapshot that will hold both.
+
+    ``kept`` is the snapshot that already answers (then there is nothing to do); ``note`` says why something is reused
+    although its inputs grew.
+    """
+
+    stage: Stage
+    settings: Settings
+    snapshots: Mapping[str, Snapshot]
+    key: str
+    recipe: str
+    shards: tuple[Shard, ...] = ()
+    done: Mapping[str, tuple[Part, ...]] | None = None  # by artifact
+    tombstones: Mapping[str, list[str]] | None = None
+    kept: bool = False
+    note: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Input rows still to be computed."""
+        return sum(shard.rows for shard in self.shards)
+
+
+def gather(store: Store, stage: Stage) -> dict[str, Snapshot]:
+    """The latest snapshot of each input. Raises :class:`PlanError` where one that is needed is missing."""
+    found: dict[str, Snapshot] = {}
+    for alias, artifact in stage.inputs.items():
+        snapshot = store.snapshot(artifact)
+        if snapshot is not None:
+            found[alias] = snapshot
+        elif alias not in stage.optional:
+            raise PlanError(f"{stage.name} needs the artifact '{artifact}', which is not in the store yet")
+    return found
+
+
+def plan_stage(
+    store: Store, stage: Stage, settings: Settings, force: bool = False, refit: bool = False
+) -> StagePlan:
+    """Plans any stage but `ingest`, whose work comes from a source. Linear in the number of parts."""
+    snapshots = gather(store, stage)
+    recipe = _recipe(stage, settings, snapshots)
+    plan = StagePlan(stage, settings, snapshots, key="", recipe=recipe)
+    latest = store.snapshot(stage.outputs[0])
+    if stage.frozen and not (force or refit) and latest is not None and latest.recipe == recipe:
+        # A damaged or deleted result is no result: fall through and compute it again.
+        if complete(store, stage, latest.key):
+            changed = latest.key != _whole_key(stage, settings, snapshots)
+            note = "kept as it was fitted, although its inputs changed since (--refit makes it again)" if changed else ""
+            return replace(plan, key=latest.key, kept=True, note=note)
+    if stage.kind == "map":
+        return _plan_map(store, plan, force)
+    key = _whole_key(stage, settings, snapshots)
+    if not force and complete(store, stage, key):
+        return replace(plan, key=key, kept=True)
+    rows = max((snapshot.rows for snapshot in snapshots.values()), default=0)
+    if "pairs" in snapshots:
+        rows = snapshots["pairs"].rows
+    return replace(plan, key=key, shards=(Shard(key=key, partition="", rows=rows),), done={})
+
+
+def finish_plan(store: Store, plan: StagePlan, shards: list[Shard], force: bool) -> StagePlan:
+    """Sorts ``shards`` into those whose parts are in the store and those to compute, and finds the snapshot's key."""
+    stage = plan.stage
+    key = digest([plan.stage.name, sorted((shard.partition, shard.key) for shard in shards), plan.tombstones])
+    if not force and complete(store, stage, key):
+        return replace(plan, key=key, kept=True)
+    known = {artifact: _known_parts(store, artifact) for artifact in stage.writes}
+    done: dict[str, list[Part]] = {artifact: [] for artifact in stage.writes}
+    todo = []
+    for shard in shards:
+        found = {} if force else _find(store, shard, known)
+        if len(found) == len(stage.writes):
+            for artifact, part in found.items():
+                done[artifact].append(part)
+        else:
+            todo.append(shard)
+    return replace(
+        plan, key=key, shards=tuple(todo), done={artifact: tuple(parts) for artifact, parts in done.items()}
+    )
+
+
+def complete(store: Store, stage: Stage, key: str) -> bool:
+    """Whether every output of ``stage`` has the snapshot ``key`` with all of its files."""
+    for artifact in stage.outputs:
+        snapshot = store.snapshot(artifact, key)
+        if snapshot is None:
+            return False
+        if snapshot.model:
+            if not store.fs.exists(f"{store.root}/{artifact}/models/{key}"):
+                return False
+        elif not {part.key for part in snapshot.parts} <= store.parts_present(artifact):
+            return False
+    return True
+
+
+def _plan_map(store: Store, plan: StagePlan, force: bool) -> StagePlan:
+    stage = plan.stage
+    pinned = {alias: plan.snapshots[alias].digest for alias in stage.whole if alias in plan.snapshots}
+    parts = {
+        alias: {part.partition: part for part in plan.snapshots[alias].parts}
+        for alias in stage.aligned
+        if alias in plan.snapshots
+    }
+    base = [stage.name, stage.version, _dumped(plan.settings), pinned]
+    first = next(iter(stage.aligned))
+    shards = []
+    for part in plan.snapshots[first].parts:
+        aligned = {alias: parts[alias][part.partition] for alias in parts if part.partition in parts[alias]}
+        key = digest([*base, {alias: one.digest for alias, one in aligned.items()}])
+        inputs = {alias: (plan.snapshots[alias].artifact, one) for alias, one in aligned.items()}
+        shards.append(Shard(key=key, partition=part.partition, parts=inputs, rows=part.rows))
+    tombstones = plan.snapshots[first].tombstones
+    return finish_plan(store, replace(plan, tombstones=tombstones), shards, force)
+
+
+def _find(store: Store, shard: Shard, known: Mapping[str, Mapping[str, Part]]) -> dict[str, Part]:
+    found = {}
+    for artifact, parts in known.items():
+        part = parts.get(shard.key) or store.find_part(artifact, shard.key, shard.partition)
+        if part is not None:
+            found[artifact] = part
+    return found
+
+
+def _known_parts(store: Store, artifact: str) -> dict[str, Part]:
+    """The latest snapshot's parts whose files are there, by key: their digests need not be taken again."""
+    latest = store.snapshot(artifact)
+    if latest is None:
+        return {}
+    present = store.parts_present(artifact)
+    return {part.key: part for part in latest.parts if part.key in present}
+
+
+def _whole_key(stage: Stage, settings: Settings, snapshots: Mapping[str, Snapshot]) -> str:
+    digests = {alias: snapshot.digest for alias, snapshot in snapshots.items() if alias not in stage.carried}
+    return digest([stage.name, stage.version, _dumped(settings), digests])
+
+
+def _recipe(stage: Stage, settings: Settings, snapshots: Mapping[str, Snapshot]) -> str:
+    recipes = {alias: snapshot.recipe for alias, snapshot in snapshots.items() if alias not in stage.carried}
+    return digest([stage.name, stage.version, _dumped(settings), recipes])
+
+
+def _dumped(settings: Settings) -> list[Any]:
+    """The settings, and the digests of the files that they name."""
+    files = {}
+    for path in settings.files():
+        try:
+            files[path] = digest_bytes(Path(path).read_bytes())
+        except OSError as error:
+            raise PlanError(f"the settings name the file {path}, which cannot be read: {error.strerror}") from error
+    return [settings.model_dump(mode="json"), files]
+
+
+def point_to(store: Store, plan: StagePlan) -> dict[str, int]:
+    """Makes the snapshots that already answer the latest ones; returns the rows of each artifact."""
+    rows = {}
+    for artifact in plan.stage.outputs:
+        snapshot = store.snapshot(artifact, plan.key)
+        if snapshot is None:
+            raise PlanError(f"{artifact}: the snapshot {plan.key} vanished while it was read; run again")
+        latest = store.snapshot(artifact)
+        if latest is None or latest.key != snapshot.key:
+            store.point_to(snapshot)
+        if not snapshot.model:
+            rows[artifact] = snapshot.rows
+    return rows
+
+
+def estimate(store: Store, stage: Stage, settings: Settings, rows: int) -> float:
+    """Seconds that ``rows`` will take: by this store's last run with the same settings, else by the first guess."""
+    snapshot = store.snapshot(stage.outputs[0])
+    if snapshot is not None and snapshot.settings == settings.model_dump(mode="json"):
+        figures = snapshot.figures
+        if figures.get("input_rows"):
+            return rows * figures["seconds"] / figures["input_rows"]
+    return rows / stage.rate

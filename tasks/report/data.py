@@ -1,0 +1,73 @@
+"""All that the report shows, gathered into one JSON-able dictionary."""
+
+from __future__ import annotations
+
+import math
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any
+
+from storage.store import Snapshot, Store
+from tasks.report.cleaning import cleaning
+from tasks.report.examples import examples
+from tasks.report.findings import findings
+from tasks.report.models_table import curves, models_table
+from tasks.report.run_record import candidates, lineage, rejected, stage_rows
+from tasks.report.tag_flow import tag_flow
+from tasks.report.tag_table import tag_table
+from tasks.report.views import latest_snapshots, open_views, sampled
+
+
+def gather(store: Store, rounds: int = 1) -> dict[str, Any]:
+    """The report's data: counts over the whole store, pictures and stored scores from a few parts of it."""
+    snapshots = latest_snapshots(store, rounds)
+    whole = open_views(store, snapshots, rounds)
+    fewer = sampled(snapshots)
+    few = whole if fewer == snapshots else open_views(store, fewer, rounds)
+    with closing(whole.db), closing(few.db):
+        report: dict[str, Any] = {
+            "header": {**_header(store, snapshots), "truth": whole.knows_truth},
+            "splits": whole.rows("SELECT split, count(*) AS images FROM pairs GROUP BY split ORDER BY images DESC")
+            if whole.has("pairs")
+            else [],
+            "flows": [tag_flow(whole, number) for number in range(1, whole.rounds + 1)],
+            "tags": tag_table(whole) if whole.has("label_system") and whole.rounds else None,
+            "models": models_table(whole),
+            "curves": curves(whole),
+            "examples": examples(few),
+            "cleaning": cleaning(few) if few.judged else None,
+            "stages": stage_rows(snapshots, rounds),
+            "rejected": rejected(whole),
+            "candidates": candidates(whole),
+            "lineage": lineage(snapshots),
+        }
+    report["findings"] = findings(report)
+    rounded: dict[str, Any] = _compact(report)
+    return rounded
+
+
+def _header(store: Store, snapshots: dict[str, Snapshot]) -> dict[str, Any]:
+    created = max((snapshot.created for snapshot in snapshots.values()), default=0.0)
+    return {
+        "dataset": _dataset(snapshots["pairs"].settings.get("source", {})) if "pairs" in snapshots else "no data yet",
+        "store": store.url,
+        "time": datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _dataset(source: dict[str, Any]) -> str:
+    if "path" in source:
+        return PurePath(source["path"]).name
+    return f"the sample world, seed {source['seed']}" if "seed" in source else "a dataset"
+
+
+def _compact(value: Any) -> Any:
+    """Numbers in four digits, and what is not a number as None: JSON knows no NaN."""
+    if isinstance(value, float):
+        return round(value, 4) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _compact(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_compact(one) for one in value]
+    return value

@@ -1,0 +1,92 @@
+"""What the figures say, in plain sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def findings(report: dict[str, Any]) -> list[str]:
+    """The sentences that head the report; those whose figures are not there yet are left out."""
+    return [*_flow(report), *_cleaning(report), *_models(report), *_rejected(report)]
+
+
+def _flow(report: dict[str, Any]) -> list[str]:
+    if not report["flows"]:
+        return []
+    first, last = report["flows"][0], report["flows"][-1]
+    images = max(last["images"], 1)
+    parsed = _count(first, origin="parsed")
+    said = [f"The captions of {images:,} training pictures name {parsed / images:.1f} tags a picture."]
+    added = _count(last) - _count(last, origin="parsed")
+    if added:
+        named = f"Generation added {added:,} tags, {added / images:.1f} a picture"
+        if last["true_tags"]:
+            named += f"; {(_right(last) - _right(last, origin='parsed')) / added:.0%} of these are right"
+        said.append(f"{named}.")
+        before, after = last["steps"][0], last["steps"][2]
+        if before["recall"] is not None:
+            said.append(
+                f"It raised the share of the true tags that are found from {before['recall']:.0%} "
+                f"to {after['recall']:.0%}."
+            )
+    return said
+
+
+def _cleaning(report: dict[str, Any]) -> list[str]:
+    if not report["flows"] or not report["flows"][-1]["judged"]:
+        return []
+    flow = report["flows"][-1]
+    removed, kept = _count(flow, kept=False), _count(flow, kept=True)
+    said = f"Cleaning removed {removed:,} tags ({removed / max(removed + kept, 1):.1%})"
+    if not flow["true_tags"] or not removed or not kept:
+        return [f"{said}."]
+    right_removed, right_kept = _right(flow, kept=False), _right(flow, kept=True)
+    lost = right_removed / max(right_removed + right_kept, 1)
+    return [
+        f"{said}: {1 - right_removed / removed:.0%} of them are wrong, against {1 - right_kept / kept:.0%} of those "
+        f"that it kept; {lost:.1%} of the right tags were lost."
+    ]
+
+
+def _models(report: dict[str, Any]) -> list[str]:
+    figures = {row["model"]: row["figures"] for row in report["models"]}
+    score = {model: found["all"]["mAP"] for model, found in figures.items() if "mAP" in found.get("all", {})}
+    best = next((name for name in ("fine_tuned", "cleaning") if name in score), "")
+    if not best or "parsed" not in score:
+        return []
+    said = f"RAM reaches {score[best]:.3f} mAP on the test pictures; trained on parsed tags alone it reaches "
+    said += f"{score['parsed']:.3f}"
+    if "truth" in score and score["truth"] > score["parsed"]:
+        closed = (score[best] - score["parsed"]) / (score["truth"] - score["parsed"])
+        share = f"{closed:.0%}" if closed > 0 else "nothing"
+        said += f" and on the truth {score['truth']:.3f}: {share} of the gap is closed"
+    sentences = [f"{said}."]
+    never = figures[best].get("never_captioned", {})
+    chance = figures.get("chance", {}).get("never_captioned", {}).get("mAP")
+    if "mAP" in never:
+        said = f"Things that no caption ever names are found at {never['mAP']:.3f} mAP"
+        if chance:
+            said += f", {never['mAP'] / chance:.1f} times chance"
+        teacher = figures.get("zero_shot", {}).get("never_captioned", {}).get("mAP")
+        sentences.append(said + (f"; the zero-shot teacher reaches {teacher:.3f}." if teacher is not None else "."))
+    return sentences
+
+
+def _rejected(report: dict[str, Any]) -> list[str]:
+    total = sum(row["count"] for row in report["rejected"]["counts"])
+    if not total:
+        return []
+    often = report["rejected"]["counts"][0]["reason"].replace("_", " ")
+    return [f"{total:,} rows could not be used and were kept apart, the most frequent reason: {often}."]
+
+
+def _count(flow: dict[str, Any], **wanted: Any) -> int:
+    return sum(link["count"] for link in _links(flow, wanted))
+
+
+def _right(flow: dict[str, Any], **wanted: Any) -> int:
+    return sum(link["right"] for link in _links(flow, wanted))
+
+
+def _links(flow: dict[str, Any], wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    return [link for link in flow["links"] if all(link[name] == value for name, value in wanted.items())]

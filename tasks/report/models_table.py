@@ -1,0 +1,72 @@
+"""The rows of the ablation: every model with its figures on the test pictures, and its precision-recall curve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tasks.report.views import Views
+from tasks.truth import TRUE_TAGS
+
+MOST_TEST_PICTURES = 2_000  # that curves are drawn from
+POINTS = 40
+
+ROWS = {
+    "chance": "by chance",
+    "zero_shot": "zero-shot teacher",
+    "parsed": "trained on parsed tags",
+    "generation": "+ generation",
+    "cleaning": "+ cleaning",
+    "fine_tuned": "+ fine-tuning",
+    "truth": "trained on the truth",
+}
+
+
+def models_table(views: Views) -> list[dict[str, Any]]:
+    """One row a model in the order of :data:`ROWS`, then others: its ``figures`` as {subset: {metric: value}}."""
+    if not views.has("metrics"):
+        return []
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in views.rows("SELECT model, subset, metric, value FROM metrics WHERE tag IS NULL ORDER BY ALL"):
+        found.setdefault(row["model"], {}).setdefault(row["subset"], {})[row["metric"]] = row["value"]
+    order = [name for name in ROWS if name in found] + [name for name in found if name not in ROWS]
+    return [
+        {"model": name, "title": ROWS.get(name, name), "figures": found[name]}
+        for name in order
+        if any("mAP" in figures for figures in found[name].values())
+    ]
+
+
+def curves(views: Views) -> dict[str, list[list[float]]]:
+    """Of each model :data:`POINTS` points (recall, precision) over all thresholds, pictures and tags pooled."""
+    if not views.has("predictions", "pairs", "label_system", "caption_tags"):
+        return {}
+    named = "SELECT DISTINCT image_id, unnest(tag_ids) AS tag_id FROM caption_tags"
+    rows = views.rows(
+        f"""
+        WITH test AS (SELECT image_id FROM pairs WHERE split = 'test' ORDER BY image_id LIMIT {MOST_TEST_PICTURES}),
+        labels AS (SELECT tag_id, row_number() OVER (ORDER BY tag_id) - 1 AS place FROM label_system WHERE active),
+        said AS (SELECT * FROM ({TRUE_TAGS if views.knows_truth else named}) JOIN labels USING (tag_id)),
+        grouped AS (SELECT image_id, list(place) AS places FROM said GROUP BY image_id)
+        SELECT model, scores, coalesce(places, []) AS places
+        FROM predictions SEMI JOIN test USING (image_id) LEFT JOIN grouped USING (image_id)
+        """
+    )
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["model"], []).append(row)
+    return {model: _curve(found[model]) for model in ROWS if model in found}
+
+
+def _curve(rows: list[dict[str, Any]]) -> list[list[float]]:
+    scores = np.array([row["scores"] for row in rows], np.float32)
+    truth = np.zeros(scores.shape, bool)
+    for at, row in enumerate(rows):
+        truth[at, row["places"]] = True
+    right = np.cumsum(truth.ravel()[np.argsort(-scores, axis=None, kind="stable")])
+    if not right.size or not right[-1]:
+        return []
+    recall, precision = right / right[-1], right / np.arange(1, right.size + 1)
+    places = np.unique(np.searchsorted(recall, np.linspace(0.02, 1, POINTS)).clip(0, right.size - 1))
+    return [[float(recall[place]), float(precision[place])] for place in places]

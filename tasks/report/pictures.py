@@ -1,0 +1,64 @@
+"""Small JPEG pictures as data URIs, so that the report needs no file beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from PIL import Image
+
+from tasks.images import ImageError, decode_image, read_image
+from tasks.report.views import Views
+
+QUALITY = 72
+MARGIN = 0.1  # of a crop's larger side, so that one sees where the region lies
+
+
+class Pictures:
+    """The images of some ids, decoded when they are asked for, the last one kept."""
+
+    def __init__(self, views: Views, image_ids: Iterable[str]) -> None:
+        ids = sorted(set(image_ids))
+        rows = views.rows(
+            "SELECT image_id, image, width * height AS pixels FROM pairs SEMI JOIN (SELECT unnest($ids) AS image_id) "
+            "USING (image_id)", ids=ids
+        ) if ids else []
+        self._records: dict[str, dict[str, Any]] = {row["image_id"]: row for row in rows}
+        self._last: tuple[str, Image.Image | None] = ("", None)
+
+    def thumbnail(self, image_id: str, size: int) -> str:
+        """The whole picture within ``size`` x ``size`` pixels; empty where it cannot be read any more."""
+        picture = self._decoded(image_id)
+        return "" if picture is None else to_data_uri(picture, size)
+
+    def crop(self, image_id: str, box: Sequence[float], size: int) -> str:
+        """The region x0, y0, x1, y1 (shares of width and height) with a margin, within ``size`` x ``size`` pixels."""
+        picture = self._decoded(image_id)
+        if picture is None:
+            return ""
+        width, height = picture.size
+        x0, y0, x1, y1 = box[0] * width, box[1] * height, box[2] * width, box[3] * height
+        margin = MARGIN * max(x1 - x0, y1 - y0) + 1
+        left, top = max(0, round(x0 - margin)), max(0, round(y0 - margin))
+        right, bottom = min(width, round(x1 + margin)), min(height, round(y1 + margin))
+        return to_data_uri(picture.crop((left, top, right, bottom)), size)
+
+    def _decoded(self, image_id: str) -> Image.Image | None:
+        if self._last[0] != image_id:
+            try:
+                record = self._records[image_id]
+                self._last = (image_id, decode_image(read_image(record["image"]), record["pixels"]))
+            except (ImageError, KeyError):  # a file that left since it was read is no reason to have no report
+                self._last = (image_id, None)
+        return self._last[1]
+
+
+def to_data_uri(picture: Image.Image, size: int) -> str:
+    """``picture`` as a JPEG data URI, reduced to fit ``size`` x ``size`` pixels."""
+    small = picture.copy()
+    small.thumbnail((size, size))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

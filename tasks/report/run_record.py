@@ -1,0 +1,88 @@
+"""What every stage took in and gave out, how long it took, and what each artifact was made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from storage.store import Snapshot
+from tasks.report.views import Views
+from tasks.stages import Stage, stages
+
+MOST_REJECTED, MOST_CANDIDATES = 200, 120
+
+
+def stage_rows(snapshots: dict[str, Snapshot], rounds: int) -> list[dict[str, Any]]:
+    """One row a stage in the order of the pipeline; a stage that has not run has no ``figures``."""
+    return [_stage_row(stage, snapshots) for stage in stages(rounds)]
+
+
+def _stage_row(stage: Stage, snapshots: dict[str, Snapshot]) -> dict[str, Any]:
+    made = [snapshots[name] for name in stage.outputs if name in snapshots]
+    figures = dict(made[0].figures) if made else None
+    return {
+        "name": stage.name,
+        "about": stage.about,
+        "reads": [
+            {"name": name, "rows": _rows(snapshots.get(name))}
+            for alias, name in stage.inputs.items()
+            if alias not in stage.carried and (name in snapshots or alias not in stage.optional)
+        ],
+        "writes": [{"name": snapshot.artifact, "rows": _rows(snapshot)} for snapshot in made],
+        "figures": figures,
+        "rejected": {
+            name.removeprefix("rejected."): value
+            for name, value in (figures or {}).items()
+            if name.startswith("rejected.")
+        },
+        "settings": made[0].settings if made else None,
+    }
+
+
+def _rows(snapshot: Snapshot | None) -> int | None:
+    """Rows of an artifact; None for a model, and for what is not there."""
+    return None if snapshot is None or snapshot.model else snapshot.rows
+
+
+def lineage(snapshots: dict[str, Snapshot]) -> list[dict[str, Any]]:
+    """One row an artifact, in the order in which they were made."""
+    return [
+        {
+            "artifact": snapshot.artifact,
+            "key": snapshot.key,
+            "stage": snapshot.stage,
+            "version": snapshot.stage_version,
+            "model": bool(snapshot.model),
+            "parts": len(snapshot.parts),
+            "rows": snapshot.rows,
+            "bytes": snapshot.bytes,
+            "created": snapshot.created,
+            "inputs": snapshot.inputs,
+        }
+        for snapshot in sorted(snapshots.values(), key=lambda one: (one.created, one.artifact))
+    ]
+
+
+def rejected(views: Views) -> dict[str, Any]:
+    """Rows that could not be used: ``counts`` by artifact and reason, and the first ``rows`` of them."""
+    names = [name for name in ("pairs_rejected", "phrases_rejected") if views.has(name)]
+    if not names:
+        return {"counts": [], "rows": []}
+    every = " UNION ALL ".join(f"SELECT '{name}' AS artifact, \"where\", reason, detail FROM {name}" for name in names)
+    return {
+        "counts": views.rows(
+            f"SELECT artifact, reason, count(*) AS count FROM ({every}) GROUP BY ALL ORDER BY count DESC, reason"
+        ),
+        "rows": views.rows(f'SELECT * FROM ({every}) ORDER BY artifact, reason, "where" LIMIT {MOST_REJECTED}'),
+    }
+
+
+def candidates(views: Views) -> list[dict[str, Any]]:
+    """The most frequent words of the captions that are no tag."""
+    if not views.has("candidates"):
+        return []
+    return views.rows(
+        f"""
+        SELECT lemma, type, sum(count)::BIGINT AS count FROM candidates
+        GROUP BY ALL ORDER BY count DESC, lemma, type LIMIT {MOST_CANDIDATES}
+        """
+    )

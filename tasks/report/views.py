@@ -1,0 +1,119 @@
+"""The store as DuckDB views that every part of the report reads, whatever is there yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import duckdb
+
+from storage.schemas import first_round_name
+from storage.store import Snapshot, Store
+from tasks.inputs import connect
+from tasks.stages import of_round, stages
+from tasks.truth import TRUE_TAGS
+
+SAMPLED_PARTS = 12  # pictures and stored scores come from at most so many parts, whatever the store's size
+PARSED, GENERATED, PREDICTED = 1, 2, 4  # the bits of `tag_verdicts.source`
+
+
+@dataclass(frozen=True)
+class Views:
+    """The latest snapshots as views of their names, and these made from them for the images of the split `train`:
+
+    ``pictures`` (image_id); ``entries`` (round, image_id, tag_id, source, score, region_score, distance, kept, reason,
+    origin), one row for each tag of an image in a round, judged or not; ``true_tags`` (image_id, tag_id).
+    """
+
+    db: duckdb.DuckDBPyConnection
+    snapshots: dict[str, Snapshot]
+    rounds: int  # for which there are entries
+    judged: int  # of which there are verdicts
+
+    def has(self, *artifacts: str) -> bool:
+        """Whether all of these artifacts are in the store."""
+        return all(name in self.snapshots for name in artifacts)
+
+    @property
+    def knows_truth(self) -> bool:
+        return self.has("truth", "label_system") and self.snapshots["truth"].rows > 0
+
+    def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
+        """The rows of a query as dictionaries."""
+        rows: list[dict[str, Any]] = self.db.sql(query, params=parameters or None).to_arrow_table().to_pylist()
+        return rows
+
+
+def latest_snapshots(store: Store, rounds: int) -> dict[str, Snapshot]:
+    """The latest snapshot of every artifact of the pipeline that is there."""
+    names = {"truth", *(name for stage in stages(rounds) for name in stage.outputs)}
+    found = {name: store.snapshot(name) for name in sorted(names)}
+    return {name: snapshot for name, snapshot in found.items() if snapshot is not None}
+
+
+def sampled(snapshots: dict[str, Snapshot]) -> dict[str, Snapshot]:
+    """The same with the parts of a few images alone, spread evenly; what is not cut by images stays whole."""
+    partitions = [part.partition for part in snapshots["pairs"].parts] if "pairs" in snapshots else []
+    step = max(1, -(-len(partitions) // SAMPLED_PARTS))
+    chosen = set(partitions[::step])
+    return {
+        name: replace(
+            snapshot, parts=tuple(part for part in snapshot.parts if part.partition in chosen or not part.partition)
+        )
+        for name, snapshot in snapshots.items()
+    }
+
+
+def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Views:
+    """Connects to the store; close ``db`` when done."""
+    # DuckDB cannot take an empty Arrow column of half floats: without rows they are as good as not there.
+    snapshots = {
+        name: one
+        for name, one in snapshots.items()
+        if one.rows or first_round_name(name) not in ("features", "regions")
+    }
+    db = connect(store, snapshots)
+    if "pairs" in snapshots:
+        db.execute("CREATE VIEW pictures AS SELECT image_id FROM pairs WHERE split = 'train'")
+    numbers = range(1, rounds + 1)
+    judged = sum(of_round("tag_verdicts", number) in snapshots for number in numbers)
+    entries = [query for number in numbers if (query := _entries(snapshots, number))]
+    if entries:
+        db.execute(f"CREATE VIEW entries AS {' UNION ALL '.join(entries)}")
+    views = Views(db, snapshots, len(entries), judged)
+    if "label_system" in snapshots:
+        true_tags = TRUE_TAGS if views.knows_truth else "SELECT '' AS image_id, 0 AS tag_id WHERE false"
+        db.execute(f"CREATE TABLE true_tags AS SELECT * FROM ({true_tags}) SEMI JOIN pictures USING (image_id)")
+    return views
+
+
+def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
+    """The query for one round's tags; empty where it has not begun. Before the verdicts all tags count as kept."""
+    verdicts, generated = of_round("tag_verdicts", number), of_round("generated", number)
+    columns = "image_id, tag_id, source, score, region_score, distance, kept, reason"
+    if verdicts in snapshots:
+        query = f"SELECT {columns} FROM {_view(verdicts)}"
+    elif "caption_tags" in snapshots and (number == 1 or generated in snapshots):
+        named = [f"SELECT image_id, unnest(tag_ids) AS tag_id, {PARSED} AS bit FROM caption_tags"]
+        scores = "SELECT NULL::VARCHAR AS image_id, NULL::INTEGER AS tag_id, NULL::FLOAT AS score WHERE false"
+        if generated in snapshots:
+            view = _view(generated)
+            named.append(f"SELECT image_id, unnest(flatten(caption_tag_ids)), {GENERATED} FROM {view}")
+            named.append(f"SELECT image_id, unnest(predicted), {PREDICTED} FROM {view}")
+            scores = f"SELECT image_id, unnest(scores, recursive := true) FROM {view}"
+        query = f"""
+            SELECT image_id, tag_id, bit_or(bit)::UTINYINT AS source, any_value(score) AS score,
+                NULL::FLOAT AS region_score, NULL::FLOAT AS distance, true AS kept, 'not judged yet' AS reason
+            FROM ({' UNION ALL '.join(named)}) LEFT JOIN ({scores}) USING (image_id, tag_id) GROUP BY image_id, tag_id
+        """
+    else:
+        return ""
+    return f"""
+        SELECT {number} AS round, {columns}, CASE
+            WHEN source & {PARSED} > 0 THEN 'parsed' WHEN source & {GENERATED} > 0 THEN 'generated' ELSE 'predicted'
+        END AS origin FROM ({query}) SEMI JOIN pictures USING (image_id)
+    """
+
+
+def _view(artifact: str) -> str:
+    return artifact.replace("-", "_")

@@ -1,0 +1,35 @@
+"""Training `retrain`: RAM on the tags that were kept.
+
+Reads pairs, features, caption_tags, generated, tag_verdicts, label_system. The model folder holds ``whole`` and, where
+it is to annotate the next round out of fold, ``fold-0``, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.devices import device_of
+from tasks.inputs import Inputs
+from tasks.settings import EngineSettings, TrainSettings
+from tasks.training.jobs import Progress, blueprint, run_jobs, with_folds
+from tasks.training.material import gather
+from tasks.training.targets import verdict_targets
+
+
+def train(
+    settings: TrainSettings, inputs: Inputs, engine: EngineSettings, folder: Path, progress: Progress
+) -> Mapping[str, pa.Table]:
+    """Trains RAM into ``folder``; its curves as ``training_log``."""
+    with gather(inputs, settings, folder, "train") as material:
+        targets = verdict_targets(inputs, material.examples.image_ids, material.tags, settings.soft_targets)
+        material = replace(material, examples=material.teaching(targets))
+        captions = list(chain.from_iterable(material.examples.captions))
+        plan = blueprint(settings, material.tags, material.image_encoder, material.image_size, captions)
+        device = str(device_of(engine))
+        jobs = with_folds(folder, plan, material, settings, device)
+        return {"training_log": run_jobs(jobs, progress)}

@@ -1,0 +1,196 @@
+"""Every setting of every stage, as frozen pydantic models: Prefect draws its forms from them, keys hash them.
+
+A setting in a stage's model changes what the stage computes, and so its key. What only changes how fast it is
+computed (workers, device, batch sizes) is in :class:`EngineSettings` and enters no key.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """The base of all settings: unknown names are errors, values cannot change once set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def files(self) -> tuple[str, ...]:
+        """Paths of the files that these settings name: their contents matter as the settings themselves do."""
+        return ()
+
+
+class SampleSource(Settings):
+    """The sample world, drawn on the spot."""
+
+    kind: Literal["sample"] = "sample"
+    seed: int = Field(0, ge=0, description="Another seed is another world.")
+    train: int = Field(1500, ge=1, description="Image-caption pairs to learn from.")
+    fine_tune: int = Field(200, ge=0, description="Fully described pairs to fine-tune on.")
+    calibrate: int = Field(100, ge=0, description="Fully described pairs to set thresholds on.")
+    test: int = Field(400, ge=1, description="Pictures to measure on.")
+
+
+class CsvSource(Settings):
+    """An `image,caption` CSV (optionally with a `split` column) and a folder of images."""
+
+    kind: Literal["csv"] = "csv"
+    path: str = Field(description="The CSV file.")
+    images: str = Field("", description="The folder of images; empty: 'images' beside the CSV, else its folder.")
+    limit: int = Field(0, ge=0, description="Use only the first so many images; 0: all.")
+
+
+class CocoSource(Settings):
+    """A COCO captions JSON and its folder of images."""
+
+    kind: Literal["coco"] = "coco"
+    path: str = Field(description="The captions JSON file.")
+    images: str = Field("", description="The folder of images; empty: 'images' beside the JSON, else its folder.")
+    limit: int = Field(0, ge=0, description="Use only the first so many images; 0: all.")
+
+
+class IngestSettings(Settings):
+    """How a source becomes pairs."""
+
+    source: SampleSource | CsvSource | CocoSource = SampleSource()
+    shard_size: int = Field(256, ge=1, description="Images a part.")
+    max_pixels: int = Field(64_000_000, ge=1, description="Larger images are rejected before they are decoded.")
+    calibrate_share: float = Field(0.05, ge=0, lt=1, description="Held out for thresholds, where no split is given.")
+    test_share: float = Field(0.1, ge=0, lt=1, description="Held out for evaluation, where no split is given.")
+    error_budget: float = Field(0.2, ge=0, le=1, description="The share of rejected rows beyond which it fails.")
+
+
+class ParseSettings(Settings):
+    """How captions are parsed."""
+
+    max_words: int = Field(200, ge=1, description="Longer captions are rejected.")
+
+
+class LabelSettings(Settings):
+    """Which phrases become tags."""
+
+    tag_list: str = Field("", description="A ready list of tags, one a line; empty: the corpus' own.")
+    max_tags: int = Field(5000, ge=1, description="At most so many tags of each type, the most frequent.")
+    min_count: int = Field(5, ge=1, description="A tag stands in at least so many captions.")
+    min_share: float = Field(0, ge=0, le=1, description="A tag stands in at least this share of the captions.")
+    min_type_share: float = Field(0.1, ge=0, le=1, description="Rarer roles of a word are taken for parser mistakes.")
+    synonyms: bool = Field(True, description="Merge words that mean the same.")
+    merge_bar: float = Field(0.8, ge=0, le=1, description="Proposed synonyms of this score or more merge by themselves.")
+    wordnet: str = Field(
+        default_factory=lambda: os.environ.get("NLTK_DATA", ""),
+        description="A folder of nltk's data with WordNet; empty: synonyms are proposed without it.",
+    )
+
+    def files(self) -> tuple[str, ...]:
+        return (self.tag_list,) if self.tag_list else ()
+
+
+class AssignSettings(Settings):
+    """How phrases are mapped to tags."""
+
+    min_candidate_count: int = Field(2, ge=1, description="Unknown words are listed from this count within a part.")
+
+
+class EncodeSettings(Settings):
+    """The frozen image encoder whose spatial features the heads train on."""
+
+    image_encoder: str = Field("tf_efficientnet_lite0", description="A timm model.")
+    image_size: int = Field(224, ge=32)
+    fine_tune_size: int = Field(384, ge=0, description="The higher resolution; 0: none is stored.")
+    views: int = Field(2, ge=1, le=4, description="Stored views of a training image.")
+    crop_area: float = Field(0.6, gt=0, le=1, description="Views after the first keep at least this share of it.")
+    train_at_fine_tune_size: bool = Field(False, description="Store training images at the higher resolution too.")
+
+
+class TrainSettings(Settings):
+    """One training: baseline, retraining, fine-tuning and the rows of the ablation alike."""
+
+    architecture: Literal["tag2text", "ram"] = "ram"
+    frozen_encoder: bool = Field(True, description="Train on stored features; off: end to end.")
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    components: int = Field(256, ge=8, description="Whitened components of the image tokens that heads learn from.")
+    width: int = Field(256, ge=8, description="Hidden width of the recognition decoder.")
+    decoder_layers: int = Field(1, ge=1)
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    tagging_loss: Literal["asymmetric", "binary"] = "binary"
+    soft_targets: bool = Field(True, description="Teach scores; off: teach 0 and 1.")
+    caption: bool = Field(False, description="Train a captioner together with the tagger.")
+    captioner_layers: int = Field(2, ge=1)
+    vocabulary: int = Field(2000, ge=100, description="Word pieces that the captioner knows.")
+    distillation: Literal["none", "conse", "classes"] = Field(
+        "none", description="RAM: its image projection learns ConSE's vectors, or its label queries ImageNet's classes."
+    )
+    distillation_weight: float = Field(1.0, ge=0)
+    target_precision: float = Field(0.7, gt=0, le=1, description="What the model's thresholds aim at.")
+    folds: int = Field(0, ge=0, le=10, description="Fold models, so that no image is annotated by one that saw it.")
+    seed: int = 0
+
+
+class GenerateSettings(Settings):
+    """How the annotator adds captions and tags."""
+
+    captions: int = Field(1, ge=0, le=5, description="Captions an image; those after the first are sampled.")
+    decoding: Literal["beam", "nucleus"] = "beam"
+    beams: int = Field(3, ge=1)
+    max_length: int = Field(30, ge=2, description="Of a caption, in word pieces.")
+    target_precision: float = Field(0.8, gt=0, le=1, description="What the thresholds of predicted tags aim at.")
+    keep_below: int = Field(20, ge=0, description="Scores kept of the best tags below their threshold.")
+
+
+class GroundSettings(Settings):
+    """Where the regions of a tag are looked for."""
+
+    proposer: Literal["cross_attention", "grounding_dino", "onnx"] = "cross_attention"
+    max_regions: int = Field(2, ge=1, description="Regions kept for a tag in an image.")
+
+
+class CleanSettings(Settings):
+    """Which tags fall."""
+
+    outlier_share: float = Field(0.1, ge=0, lt=1, description="The share of a tag's regions that are outliers.")
+    max_clusters: int = Field(8, ge=1)
+    regions_a_cluster: int = Field(20, ge=1, description="A tag has at most its regions divided by this clusters.")
+    max_regions_a_tag: int = Field(20_000, ge=1, description="Of more regions a fixed sample is clustered.")
+    region_threshold: float = Field(0.1, ge=0, le=1, description="A region's least probability of its tag.")
+    doubt: float = Field(0.5, ge=0, le=1, description="A whole picture's probability from which a tag does not fall.")
+    no_box: Literal["keep", "drop"] = "keep"
+    seed: int = 0
+
+
+class EvaluateSettings(Settings):
+    """What is measured, and which rows of the ablation are trained."""
+
+    ablation: bool = True
+
+
+class EngineSettings(Settings):
+    """Where shards run. Nothing here changes a result."""
+
+    kind: Literal["threads", "processes", "ray"] = "threads"
+    workers: int = Field(0, ge=0, description="0: one a core, or one in all for a model in threads.")
+    device: str = Field("", description="A torch device; empty: a GPU where there is one.")
+    address: str = Field("", description="A Ray cluster; empty: one on this machine.")
+
+
+class PipelineSettings(Settings):
+    """All of a pipeline's settings; a preset is one of these as YAML."""
+
+    ingest: IngestSettings = IngestSettings()
+    parse: ParseSettings = ParseSettings()
+    labels: LabelSettings = LabelSettings()
+    assign: AssignSettings = AssignSettings()
+    encode: EncodeSettings = EncodeSettings()
+    baseline: TrainSettings = TrainSettings(architecture="tag2text", caption=True, folds=3)
+    generate: GenerateSettings = GenerateSettings()
+    ground: GroundSettings = GroundSettings()
+    clean: CleanSettings = CleanSettings()
+    retrain: TrainSettings = TrainSettings()
+    fine_tune: TrainSettings = TrainSettings(epochs=10)
+    evaluate: EvaluateSettings = EvaluateSettings()
+    rounds: int = Field(1, ge=1, le=5, description="In round two and later the retrained model annotates.")

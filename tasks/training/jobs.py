@@ -1,0 +1,266 @@
+"""Trainings that belong together: a model on all images and, for annotation out of fold, one a fold without that fold.
+
+Jobs run side by side in processes where there is no GPU: small models leave a second core idle. A job that is finished
+is known by its model folder, one that was killed goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import queue
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, astuple, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import (
+    RAM,
+    CaptionTokenizer,
+    Tag2Text,
+    Tagger,
+    TaggerConfig,
+    create_tagger,
+    label_queries,
+    small_config,
+    tagger_folder,
+)
+from storage.schemas import contract
+from tasks.devices import cores, keep_memory
+from tasks.engines import exit_with
+from tasks.settings import TrainSettings
+from tasks.training.calibration import Evidence
+from tasks.training.data import Examples, TagColumns, fold_of
+from tasks.training.loop import CHECKPOINT, LogRow, fit, read
+from tasks.training.material import Material
+from tasks.training.whitening import Whitening
+
+WHOLE = "whole"
+RECORD = "training.json"  # written last: a job with it is done
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Everything that a new model is made of; or ``start``, the folder of the model to go on from."""
+
+    config: TaggerConfig
+    tags: TagColumns
+    tokenizer: CaptionTokenizer | None = None
+    queries: Tensor | None = None
+    start: Path | None = None
+
+    def make(self, seed: int, targets: NDArray[np.float32]) -> Tagger:
+        """The model before training. ``targets`` (tags,), the mean of each, are the first guess of a new model."""
+        torch.manual_seed(seed)
+        scratch = self.start is None
+        model = create_tagger(self.config, self.tags.labels, self.tokenizer, self.queries, pretrained_encoder=scratch)
+        if self.start is not None:
+            tagger_folder.load_weights(model, self.start)
+            return model
+        logits = torch.from_numpy(np.log(targets.clip(1e-4, 0.5) / (1 - targets.clip(1e-4, 0.5))))
+        with torch.no_grad():
+            if isinstance(model, Tag2Text):
+                model.classifier.b.copy_(logits[None])
+            elif isinstance(model, RAM):
+                model.classifier.bias.fill_(logits.mean())
+        return model
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train. ``held_out`` are images that it does not see, for calibration."""
+
+    name: str
+    folder: Path
+    blueprint: Blueprint
+    examples: Examples
+    settings: TrainSettings
+    held_out: Examples | None
+    described: bool
+    device: str
+    whitening: Whitening | None = None  # that stored tokens went through
+
+    def run(self, progress: Callable[[int, int], None]) -> None:
+        """Trains and saves the model, its log and its calibration, the log last: it says that all is there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mean = np.asarray(self.examples.targets.mean(axis=0), np.float32).ravel()
+        device = torch.device(self.device)
+        model = self.blueprint.make(self.settings.seed, mean).to(device)
+        whitening = self.whitening or Whitening.measure(self.examples.images, self.settings.components, model)
+        whitening = whitening.to(device)
+        whitening.narrow(model, fresh=self.blueprint.start is None)
+        log = fit(model, self.examples, self.settings, self.folder, whitening, progress)
+        if self.held_out is not None and self.held_out.image_ids:
+            logits = predict(model, self.held_out, self.settings.batch_size, whitening)
+            evidence = Evidence(logits, self.held_out.targets.toarray() > 0, self.described)
+            evidence.save(self.folder)
+            set_thresholds(model, evidence, self.settings.target_precision)
+        whitening.widen(model)
+        tagger_folder.save(model.cpu(), self.folder)
+        write_record(self.folder, self.settings, log)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def blueprint(
+    settings: TrainSettings,
+    tags: TagColumns,
+    image_encoder: str,
+    image_size: int,
+    captions: Sequence[str] = (),
+) -> Blueprint:
+    """A new model of the sizes that ``settings`` name; ``captions`` give the captioner its vocabulary."""
+    if not tags.ids:
+        raise ValueError("the label system has no active tag, so there is nothing to train: lower labels.min_count")
+    tokenizer = CaptionTokenizer.train(captions, settings.vocabulary) if settings.caption else None
+    queries = label_queries.build(tags.query_texts) if settings.architecture == "ram" else None
+    config = small_config(
+        settings.architecture,
+        labels=len(tags.ids),
+        image_encoder=image_encoder,
+        image_size=image_size,
+        hidden=settings.width,
+        decoder_layers=settings.decoder_layers,
+        decoder_heads=settings.heads,
+        dropout=settings.dropout,
+        tokenizer=tokenizer,
+        captioner_layers=settings.captioner_layers,
+    )
+    return Blueprint(config, tags, tokenizer, queries)
+
+
+def continued(folder: Path, tags: TagColumns, image_size: int) -> Blueprint:
+    """The model of ``folder``, to be trained on at ``image_size``; its labels must be those of ``tags``."""
+    config, labels, tokenizer = tagger_folder.read(folder)
+    if [(each.name, each.type) for each in labels] != [(each.name, each.type) for each in tags.labels]:
+        raise ValueError(f"the model in {folder} was trained on another label system: train it again on this one")
+    return Blueprint(replace(config, image_size=image_size), tags, tokenizer, start=folder)
+
+
+def with_folds(
+    folder: Path, plan: Blueprint, material: Material, settings: TrainSettings, device: str
+) -> list[Job]:
+    """The job of the whole model, then one a fold: trained without the fold's images.
+
+    Where no fully described images are held out, a fold model is calibrated on its own fold.
+    """
+    examples, held_out, described = material.examples, material.held_out, material.described
+    jobs = [Job(WHOLE, folder / WHOLE, plan, examples, settings, held_out, described, device, material.whitening)]
+    folds = np.array([fold_of(image_id, settings.folds) if settings.folds else -1 for image_id in examples.image_ids])
+    for fold in range(settings.folds):
+        name = f"fold-{fold}"
+        seen, unseen = examples.subset(np.flatnonzero(folds != fold)), examples.subset(np.flatnonzero(folds == fold))
+        own = held_out if described else unseen
+        jobs.append(Job(name, folder / name, plan, seen, settings, own, described, device, material.whitening))
+    return jobs
+
+
+def run_jobs(jobs: Sequence[Job], progress: Progress) -> pa.Table:
+    """Runs the jobs that are not done yet and returns the ``training_log`` of all of them."""
+    waiting = [job for job in jobs if not (job.folder / RECORD).is_file()]
+    processes = min(len(waiting), cores()) if all(job.device == "cpu" for job in waiting) else 1
+    if processes > 1:
+        _run_side_by_side(waiting, processes, max(1, cores() // processes), progress)
+    else:
+        torch.set_num_threads(cores())
+        for number, job in enumerate(waiting):
+            job.run(_of_several(progress, number, len(waiting), job.name))
+    return log_table({job.name: job.folder for job in jobs})
+
+
+def _run_side_by_side(jobs: Sequence[Job], processes: int, threads: int, progress: Progress) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    reports: Any = spawn.Queue()
+    with ProcessPoolExecutor(
+        processes, mp_context=spawn, initializer=_start_process, initargs=(os.getpid(), threads, reports)
+    ) as pool:
+        pending: set[Future[None]] = {pool.submit(_run_job, job) for job in jobs}
+        shares = {job.name: 0.0 for job in jobs}
+        while pending:
+            done, pending = wait(pending, timeout=0.5)
+            try:
+                while True:
+                    name, share = reports.get_nowait()
+                    shares[name] = share
+            except queue.Empty:
+                pass
+            running = ", ".join(name for name, share in shares.items() if 0 < share < 1)
+            progress(round(1000 * sum(shares.values()) / len(shares)), 1000, running)
+            for future in done:
+                if error := future.exception():
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise error
+
+
+_reports: Any = None
+
+
+def _start_process(parent: int, threads: int, reports: Any) -> None:
+    global _reports
+    exit_with(parent)
+    keep_memory()
+    torch.set_num_threads(threads)
+    _reports = reports
+
+
+def _run_job(job: Job) -> None:
+    last = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > 0.5:
+            last = time.monotonic()
+            _reports.put((job.name, done / total))
+
+    job.run(progress)
+    _reports.put((job.name, 1.0))
+
+
+def _of_several(progress: Progress, number: int, jobs: int, name: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(number * total + done, jobs * total, name)
+
+
+@torch.inference_mode()
+def predict(model: Tagger, examples: Examples, batch_size: int, whitening: Whitening) -> NDArray[np.float32]:
+    """Logits (images, tags) of the whole pictures, by a model that reads whitened tokens."""
+    model.eval()
+    count = len(examples.image_ids)
+    order = [np.arange(at, min(at + batch_size, count)) for at in range(0, count, batch_size)]
+    return np.concatenate(
+        [model.tag_logits(read(model, images, whitening)).cpu().numpy() for images in examples.images.whole(order)]
+    )
+
+
+def set_thresholds(model: Tagger, evidence: Evidence, target_precision: float) -> None:
+    """The model's thresholds from what it says about images that it has not seen."""
+    types = [label.type for label in model.labels]
+    model.set_thresholds(evidence.calibrate(types, target_precision).raw_thresholds())
+
+
+def write_record(folder: Path, settings: TrainSettings, log: Sequence[LogRow]) -> None:
+    """How a model was trained, and its curve, as one JSON file that is there whole or not at all."""
+    record = {"settings": settings.model_dump(mode="json"), "log": [astuple(row) for row in log]}
+    temporary = folder / f"{RECORD}.writing"
+    temporary.write_text(json.dumps(record), encoding="utf-8")
+    temporary.replace(folder / RECORD)
+
+
+def read_record(folder: Path) -> tuple[TrainSettings, list[LogRow]]:
+    """What :func:`write_record` wrote."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return TrainSettings(**record["settings"]), [LogRow(*row) for row in record["log"]]
+
+
+def log_table(folders: Mapping[str, Path]) -> pa.Table:
+    """The ``training_log`` of models by name."""
+    rows = [{"model": name, **asdict(row)} for name, folder in folders.items() for row in read_record(folder)[1]]
+    return pa.Table.from_pylist(rows, schema=contract("training_log").schema)

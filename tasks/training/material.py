@@ -1,0 +1,125 @@
+"""Brings together what a training stage needs from its inputs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix, vstack
+
+from models import label_queries
+from models.image_encoder import preprocessing
+from tasks.inputs import Inputs
+from tasks.settings import TrainSettings
+from tasks.training.data import (
+    Examples,
+    PictureImages,
+    TagColumns,
+    TokenImages,
+    store_pictures,
+    store_tokens,
+    tag_columns,
+)
+from tasks.training.distillation import Teacher
+from tasks.training.targets import caption_targets, split_ids
+from tasks.training.whitening import Whitening
+
+Targets = Callable[[Sequence[str]], csr_matrix]
+
+
+@dataclass(frozen=True)
+class Material:
+    """A training's examples, and the pairs that are held out to calibrate it."""
+
+    tags: TagColumns
+    image_encoder: str
+    image_size: int
+    examples: Examples
+    held_out: Examples
+    described: bool  # whether the captions of the held-out images name everything
+    whitening: Whitening | None  # what stored tokens went through; None for pictures
+
+    def teaching(self, targets: csr_matrix) -> Examples:
+        """The same images with other targets."""
+        return replace(self.examples, targets=targets)
+
+
+@contextmanager
+def gather(
+    inputs: Inputs,
+    settings: TrainSettings,
+    folder: Path,
+    split: str,
+    targets: Targets | None = None,
+    high_resolution: bool = False,
+) -> Iterator[Material]:
+    """The images of ``split`` with ``targets`` (by default what their captions name) and those of ``calibrate``.
+
+    Images are at the lower of the resolutions that are stored, or at the higher one. Tokens or pictures lie in a
+    scratch folder within ``folder`` that is gone afterwards. Raises ValueError where the split has no image.
+    """
+    tags = tag_columns(inputs.table("label_system"))
+    train, calibrate = split_ids(inputs, split), split_ids(inputs, "calibrate")
+    if not train:
+        raise ValueError(f"there are no pairs of the split '{split}' to train on")
+    stored = inputs.sql("SELECT DISTINCT image_encoder, image_size FROM features ORDER BY image_size").to_pylist()
+    if not stored:
+        raise ValueError("there are no features, so no image to train on: look at the rejected rows of ingest")
+    origin = stored[-1] if high_resolution else stored[0]
+    encoder, size = str(origin["image_encoder"]), int(origin["image_size"])
+    scratch = folder / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        everyone = [*train, *calibrate]
+        images: TokenImages | PictureImages
+        whitening = None
+        if settings.frozen_encoder:
+            images, whitening = _whitened(store_tokens(inputs, everyone, size, scratch / "tokens"), settings, encoder)
+        else:
+            images = store_pictures(inputs, everyone, preprocessing(encoder, size), scratch / "pictures")
+        taught = targets(train) if targets else caption_targets(inputs, train, tags)
+        named = caption_targets(inputs, calibrate, tags)
+        captions, caption_tags = _captions(inputs, everyone, tags) if settings.caption else ((), ())
+        both = Examples(tuple(everyone), images, vstack([taught, named]).tocsr(), captions, caption_tags)
+        first = np.arange(len(train))
+        rest = np.arange(len(train), len(everyone))
+        # a source that has pairs to fine-tune on describes them, and those to calibrate on, fully
+        described = bool(split_ids(inputs, "fine_tune"))
+        yield Material(tags, encoder, size, both.subset(first), both.subset(rest), described, whitening)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _whitened(raw: TokenImages, settings: TrainSettings, encoder: str) -> tuple[TokenImages, Whitening]:
+    """The tokens as heads read them, and what the teacher says of them; the plain ones are removed."""
+    whitening = Whitening.measure(raw, settings.components)
+    shape = raw.mapped(whitening, raw.file.with_name("whitened")).shape
+    teacher = None
+    if settings.distillation != "none":
+        teacher = raw.file.with_name("teacher")
+        raw.mapped(Teacher(settings.distillation, encoder, label_queries.MINILM), teacher)
+    raw.file.unlink()
+    file = raw.file.with_name("whitened")
+    return TokenImages(file, (shape[0], shape[1], shape[2]), raw.first, raw.views, teacher), whitening
+
+
+def _captions(
+    inputs: Inputs, image_ids: Sequence[str], tags: TagColumns
+) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[tuple[str, ...], ...], ...]]:
+    """The captions of each image, and the names of the tags that each caption names."""
+    place = {image_id: at for at, image_id in enumerate(image_ids)}
+    pairs = inputs.table("pairs", ["image_id", "captions"]).to_pylist()
+    captions: list[tuple[str, ...]] = [()] * len(image_ids)
+    for pair in pairs:
+        if pair["image_id"] in place:
+            captions[place[pair["image_id"]]] = tuple(pair["captions"])
+    names: list[list[tuple[str, ...]]] = [[()] * len(texts) for texts in captions]
+    for row in inputs.table("caption_tags").to_pylist():
+        if row["image_id"] in place:
+            named = tuple(tags.labels[tags.column[tag]].name for tag in row["tag_ids"] if tag in tags.column)
+            names[place[row["image_id"]]][row["caption_index"]] = named
+    return tuple(captions), tuple(map(tuple, names))

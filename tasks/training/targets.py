@@ -1,0 +1,85 @@
+"""What a training is taught: sparse (images, tags) matrices of targets in 0..1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from tasks.inputs import Inputs
+from tasks.training.data import TagColumns
+from tasks.truth import TRUE_TAGS
+
+
+def split_ids(inputs: Inputs, *splits: str) -> list[str]:
+    """The ids of the images of some splits, sorted: the order in which every training sees them."""
+    pairs = inputs.table("pairs", ["image_id", "split"])
+    return sorted(pairs.filter(pc.is_in(pairs["split"], pa.array(splits)))["image_id"].to_pylist())
+
+
+def caption_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:
+    """1 for every tag that one of the image's captions names."""
+    named = inputs.sql("SELECT image_id, unnest(tag_ids) AS tag_id, 1.0::FLOAT AS target FROM caption_tags")
+    return matrix(named, image_ids, tags)
+
+
+def verdict_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns, soft: bool) -> csr_matrix:
+    """The cleaned tags: with ``soft`` the targets of ``tag_verdicts``, else 1 for what was kept.
+
+    Soft targets teach the annotator's probability as well for tags that nothing names.
+    """
+    if not soft:
+        return matrix(
+            inputs.sql("SELECT image_id, tag_id, 1.0::FLOAT AS target FROM tag_verdicts WHERE kept"), image_ids, tags
+        )
+    return matrix(inputs.sql(_SOFT.format(value="target")), image_ids, tags)
+
+
+def generation_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns, soft: bool) -> csr_matrix:
+    """All tags, nothing cleaned: 1 for what a caption names; 1, or with ``soft`` its score, for what was added."""
+    if not soft:
+        return matrix(
+            inputs.sql("SELECT image_id, tag_id, 1.0::FLOAT AS target FROM tag_verdicts"), image_ids, tags
+        )
+    value = "CASE WHEN source & 1 = 1 THEN 1 ELSE score END::FLOAT"
+    return matrix(inputs.sql(_SOFT.format(value=value)), image_ids, tags)
+
+
+_SOFT = """
+WITH scores AS (SELECT image_id, unnest(scores, recursive := true) FROM generated)
+SELECT image_id, tag_id, {value} AS target FROM tag_verdicts
+UNION ALL
+SELECT image_id, tag_id, score AS target FROM scores ANTI JOIN tag_verdicts USING (image_id, tag_id)
+"""
+
+
+def truth_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:
+    """The whole truth, in the tags of the label system. For evaluation and its ceiling alone."""
+    return matrix(inputs.sql(f"SELECT *, 1.0::FLOAT AS target FROM ({TRUE_TAGS})"), image_ids, tags)
+
+
+def matrix(pairs: pa.Table, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:
+    """Rows (image_id, tag_id, target) as a matrix, the greatest target of each pair.
+
+    Other images and inactive tags are left out.
+    """
+    rows = _places(pairs["image_id"], pa.array(image_ids, pa.string()))
+    columns = _places(pairs["tag_id"], pa.array(tags.ids, pa.int32()))
+    values = pairs["target"].to_numpy().astype(np.float32)
+    inside = (rows >= 0) & (columns >= 0)
+    rows, columns, values = rows[inside], columns[inside], values[inside]
+    order = np.lexsort((-values, columns, rows))
+    rows, columns, values = rows[order], columns[order], values[order]
+    first = np.ones(len(rows), bool)
+    first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
+    return csr_matrix((values[first], (rows[first], columns[first])), shape=(len(image_ids), len(tags.ids)))
+
+
+def _places(column: pa.ChunkedArray, values: pa.Array) -> NDArray[np.int64]:
+    """Where each value of ``column`` stands among ``values``; -1: nowhere."""
+    places: NDArray[np.int64] = pc.fill_null(pc.index_in(column, values), -1).to_numpy().astype(np.int64)
+    return places

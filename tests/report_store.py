@@ -1,0 +1,166 @@
+"""A small store in the real format for the report's tests: real pictures, hand-made tags whose verdicts are known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.schemas import contract, first_round_name
+from storage.store import Snapshot, Store
+from tasks import fit_clusters
+from tasks import judge as judging
+from tasks.inputs import Inputs
+from tasks.sample_world import world
+from tasks.settings import CleanSettings, EngineSettings, IngestSettings, SampleSource, Settings
+from tasks.stages import stages
+
+SOURCE = SampleSource(seed=3, train=36, fine_tune=0, calibrate=0, test=4)
+CLEAN = CleanSettings(outlier_share=0.2, regions_a_cluster=3, region_threshold=0.25, doubt=0.8)
+SETTINGS: dict[str, Settings] = {"pairs": IngestSettings(source=SOURCE), "tag_verdicts": CLEAN}
+MODELS = ("chance", "zero_shot", "parsed", "generation", "cleaning", "fine_tuned", "truth")
+HOSTILE = "</script><img src=x onerror=alert(1)> & \"quotes\" \u2028"
+WHOLE = ("label_system", "pairs_rejected", "candidates", "clusters", "predictions", "metrics")  # not cut by images
+
+
+def make_store(folder: str, until: str = "evaluate", truth: bool = True, rounds: int = 1) -> Store:
+    """A store after the stage ``until``; the second of two ``rounds`` has the tables of the first."""
+    store = Store(folder)
+    tables = dict(_tables())
+    for at, stage in enumerate(stages(rounds)):
+        for artifact in stage.writes:
+            name = first_round_name(artifact)
+            if name == "clusters":
+                tables[name] = fit_clusters.reduce(CLEAN, _inputs(store, "regions"), EngineSettings())[name]
+            if name == "tag_verdicts":
+                judge = judging.build(CLEAN, _inputs(store, "clusters"), EngineSettings())
+                tables[name] = judge(tables)[name]
+            if name != "truth" or truth:
+                _publish(store, stage.name, artifact, tables.get(name, contract(name).schema.empty_table()), at)
+        if stage.name == until:
+            break
+    return store
+
+
+def _inputs(store: Store, artifact: str) -> Inputs:
+    snapshot = store.snapshot(artifact)
+    assert snapshot is not None
+    return Inputs(store, {artifact: snapshot})
+
+
+def _publish(store: Store, stage: str, artifact: str, table: pa.Table, at: int) -> None:
+    """Cut by images into three parts where it has images, as a map stage leaves it."""
+    name = first_round_name(artifact)
+    key = hashlib.sha256(artifact.encode()).hexdigest()[:16]
+    parts = []
+    if name in WHOLE or name.endswith("_log"):
+        parts.append(store.write_part(artifact, key, "", table))
+    else:
+        thirds = pa.array([int(image_id, 16) % 3 for image_id in table["image_id"].to_pylist()], pa.int8())
+        for third in range(3):
+            cut = table.filter(pc.equal(thirds, third))
+            parts.append(store.write_part(artifact, f"{key}-{third}", f"pairs-{third}", cut))
+    figures = {"seconds": 12.5, "planned_seconds": 20.0, "computed": 2.0, "reused": 1.0, "input_rows": 40.0}
+    if name == "pairs":
+        figures["rejected.image_truncated"] = 2.0
+    settings = SETTINGS[name].model_dump(mode="json") if name in SETTINGS else {}
+    created = 1_700_000_000.0 + at
+    store.publish(Snapshot(artifact, key, stage, "recipe", tuple(parts), settings=settings, created=created,
+                           figures=figures, inputs={"pairs": "pairs@0"}))
+
+
+@cache
+def _tables() -> dict[str, pa.Table]:
+    """Every image is said to show all but one of the things that it shows, and up to three that it does not show.
+
+    Every third of these is in a caption, in a generated caption, predicted. Right tags have the higher scores, and
+    their regions' features lie together.
+    """
+    items = [world.draw(SOURCE, name) for name, _ in world.item_names(SOURCE)]
+    ids = [hashlib.sha256(item.image).hexdigest()[:16] for item in items]
+    labels = sorted({tag for item in items for tag in item.tags})
+    place = {tag: at for at, tag in enumerate(labels)}
+    chance = np.random.default_rng(5)
+    names = ("pairs", "truth", "caption_tags", "generated", "regions")
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for item, image_id in zip(items, ids, strict=True):
+        true = [place[tag] for tag in item.tags]
+        wrong = [int(one) for one in chance.choice(len(labels), 3, replace=False) if int(one) not in true]
+        said = [*true[:-1], *wrong]
+        sources = {source: said[source::3] for source in range(3)}
+        scores = {tag_id: float(chance.uniform(*((0.3, 1) if tag_id in true else (0, 0.7)))) for tag_id in said}
+        rows["pairs"].append(_pair(image_id, item))
+        rows["truth"].append({
+            "image_id": image_id, "objects": [{"name": name, "box": box} for name, box in item.objects],
+            "tags": [{"name": name, "type": kind} for name, kind in item.tags], "caption_of": item.caption_of,
+        })
+        rows["caption_tags"].append({"image_id": image_id, "caption_index": 0, "tag_ids": sources[0]})
+        rows["generated"].append({
+            "image_id": image_id, "captions": ["a generated caption"], "caption_tag_ids": [sources[1]],
+            "scores": [{"tag_id": tag_id, "score": score} for tag_id, score in scores.items()],
+            "predicted": sources[2],
+        })
+        for tag_id in (tag_id for tag_id in said if labels[tag_id][1] == "object"):
+            box = next((box for name, box in item.objects if name == labels[tag_id][0]), (0.1, 0.2, 0.4, 0.5))
+            for _ in range(2):
+                feature = chance.normal(0, 0.1 if tag_id in true else 0.5, 4) + np.eye(4)[tag_id % 4]
+                tag_score = scores[tag_id] * float(chance.uniform(0.5, 1))
+                rows["regions"].append({
+                    "image_id": image_id, "tag_id": tag_id, "box": box, "detector_score": 0.5, "tag_score": tag_score,
+                    "feature": feature / np.linalg.norm(feature),
+                })
+    return {
+        **{name: _table(name, found) for name, found in rows.items()},
+        "pairs_rejected": _table("pairs_rejected", [
+            {"where": f"row {row}", "reason": "image_truncated", "detail": HOSTILE} for row in range(2)
+        ]),
+        "label_system": _table("label_system", [
+            {"tag_id": at, "name": name, "type": kind, "synonyms": [], "count": 1, "active": True,
+             "groundable": kind == "object", "prompt": name}
+            for at, (name, kind) in enumerate(labels)
+        ]),
+        "candidates": _table("candidates", [{"lemma": HOSTILE, "type": "object", "count": 7}]),
+        "metrics": _table("metrics", list(_metrics(labels))),
+        "predictions": _table("predictions", list(_predictions(items, ids, labels))),
+    }
+
+
+def _predictions(items: list[world.Item], ids: list[str], labels: list[tuple[str, str]]) -> Iterable[dict[str, Any]]:
+    """The later a model of the ablation, the less noise in its scores."""
+    chance = np.random.default_rng(7)
+    for noise, model in zip((3, 1, 0.8, 0.6, 0.5, 0.3), MODELS[1:], strict=True):
+        for item, image_id in zip(items, ids, strict=True):
+            if item.split == "test":
+                truth = np.array([label in item.tags for label in labels])
+                yield {"model": model, "image_id": image_id, "scores": truth + chance.normal(0, noise, len(labels))}
+
+
+def _pair(image_id: str, item: world.Item) -> dict[str, Any]:
+    captions = [*item.captions, HOSTILE]
+    return {
+        "image_id": image_id, "image": {"bytes": item.image, "path": item.name}, "captions": captions,
+        "split": item.split, "source": "sample", "names": [item.name], "fingerprints": ["-"],
+        "sha256": image_id, "width": 384, "height": 384,
+    }
+
+
+def _metrics(labels: list[tuple[str, str]]) -> Iterable[dict[str, Any]]:
+    for model, value in zip(MODELS, (0.05, 0.16, 0.41, 0.5, 0.54, 0.56, 0.64), strict=True):
+        for at, metric in enumerate(("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")):
+            yield {"model": model, "metric": metric, "subset": "all", "tag": None, "value": value + at / 50}
+        yield {"model": model, "metric": "mAP", "subset": "never_captioned", "tag": None, "value": value / 3}
+        for at, (name, kind) in enumerate(labels):
+            nothing = float("nan") if at == 0 else value
+            yield {"model": model, "metric": "AP", "subset": kind, "tag": name, "value": nothing}
+
+
+def _table(artifact: str, rows: list[dict[str, Any]]) -> pa.Table:
+    schema = contract(artifact).schema
+    if "feature" in schema.names:
+        schema = schema.set(schema.get_field_index("feature"), pa.field("feature", pa.list_(pa.float16(), 4)))
+    return pa.Table.from_pylist([{**dict.fromkeys(schema.names), **row} for row in rows], schema)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from storage.schemas import check
+from tasks import fit_clusters
+from tasks.fit_clusters import cluster, reduce
+from tasks.judge import cluster_index, distances
+from tasks.settings import CleanSettings, EngineSettings
+from tests.tasks.stage_inputs import inputs_of
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def regions(features: dict[int, np.ndarray]) -> pa.Table:
+    vectors = np.concatenate(list(features.values())).astype(np.float16)
+    tags = [tag for tag, each in features.items() for _ in each]
+    count = len(tags)
+    return pa.table(
+        {
+            "image_id": [f"{number:016x}" for number in range(count)],
+            "tag_id": pa.array(tags, pa.int32()),
+            "box": pa.FixedSizeListArray.from_arrays(pa.array([0.0, 0, 1, 1] * count, pa.float32()), 4),
+            "detector_score": pa.array([1.0] * count, pa.float32()),
+            "tag_score": pa.array([0.9] * count, pa.float32()),
+            "feature": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+        }
+    )
+
+
+def two_looks(count: int, seed: int = 0) -> np.ndarray:
+    """Half of the regions look one way and half another."""
+    chance = np.random.default_rng(seed)
+    centres = np.eye(8)[[0, 1]].repeat(count // 2, axis=0)
+    return unit(centres + chance.normal(0, 0.05, (count, 8)))
+
+
+def test_clusters_are_found_and_the_farthest_share_lies_beyond_the_radius() -> None:
+    settings = CleanSettings(outlier_share=0.1, regions_a_cluster=50, max_clusters=8)
+    features = two_looks(100)
+    centroids, members, radius = cluster(features, settings)
+    assert sorted(members.tolist()) == [50, 50]
+    assert sorted(np.round(centroids).argmax(axis=1).tolist()) == [0, 1]
+    nearest = np.linalg.norm(features[:, None] - centroids, axis=2).min(axis=1)
+    assert (nearest > radius).sum() == 10
+
+
+def test_a_tag_has_as_many_clusters_as_its_regions_allow(tmp_path: Path) -> None:
+    settings = CleanSettings(regions_a_cluster=20, max_clusters=3)
+    inputs = inputs_of(
+        tmp_path, {"regions": regions({4: two_looks(200), 7: two_looks(50), 9: two_looks(20), 11: two_looks(18)})}
+    )
+    found = check("clusters", reduce(settings, inputs, EngineSettings())["clusters"])
+    counts = {tag: sum(1 for other in found["tag_id"].to_pylist() if other == tag) for tag in (4, 7, 9, 11)}
+    assert counts == {4: 3, 7: 2, 9: 1, 11: 0}
+
+
+def test_clusters_do_not_depend_on_how_tags_are_grouped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = inputs_of(tmp_path, {"regions": regions({tag: two_looks(40, seed=tag) for tag in range(5)})})
+    settings = CleanSettings(max_regions_a_tag=30)
+    whole = reduce(settings, inputs, EngineSettings())["clusters"]
+    monkeypatch.setattr(fit_clusters, "ROWS_AT_ONCE", 60)
+    assert reduce(settings, inputs, EngineSettings())["clusters"].equals(whole)
+    assert sum(whole["count"].to_pylist()) == 5 * 30
+
+
+def test_distances_are_in_radii_and_to_the_nearest_cluster() -> None:
+    clusters = pa.table(
+        {
+            "tag_id": pa.array([1, 1], pa.int32()),
+            "cluster": pa.array([0, 1], pa.int16()),
+            "centroid": pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32())),
+            "radius": pa.array([0.5, 0.5], pa.float32()),
+            "count": pa.array([9, 9], pa.int32()),
+        }
+    )
+    table = regions({1: np.array([[1.0, 0.0], [0.0, 0.75]]), 2: np.array([[1.0, 0.0]])})
+    found = distances(table, cluster_index(clusters))
+    assert found[:2] == pytest.approx([0.0, 0.5])
+    assert np.isnan(found[2])  # a tag without clusters is not judged by distance

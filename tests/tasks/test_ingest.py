@@ -1,0 +1,198 @@
+"""Ingest: only what is new or changed makes a part; what left becomes a tombstone; unfit rows say why."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from storage.store import Snapshot, Store
+from tasks import ingest
+from tasks.inputs import Inputs
+from tasks.settings import CsvSource, EngineSettings, IngestSettings
+from tasks.stages import stage_named
+
+STAGE = stage_named("ingest")
+
+
+def picture(shade: int, size: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (size, size), (shade, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def huge_png() -> bytes:
+    """A PNG whose header says 30,000 x 30,000 and which holds nothing else."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+class Source:
+    """A CSV with a folder of images that a test changes, and the store that it is ingested into."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "images").mkdir()
+        self.rows: list[tuple[str, str]] = []
+        self.store = Store(folder / "store")
+        self.settings = IngestSettings(source=CsvSource(path=str(folder / "c.csv")), shard_size=2, error_budget=1)
+
+    def add(self, name: str, caption: str, data: bytes | None, first: bool = False) -> None:
+        self.rows.insert(0 if first else len(self.rows), (name, caption))
+        if data is not None:
+            (self.folder / "images" / name).write_bytes(data)
+
+    def ingest(self) -> int:
+        """Ingests as the flow does; returns how many shards were computed."""
+        lines = "".join(f'{name},"{caption}"\n' for name, caption in self.rows)
+        (self.folder / "c.csv").write_text("image,caption\n" + lines)
+        plan = ingest.plan(self.store, STAGE, self.settings)
+        if plan.kept:
+            return 0
+        compute = ingest.build(self.settings, Inputs(self.store, {}), EngineSettings())
+        done = {artifact: list((plan.done or {}).get(artifact, ())) for artifact in STAGE.writes}
+        made = []
+        for shard in plan.shards:
+            for artifact, table in compute(shard.tables).items():
+                part = self.store.write_part(artifact, shard.key, shard.partition, table)
+                done[artifact].append(part)
+                made += [part] if artifact == "pairs" else []
+        merged, tombstones = ingest.merge_duplicates(self.store, plan, made)
+        for artifact, part in merged.items():
+            done[artifact].append(part)
+        for artifact, parts in done.items():
+            self.store.publish(
+                Snapshot(artifact, plan.key, "ingest", plan.recipe, tuple(parts), tombstones=tombstones)
+            )
+        return len(plan.shards)
+
+    def captions(self) -> dict[str, list[str]]:
+        """Captions of every image that is alive, by the names it has."""
+        table = self.store.table(self.store.snapshot("pairs"), ["names", "captions"])
+        return {"+".join(row["names"]): row["captions"] for row in table.to_pylist()}
+
+    def rejected(self) -> list[str]:
+        snapshot = self.store.snapshot("pairs_rejected")
+        return sorted(self.store.table(snapshot, ["reason"])["reason"].to_pylist())
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    made = Source(tmp_path)
+    for shade, name in enumerate(["a.png", "b.png", "c.png", "d.png"]):
+        made.add(name, f"picture {name}", picture(shade))
+    return made
+
+
+def test_a_second_ingest_computes_nothing(source: Source) -> None:
+    assert source.ingest() == 2
+    assert source.ingest() == 0
+
+
+def test_a_row_added_at_the_top_computes_one_part(source: Source) -> None:
+    source.ingest()
+    source.add("new.png", "new", picture(9), first=True)
+    assert source.ingest() == 1
+    assert len(source.captions()) == 5
+
+
+def test_a_removed_image_leaves_without_computing(source: Source) -> None:
+    source.ingest()
+    source.rows.pop(1)
+    assert source.ingest() == 0
+    assert set(source.captions()) == {"a.png", "c.png", "d.png"}
+
+
+def test_an_image_that_comes_back_is_alive_again(source: Source) -> None:
+    source.ingest()
+    row = source.rows.pop()
+    source.ingest()
+    assert "d.png" not in source.captions()
+    source.rows.append(row)
+    source.ingest()
+    assert set(source.captions()) == {"a.png", "b.png", "c.png", "d.png"}
+
+
+def test_a_changed_image_and_a_changed_caption_take_the_place_of_the_old(source: Source) -> None:
+    source.ingest()
+    source.add("b.png", "unused", picture(77, 9))
+    source.rows.pop()
+    source.rows[2] = ("c.png", "other words")
+    assert source.ingest() == 1
+    captions = source.captions()
+    assert len(captions) == 4
+    assert captions["c.png"] == ["other words"]
+    widths = source.store.table(source.store.snapshot("pairs"), ["names", "width"]).to_pylist()
+    assert {row["names"][0]: row["width"] for row in widths}["b.png"] == 9
+
+
+def test_a_touched_file_is_the_same_file(source: Source) -> None:
+    source.ingest()
+    file = source.folder / "images" / "a.png"
+    file.write_bytes(file.read_bytes())
+    assert source.ingest() == 0
+
+
+def test_one_photograph_under_two_names_is_one_image(source: Source) -> None:
+    source.ingest()
+    source.add("copy.png", "a copy", picture(0))
+    source.ingest()
+    captions = source.captions()
+    assert len(captions) == 4
+    assert captions["a.png+copy.png"] == ["picture a.png", "a copy"]
+    assert source.ingest() == 0
+    source.rows = [row for row in source.rows if row[0] != "a.png"]
+    source.ingest()
+    assert source.captions()["copy.png"] == ["a copy"]
+    assert len(source.captions()) == 4
+
+
+def test_unfit_images_are_rejected_with_their_reason(source: Source) -> None:
+    source.add("cut.png", "truncated", picture(5, 64)[:-60])
+    source.add("empty.png", "zero bytes", b"")
+    source.add("huge.png", "too large", huge_png())
+    source.add("none.png", "not there", None)
+    source.add("text.png", "no image", b"hello")
+    source.ingest()
+    assert source.rejected() == [
+        "image_empty", "image_missing", "image_too_large", "image_truncated", "image_unreadable"
+    ]
+    assert len(source.captions()) == 4
+    assert source.ingest() == 0
+    source.add("none.png", "not there", picture(200))
+    source.rows.pop()
+    source.ingest()
+    assert "none.png" in source.captions()
+
+
+def test_an_image_keeps_its_split_wherever_it_stands(source: Source) -> None:
+    source.settings = source.settings.model_copy(update={"test_share": 0.5})
+
+    def splits() -> dict[str, str]:
+        rows = source.store.table(source.store.snapshot("pairs"), ["image_id", "split"]).to_pylist()
+        return {row["image_id"]: row["split"] for row in rows}
+
+    source.ingest()
+    before = splits()
+    source.rows.reverse()
+    source.store = Store(source.folder / "another")
+    source.ingest()
+    assert splits() == before
+
+
+def test_settings_that_change_rows_make_them_new(source: Source) -> None:
+    source.ingest()
+    item = ingest.list_items(source.settings.source)[0]
+    print_one = ingest.fingerprint(item, source.settings, 1)
+    assert print_one != ingest.fingerprint(item, source.settings.model_copy(update={"test_share": 0.5}), 1)
+    assert print_one != ingest.fingerprint(replace(item, captions=("x",)), source.settings, 1)
+    assert print_one == ingest.fingerprint(item, source.settings.model_copy(update={"shard_size": 99}), 1)

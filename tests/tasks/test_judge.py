@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from storage.schemas import check, contract
+from tasks.judge import CAPTION, GENERATED_CAPTION, PREDICTED, build
+from tasks.settings import CleanSettings, EngineSettings
+from tests.tasks.stage_inputs import inputs_of
+
+IMAGE = "00000000000000aa"
+# what tag 1's regions look like: its single cluster, with a radius of half a unit
+CLUSTERS = pa.table(
+    {
+        "tag_id": pa.array([1], pa.int32()),
+        "cluster": pa.array([0], pa.int16()),
+        "centroid": pa.array([[1.0, 0.0]], pa.list_(pa.float32())),
+        "radius": pa.array([0.5], pa.float32()),
+        "count": pa.array([30], pa.int32()),
+    }
+)
+TYPICAL, OUTLIER = [1.0, 0.0], [0.0, 1.0]
+
+
+def verdicts(
+    folder: Path,
+    named: list[int],
+    scores: dict[int, float],
+    predicted: list[int],
+    regions: list[tuple[int, float, list[float]]],
+    generated_captions: list[list[int]] | None = None,
+    **settings: Any,
+) -> dict[int, dict[str, Any]]:
+    """The verdicts of one image, by tag."""
+    shard = {
+        "pairs": pa.table({"image_id": [IMAGE]}),
+        "caption_tags": pa.Table.from_pylist(
+            [{"image_id": IMAGE, "caption_index": 0, "tag_ids": named}], schema=contract("caption_tags").schema
+        ),
+        "generated": pa.Table.from_pylist(
+            [
+                {
+                    "image_id": IMAGE,
+                    "captions": [],
+                    "caption_tag_ids": generated_captions or [],
+                    "scores": [{"tag_id": tag, "score": score} for tag, score in scores.items()],
+                    "predicted": predicted,
+                }
+            ],
+            schema=contract("generated").schema,
+        ),
+        "regions": pa.table(
+            {
+                "image_id": pa.array([IMAGE] * len(regions), pa.string()),
+                "tag_id": pa.array([tag for tag, *_ in regions], pa.int32()),
+                "box": pa.array([[0, 0, 1, 1]] * len(regions), pa.list_(pa.float32(), 4)),
+                "detector_score": pa.array([1.0] * len(regions), pa.float32()),
+                "tag_score": pa.array([score for _, score, _ in regions], pa.float32()),
+                "feature": pa.array([feature for *_, feature in regions], pa.list_(pa.float32(), 2)).cast(
+                    pa.list_(pa.float16(), 2)
+                ),
+            }
+        ),
+    }
+    judge = build(CleanSettings(**settings), inputs_of(folder, {"clusters": CLUSTERS}), EngineSettings())
+    rows = check("tag_verdicts", judge(shard)["tag_verdicts"]).to_pylist()
+    return {row["tag_id"]: row for row in rows}
+
+
+RULES = {"region_threshold": 0.3, "doubt": 0.6}
+
+
+def test_every_claim_is_a_row_with_its_sources(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, [1, 2], {1: 0.9, 2: 0.1, 3: 0.7, 9: 0.05}, [1, 3], [], [[1, 4]])
+    assert {tag: row["source"] for tag, row in found.items()} == {
+        1: CAPTION | GENERATED_CAPTION | PREDICTED,
+        2: CAPTION,
+        3: PREDICTED,
+        4: GENERATED_CAPTION,
+    }
+    assert found[3]["score"] == pytest.approx(0.7)
+    assert found[4]["score"] == pytest.approx(0.05)  # its own was not kept: at most the least that was
+
+
+@pytest.mark.parametrize(
+    ("regions", "score", "kept", "reason"),
+    [
+        ([(1, 0.8, TYPICAL)], 0.2, True, "kept"),
+        ([(1, 0.1, TYPICAL)], 0.2, False, "region_not_predicted"),
+        ([(1, 0.8, OUTLIER)], 0.2, False, "cluster_outlier"),
+        ([(1, 0.1, OUTLIER)], 0.2, False, "region_not_predicted"),
+        ([(1, 0.1, TYPICAL), (1, 0.8, OUTLIER)], 0.2, False, "cluster_outlier"),
+        ([(1, 0.1, OUTLIER), (1, 0.8, TYPICAL)], 0.2, True, "kept"),
+        ([(1, 0.8, OUTLIER)], 0.7, True, "kept"),
+        ([], 0.2, True, "no_box"),
+    ],
+)
+def test_a_tag_survives_by_one_good_region_or_beyond_doubt(
+    tmp_path: Path, regions: list[tuple[int, float, list[float]]], score: float, kept: bool, reason: str
+) -> None:
+    row = verdicts(tmp_path, [1], {1: score}, [], regions, **RULES)[1]
+    assert (row["kept"], row["reason"]) == (kept, reason)
+
+
+def test_the_best_region_is_told(tmp_path: Path) -> None:
+    row = verdicts(tmp_path, [1], {1: 0.2}, [], [(1, 0.8, OUTLIER), (1, 0.1, TYPICAL)], **RULES)[1]
+    assert row["region_score"] == pytest.approx(0.8)
+    assert row["distance"] == pytest.approx(0.0)
+
+
+def test_a_tag_without_clusters_is_judged_by_its_prediction_alone(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, [2, 3], {2: 0.2, 3: 0.2}, [], [(2, 0.8, OUTLIER), (3, 0.1, OUTLIER)], **RULES)
+    assert found[2]["kept"]
+    assert found[2]["distance"] is None
+    assert found[3]["reason"] == "region_not_predicted"
+
+
+def test_tags_without_a_box_fall_if_told_to(tmp_path: Path) -> None:
+    row = verdicts(tmp_path, [1], {1: 0.2}, [], [], no_box="drop")[1]
+    assert (row["kept"], row["reason"], row["target"]) == (False, "no_box", 0)

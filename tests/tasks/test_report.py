@@ -1,0 +1,190 @@
+"""The report: right from the first stage on, with truth and without, whatever texts a dataset holds."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage.store import Store
+from tasks.report.cleaning import FIXED, KEPT
+from tasks.report.data import gather
+from tasks.report.write import write_report
+from tasks.stages import stages
+from tests.report_store import CLEAN, HOSTILE, SOURCE, make_store
+
+NAMES = [stage.name for stage in stages()]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_store(str(tmp_path_factory.mktemp("store")))
+
+
+@pytest.fixture(scope="module")
+def gathered(store: Store) -> dict[str, Any]:
+    return gather(store)
+
+
+def read_data(store: Store) -> dict[str, Any]:
+    """The data that a written report holds."""
+    html = (Path(store.root) / write_report(store)).read_text("utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+@pytest.mark.parametrize("name", ["ingest", "assign-tags", "generate", "judge", "evaluate"])
+def test_report_after_every_stage(name: str, tmp_path: Path) -> None:
+    data = read_data(make_store(str(tmp_path), until=name))
+    done = NAMES[: NAMES.index(name) + 1]
+    assert [stage["name"] for stage in data["stages"] if stage["figures"]] == done
+    assert len(data["examples"]) > 0
+    assert bool(data["flows"]) == ("assign-tags" in done)
+    assert (data["cleaning"] is not None) == ("judge" in done)
+    assert bool(data["models"]) == ("evaluate" in done)
+    assert data["findings"]
+
+
+def test_report_of_an_empty_store(tmp_path: Path) -> None:
+    data = read_data(Store(str(tmp_path)))
+    assert not any(stage["figures"] for stage in data["stages"])
+
+
+def test_flow_counts_every_verdict_once(store: Store, gathered: dict[str, Any]) -> None:
+    verdicts = store.table(store.snapshot("tag_verdicts")).to_pylist()
+    train = set(training_pictures(store))
+    verdicts = [row for row in verdicts if row["image_id"] in train]
+    flow = gathered["flows"][0]
+    assert sum(link["count"] for link in flow["links"]) == len(verdicts)
+    assert sum(link["count"] for link in flow["links"] if link["kept"]) == sum(row["kept"] for row in verdicts)
+    parsed = sum(link["count"] for link in flow["links"] if link["origin"] == "parsed")
+    assert parsed == sum(row["source"] & 1 for row in verdicts)
+    predicted = sum(link["count"] for link in flow["links"] if link["origin"] == "predicted")
+    assert predicted == sum(row["source"] == 4 for row in verdicts)
+
+
+def test_precision_and_recall_after_each_stage(store: Store, gathered: dict[str, Any]) -> None:
+    train = set(training_pictures(store))
+    labels = store.table(store.snapshot("label_system")).to_pylist()
+    names = {row["tag_id"]: (row["name"], row["type"]) for row in labels}
+    truth = {
+        (row["image_id"], (tag["name"], tag["type"]))
+        for row in store.table(store.snapshot("truth")).to_pylist() if row["image_id"] in train
+        for tag in row["tags"]
+    }
+    verdicts = [row for row in store.table(store.snapshot("tag_verdicts")).to_pylist() if row["image_id"] in train]
+    steps = {step["name"]: step for step in gathered["flows"][0]["steps"]}
+    for name, said in {
+        "parsed from captions": [row for row in verdicts if row["source"] & 1],
+        "with generated captions": [row for row in verdicts if row["source"] & 3],
+        "with predicted tags": verdicts,
+        "after cleaning": [row for row in verdicts if row["kept"]],
+    }.items():
+        right = sum((row["image_id"], names[row["tag_id"]]) in truth for row in said)
+        assert steps[name]["precision"] == pytest.approx(right / len(said), abs=1e-4)
+        assert steps[name]["recall"] == pytest.approx(right / len(truth), abs=1e-4)
+
+
+def test_tags_before_the_verdicts_are_those_after_generation(tmp_path: Path, gathered: dict[str, Any]) -> None:
+    before = gather(make_store(str(tmp_path), until="generate"))["flows"][0]["steps"]
+    after = gathered["flows"][0]["steps"]
+    assert before == after[:3]
+
+
+def test_the_stored_scores_lead_to_the_verdicts_of_the_run(store: Store, gathered: dict[str, Any]) -> None:
+    """Nothing is fixed but tags without a region: the page's rule explains every other verdict."""
+    cleaning = gathered["cleaning"]
+    verdicts = store.table(store.snapshot("tag_verdicts"))
+    train = set(training_pictures(store))
+    rows = sorted(
+        (row for row in verdicts.to_pylist() if row["image_id"] in train),
+        key=lambda row: (row["image_id"], row["tag_id"]),
+    )
+    flags = decode(cleaning["flags"], np.uint8)
+    assert [bool(flag & KEPT) for flag in flags] == [row["kept"] for row in rows]
+    assert [bool(flag & FIXED) for flag in flags] == [row["region_score"] is None for row in rows]
+    assert cleaning["settings"]["outlier_share"] == CLEAN.outlier_share
+    share = decode(cleaning["share"], np.float32)
+    measured = share[~np.isnan(share)]
+    assert 0 < (measured <= np.float32(CLEAN.outlier_share)).mean() < 0.5
+    assert measured.max() == 1
+    assert len(cleaning["crops"]) > 3
+
+
+def test_without_truth_nothing_is_called_right_or_wrong(tmp_path: Path) -> None:
+    data = gather(make_store(str(tmp_path), truth=False))
+    assert data["header"]["truth"] is False
+    assert all(step["precision"] is None and step["recall"] is None for step in data["flows"][0]["steps"])
+    assert all(link["right"] is None for link in data["flows"][0]["links"])
+    assert data["cleaning"]["true_tags"] is None
+    assert all(tag["is_true"] is None for example in data["examples"] for tag in example["tags"])
+    assert not any("right" in sentence for sentence in data["findings"])
+
+
+def test_rounds_are_compared(tmp_path: Path) -> None:
+    data = gather(make_store(str(tmp_path), rounds=2), rounds=2)
+    assert [flow["round"] for flow in data["flows"]] == [1, 2]
+    assert data["flows"][0]["links"] == data["flows"][1]["links"]
+    assert data["cleaning"]["round"] == 2
+    assert "retrain-2" in [stage["name"] for stage in data["stages"]]
+
+
+def test_an_image_that_left_is_not_shown(tmp_path: Path) -> None:
+    store = make_store(str(tmp_path))
+    before = gather(store)
+    gone = before["examples"][0]["id"]
+    for artifact in store.artifacts():
+        snapshot = store.snapshot(artifact)
+        partitions = {part.partition for part in snapshot.parts}
+        if f"pairs-{int(gone, 16) % 3}" in partitions:
+            store.publish(replace(snapshot, tombstones={f"pairs-{int(gone, 16) % 3}": [gone]}))
+    after = gather(store)
+    assert gone not in [example["id"] for example in after["examples"]]
+    assert after["flows"][0]["images"] == SOURCE.train - 1
+    assert sum(link["count"] for link in after["flows"][0]["links"]) < sum(
+        link["count"] for link in before["flows"][0]["links"]
+    )
+
+
+def test_texts_of_the_data_stay_texts(store: Store) -> None:
+    html = (Path(store.root) / write_report(store)).read_text("utf-8")
+    assert html.count("</script>") == 2
+    assert "<img" not in html
+    data = read_data(store)
+    assert data["rejected"]["rows"][0]["detail"] == HOSTILE
+    assert data["candidates"][0]["lemma"] == HOSTILE
+
+
+def test_one_small_file_that_loads_nothing(store: Store) -> None:
+    html = (Path(store.root) / write_report(store)).read_text("utf-8")
+    assert len(html.encode()) < 6_000_000
+    assert set(re.findall(r"https?://[^\s\"'`)]+", html)) == {"http://www.w3.org/2000/svg"}
+    assert "<link rel=\"stylesheet" not in html
+
+
+def test_a_tag_that_no_test_picture_has_shows_no_precision(gathered: dict[str, Any]) -> None:
+    rows = gathered["tags"]["rows"]
+    assert sum(row[-1] is None for row in rows) == 1  # its NaN would be no JSON
+
+
+def test_the_better_model_has_the_higher_curve(gathered: dict[str, Any]) -> None:
+    curves = gathered["curves"]
+    mean = {model: np.mean([precision for _, precision in points]) for model, points in curves.items()}
+    assert mean["zero_shot"] < mean["parsed"] < mean["truth"]
+    assert curves["truth"][-1][0] == 1
+
+
+def training_pictures(store: Store) -> list[str]:
+    pairs = store.table(store.snapshot("pairs"), ["image_id", "split"]).to_pylist()
+    return [row["image_id"] for row in pairs if row["split"] == "train"]
+
+
+def decode(text: str, kind: type) -> np.ndarray[Any, Any]:
+    return np.frombuffer(base64.b64decode(text), kind)

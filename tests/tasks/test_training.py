@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+from torch import nn
+
+from models import Label, load_tagger
+from tasks.settings import TrainSettings
+from tasks.training.data import Examples, TagColumns, TokenImages, fold_of
+from tasks.training.jobs import RECORD, WHOLE, blueprint, log_table, run_jobs, with_folds
+from tasks.training.loop import CHECKPOINT, TrainingError, data_order, parameter_groups, schedule
+from tasks.training.material import Material
+from tasks.training.whitening import Whitening
+
+WIDTH, TOKENS, TAGS = 1280, 5, 4
+LABELS = TagColumns((2, 3, 5, 8), (Label("dog"), Label("beach", "scene"), Label("red", "attribute"), Label("run", "action")))
+
+
+def toy(folder: Path, images: int = 48, captions: bool = False) -> Examples:
+    """Images of two views whose tokens show which tags they have."""
+    chance = np.random.default_rng(0)
+    there = chance.random((images, TAGS)) < 0.4
+    looks = chance.normal(size=(TAGS, WIDTH))
+    clean = there @ looks
+    tokens = clean[:, None, None] + chance.normal(0, 0.5, (images, 2, TOKENS, WIDTH))
+    stored = np.memmap(folder / "tokens", np.float16, "w+", shape=(2 * images, TOKENS, WIDTH))
+    stored[:] = tokens.reshape(stored.shape) / 10
+    stored.flush()
+    names = [tuple(LABELS.labels[tag].name for tag in np.flatnonzero(row)) for row in there]
+    texts = tuple(("a picture of " + " and ".join(each or ("nothing",)),) for each in names)
+    return Examples(
+        tuple(f"{number:016x}" for number in range(images)),
+        TokenImages(folder / "tokens", stored.shape, np.arange(images) * 2, np.full(images, 2)),
+        csr_matrix(there.astype(np.float32)),
+        texts if captions else (),
+        tuple((each,) for each in names) if captions else (),
+    )
+
+
+SMALL = TrainSettings(epochs=3, batch_size=16, width=32, heads=2, learning_rate=3e-3, dropout=0.1)
+
+
+def silent(done: int, total: int, what: str) -> None:
+    pass
+
+
+def material(examples: Examples, held_out: Examples | None = None, described: bool = True) -> Material:
+    """The examples as a training gets them: with whitened tokens."""
+
+    def whitened(some: Examples) -> Examples:
+        file = some.images.file.with_name("whitened")
+        return replace(some, images=replace(some.images, file=file, shape=images.mapped(whitening, file).shape))
+
+    images = examples.images
+    whitening = Whitening.measure(images, 16)
+    nothing = examples.subset(np.array([], np.int64))
+    held_out = nothing if held_out is None else held_out
+    return Material(
+        LABELS, "tf_efficientnet_lite0", 224, whitened(examples), whitened(held_out), described, whitening
+    )
+
+
+def train(folder: Path, examples: Examples, settings: TrainSettings, progress: object = silent) -> Path:
+    captions = [text for each in examples.captions for text in each]
+    plan = blueprint(settings, LABELS, "tf_efficientnet_lite0", 224, captions)
+    jobs = with_folds(folder, plan, material(examples), settings, "cpu")
+    run_jobs(jobs, progress)  # type: ignore[arg-type]
+    return folder
+
+
+def curve(folder: Path, name: str = WHOLE) -> list[tuple[float, str, float]]:
+    return [(row["epoch"], row["name"], row["value"]) for row in log_table({name: folder / name}).to_pylist()]
+
+
+@pytest.mark.parametrize(("architecture", "epochs"), [("tag2text", 20), ("ram", 80)])
+def test_a_model_learns_what_it_is_taught(tmp_path: Path, architecture: str, epochs: int) -> None:
+    examples = toy(tmp_path)
+    settings = SMALL.model_copy(update={"architecture": architecture, "epochs": epochs, "learning_rate": 1e-2})
+    folder = train(tmp_path / "model", examples, settings)
+    model = load_tagger(folder / WHOLE)
+    tokens = next(examples.images.whole([np.arange(48)]))
+    with torch.inference_mode():
+        scores = model.tag_logits(tokens).sigmoid().numpy()
+    there = examples.targets.toarray() > 0
+    assert scores[there].mean() > scores[~there].mean() + 0.3
+    assert not (folder / WHOLE / CHECKPOINT).exists()
+
+
+def test_tagger_and_captioner_are_trained_together(tmp_path: Path) -> None:
+    examples = toy(tmp_path, captions=True)
+    settings = SMALL.model_copy(update={"architecture": "tag2text", "caption": True, "captioner_layers": 1})
+    folder = train(tmp_path / "model", examples, settings)
+    values = {(epoch, name): value for epoch, name, value in curve(folder)}
+    assert values[3, "caption"] < values[1, "caption"]
+    assert values[3, "tagging"] < values[1, "tagging"]
+    assert load_tagger(folder / WHOLE).captioner is not None
+
+
+def test_a_killed_training_goes_on_with_the_same_curve(tmp_path: Path) -> None:
+    examples = toy(tmp_path)
+    whole = train(tmp_path / "whole", examples, SMALL)
+
+    def stop_in_the_third_epoch(done: int, total: int, what: str) -> None:
+        if done == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", examples, SMALL, stop_in_the_third_epoch)
+    assert (tmp_path / "killed" / WHOLE / CHECKPOINT).is_file()
+    assert not (tmp_path / "killed" / WHOLE / RECORD).exists()
+    steps: list[int] = []
+    resumed = train(tmp_path / "killed", examples, SMALL, lambda done, total, what: steps.append(done))
+    assert steps == [7, 8, 9]  # two epochs of three steps were done
+    assert curve(resumed) == curve(whole)
+    first, second = load_tagger(whole / WHOLE).state_dict(), load_tagger(resumed / WHOLE).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_finished_job_is_not_run_again(tmp_path: Path) -> None:
+    examples = toy(tmp_path)
+    folder = train(tmp_path / "model", examples, SMALL)
+    before = (folder / WHOLE / "model.safetensors").stat().st_mtime_ns
+    steps: list[int] = []
+    train(tmp_path / "model", examples, SMALL, lambda done, total, what: steps.append(done))
+    assert steps == []
+    assert (folder / WHOLE / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_loss_that_is_no_number_stops_and_names_step_and_images(tmp_path: Path) -> None:
+    examples = toy(tmp_path)
+    given = material(examples)
+    stored = np.memmap(tmp_path / "whitened", np.float16, "r+", shape=(96, TOKENS, 16))
+    stored[20:22] = np.inf
+    stored.flush()
+    plan = blueprint(SMALL, LABELS, "tf_efficientnet_lite0", 224)
+    with pytest.raises(TrainingError, match=rf"step \d+ \(epoch 1\).*{10:016x}"):
+        run_jobs(with_folds(tmp_path / "model", plan, given, SMALL, "cpu"), silent)
+
+
+def test_fold_models_do_not_see_their_fold(tmp_path: Path) -> None:
+    examples = toy(tmp_path)
+    settings = SMALL.model_copy(update={"folds": 3})
+    plan = blueprint(settings, LABELS, "tf_efficientnet_lite0", 224)
+    jobs = with_folds(tmp_path, plan, material(examples, examples, described=False), settings, "cpu")
+    assert [job.name for job in jobs] == ["whole", "fold-0", "fold-1", "fold-2"]
+    for fold, job in enumerate(jobs[1:]):
+        assert {fold_of(image_id, 3) for image_id in job.examples.image_ids} == {0, 1, 2} - {fold}
+        assert job.held_out is not None
+        assert {fold_of(image_id, 3) for image_id in job.held_out.image_ids} == {fold}
+
+
+def test_folds_are_trained_side_by_side_and_each_is_calibrated(tmp_path: Path) -> None:
+    examples = toy(tmp_path)
+    settings = SMALL.model_copy(update={"folds": 2, "epochs": 1})
+    plan = blueprint(settings, LABELS, "tf_efficientnet_lite0", 224)
+    jobs = with_folds(tmp_path / "model", plan, material(examples, examples), settings, "cpu")
+    told: list[tuple[int, int]] = []
+    log = run_jobs(jobs, lambda done, total, what: told.append((done, total)))
+    assert sorted(set(log["model"].to_pylist())) == ["fold-0", "fold-1", "whole"]
+    assert told[-1] == (1000, 1000)
+    for job in jobs:
+        assert all(label.threshold is not None for label in load_tagger(job.folder).labels)
+        assert json.loads((job.folder / RECORD).read_text())["settings"]["folds"] == 2
+
+
+def test_the_order_of_the_data_follows_from_the_seed() -> None:
+    first, again, other = (np.concatenate(data_order(50, 8, seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert sorted(first) == list(range(50))
+    assert [len(batch) for batch in data_order(50, 8, 1)] == [8] * 6 + [2]
+
+
+def test_views_follow_from_the_seed_and_all_are_shown(tmp_path: Path) -> None:
+    images = toy(tmp_path).images
+    order = [np.arange(48)]
+    first, again, other = (next(images.batches(order, seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    changed = (first != other).flatten(1).any(1)
+    assert 0 < changed.sum() < 48
+    assert torch.equal(next(images.whole(order))[3], torch.from_numpy(np.array(
+        np.memmap(tmp_path / "tokens", np.float16, "r", shape=(96, TOKENS, WIDTH))[6], np.float32)))
+
+
+def test_warm_up_and_cosine() -> None:
+    rates = [schedule(step, 100) for step in range(100)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[5] == 1.0
+    assert all(later <= earlier for earlier, later in zip(rates[5:], rates[6:], strict=False))
+    assert rates[-1] < 0.01
+    assert schedule(0, 1) == 1.0
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+    model[0].bias.requires_grad_(True)
+    decayed, free = parameter_groups(model, 0.05)
+    assert [each.shape for each in decayed["params"]] == [(3, 3)]
+    assert [each.shape for each in free["params"]] == [(3,), (3,), (3,)]
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.05, 0.0)
+
+
+def test_one_example_keeps_its_captions_and_targets_in_a_subset(tmp_path: Path) -> None:
+    examples = toy(tmp_path, captions=True)
+    part = examples.subset(np.array([7, 3]))
+    assert part.image_ids == (examples.image_ids[7], examples.image_ids[3])
+    assert part.captions == (examples.captions[7], examples.captions[3])
+    assert (part.targets.toarray() == examples.targets.toarray()[[7, 3]]).all()
+    assert replace(part, captions=()).caption_tags == part.caption_tags
+
+
+@pytest.mark.parametrize("architecture", ["tag2text", "ram"])
+def test_whitening_folds_into_the_weights_and_out_again(tmp_path: Path, architecture: str) -> None:
+    examples = toy(tmp_path, captions=True)
+    settings = SMALL.model_copy(update={"architecture": architecture, "caption": True, "captioner_layers": 2})
+    plan = blueprint(settings, LABELS, "tf_efficientnet_lite0", 224, ["a dog runs"])
+    model = plan.make(0, np.full(TAGS, 0.4, np.float32)).eval()
+    tokens = next(examples.images.whole([np.arange(4)]))
+    words = model.tokenizer.captions(["a dog"] * 4), model.tag_token_ids([["dog"]] * 4)
+    whitening = Whitening.measure(examples.images, 16)
+    whitening.narrow(model, fresh=True)
+    with torch.inference_mode():
+        narrow = model(whitening(tokens), *words)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        whitening.widen(model)
+        wide = model(tokens, *words)
+    assert torch.allclose(narrow.tag_logits, wide.tag_logits, atol=1e-4)
+    assert torch.allclose(narrow.caption_loss, wide.caption_loss, atol=1e-4)
+    whitening.narrow(model, fresh=False)
+    after = model.state_dict()
+    assert all(torch.allclose(before[name], after[name], atol=1e-4) for name in before)
+
+
+def test_whitened_tokens_are_centred_uncorrelated_and_of_unit_variance(tmp_path: Path) -> None:
+    examples = toy(tmp_path)
+    whitened = Whitening.measure(examples.images, 16)(next(examples.images.whole([np.arange(48)]))).flatten(0, 1)
+    covariance = whitened.T @ whitened / len(whitened)
+    assert whitened.mean(0).abs().max() < 1e-3
+    assert torch.allclose(covariance, torch.eye(16), atol=0.05)

@@ -1,0 +1,66 @@
+"""What the documentation draws and lists is what the code says. ``python -m tests.test_documentation`` writes it anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.stages import Stage, stages
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- {name}: written by python -m tests.test_documentation -->", "<!-- end of {name} -->"
+
+
+def dag() -> str:
+    """The stages of one round as a Mermaid flow chart: rounded stages, artifacts between them."""
+    lines = ["```mermaid", "flowchart TD", "  source[(source)] --> ingest"]
+    makers = {artifact: stage.name for stage in stages(1) for artifact in stage.outputs}
+    for stage in stages(1):
+        lines.append(f"  {stage.name}([{stage.name}])")
+        readers = [artifact for alias, artifact in stage.inputs.items() if alias not in stage.carried]
+        lines += [f"  {makers[artifact]} -- {artifact} --> {stage.name}" for artifact in readers if artifact in makers]
+    return "\n".join([*lines, "```"])
+
+
+def table() -> str:
+    """The stages as a table."""
+    lines = ["| stage | kind | what it does | writes |", "|---|---|---|---|"]
+    for stage in stages(1):
+        writes = ", ".join(f"`{artifact}`" for artifact in stage.outputs)
+        lines.append(f"| `{stage.name}` | {_kind(stage)} | {stage.about} | {writes} |")
+    return "\n".join(lines)
+
+
+def _kind(stage: Stage) -> str:
+    return stage.kind + (", frozen" if stage.frozen else "")
+
+
+WRITTEN = {("docs/architecture.md", "dag"): dag, ("README.md", "stages"): table}
+
+
+def rewritten(file: str, name: str, text: str) -> str:
+    """The file's contents with the part ``name`` replaced."""
+    content = (ROOT / file).read_text(encoding="utf-8")
+    begin, end = BEGIN.format(name=name), END.format(name=name)
+    before, _, rest = content.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def test_pictures_and_tables_are_those_of_the_code() -> None:
+    stale = [file for (file, name), make in WRITTEN.items() if rewritten(file, name, make()) != (ROOT / file).read_text()]
+    assert not stale, "run `python -m tests.test_documentation`"
+
+
+def test_prefect_yaml_names_every_flow_once() -> None:
+    import yaml
+
+    from flows.stages import FLOWS
+
+    content = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    names = [one["entrypoint"].partition(":")[2] for one in content["deployments"]]
+    assert sorted(names) == sorted(["pipeline", *(flow.fn.__name__ for flow in FLOWS.values())])
+
+
+if __name__ == "__main__":
+    for (file, name), make in WRITTEN.items():
+        (ROOT / file).write_text(rewritten(file, name, make()), encoding="utf-8")

@@ -1,0 +1,96 @@
+"""The whole engine on the preset `tiny`: what it leaves, and what a second run does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ram_engine import configuration, runs
+from storage.store import Store
+from tasks.stages import stages
+from tests.conftest import ram_engine
+
+
+def states(store: Path, *sets: str, refit: bool = False) -> dict[str, str]:
+    settings, _ = configuration.configure("tiny", sets=sets)
+    return {one.stage.name: one.state for one in runs.outlook(Store(store), settings, refit=refit)}
+
+
+def test_every_stage_leaves_its_artifacts(finished_store: Path) -> None:
+    store = Store(finished_store, create=False)
+    settings, _ = configuration.configure("tiny")
+    for stage in stages(settings.rounds):
+        for artifact in stage.outputs:
+            snapshot = store.snapshot(artifact)
+            assert snapshot is not None, artifact
+            assert snapshot.stage == stage.name
+            assert snapshot.model or snapshot.parts
+    assert (finished_store / "report.html").stat().st_size > 10_000
+
+
+def test_every_row_of_the_ablation_is_measured(finished_store: Path) -> None:
+    store = Store(finished_store, create=False)
+    metrics = store.table(store.snapshot("metrics")).to_pylist()
+    measured = {row["model"] for row in metrics if row["metric"] == "mAP" and row["subset"] == "all"}
+    assert measured >= {"zero_shot", "parsed", "generation", "cleaning", "fine_tuned", "truth"}
+    assert all(0 <= row["value"] <= 1 for row in metrics if row["metric"] == "mAP")
+
+
+def test_a_second_run_computes_nothing_and_starts_no_server(finished_store: Path) -> None:
+    assert set(states(finished_store).values()) == {"done"}
+    done = ram_engine("run", "--preset", "tiny", "--store", str(finished_store))
+    assert "nothing to compute" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "first"),
+    [
+        ("clean.outlier_share=0.2", "fit-clusters"),
+        ("generate.target_precision=0.7", "generate"),
+        ("fine_tune.learning_rate=0.0001", "fine-tune"),
+    ],
+)
+def test_a_changed_setting_recomputes_its_stage_and_what_follows(
+    finished_store: Path, setting: str, first: str
+) -> None:
+    changed = states(finished_store, setting)
+    names = list(changed)
+    assert all(changed[name] == "done" for name in names[: names.index(first)])
+    assert changed[first] == "to do"
+    assert changed["evaluate"] == "waiting"
+
+
+def test_another_outlier_share_runs_neither_detector_nor_annotator(copied_store: Path) -> None:
+    store = Store(copied_store)
+    before = {name: store.snapshot(name) for name in store.artifacts()}
+    ram_engine("run", "--preset", "tiny", "--store", str(copied_store), "--set", "clean.outlier_share=0.4",
+               "--until", "judge")
+    changed = {name for name in store.artifacts() if store.snapshot(name) != before[name]}
+    assert changed == {"clusters", "tag_verdicts"}
+    ram_engine("run", "--preset", "tiny", "--store", str(copied_store), "--until", "judge")
+    assert {name for name in store.artifacts() if store.snapshot(name) != before[name]} == set()
+
+
+def test_a_damaged_part_is_computed_again(copied_store: Path) -> None:
+    store = Store(copied_store)
+    snapshot = store.snapshot("caption_tags")
+    assert snapshot is not None
+    file = Path(store.part_file("caption_tags", snapshot.parts[0]))
+    data = bytearray(file.read_bytes())
+    data[100] ^= 4
+    file.write_bytes(data)
+    arguments = ("run", "--preset", "tiny", "--store", str(copied_store), "--until", "ground", "--force", "ground")
+    failed = ram_engine(*arguments, check=False)
+    assert failed.returncode == 1
+    assert "is damaged" in failed.stdout + failed.stderr
+    ram_engine(*arguments)
+    assert store.snapshot("caption_tags") == snapshot or store.snapshot("caption_tags").digest == snapshot.digest
+
+
+def test_one_stage_runs_by_itself_and_status_tells_what_is_stale(copied_store: Path) -> None:
+    ram_engine("stage", "build-labels", "--preset", "tiny", "--store", str(copied_store),
+               "--set", "labels.min_count=4")
+    status = ram_engine("status", "--store", str(copied_store)).stdout
+    line = next(line for line in status.splitlines() if line.strip().startswith("caption_tags"))
+    assert "label_system changed" in line
