@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import serve
-from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.deployments.runner import RunnerDeployment
+from prefect.flows import EntrypointType
 
 from flows.pipeline import LAST_STAGES, ROUND_STAGES, pipeline
 from flows.stages import FLOWS

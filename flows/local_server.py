@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 
 import httpx
-from prefect.logging.handlers import APILogWorker
 
 START_SECONDS = 120
 
@@ -41,7 +40,10 @@ def local_server(log: str, port: int = 0) -> Iterator[str]:
         _wait(server, url, log)
         yield url
     finally:
-        APILogWorker.drain_all(timeout=5)  # what is still to be told is told before there is nobody to tell
+        # Imported only now: Prefect reads its settings when it is first imported, and the address is one of them.
+        from prefect.logging.handlers import APILogWorker
+
+        APILogWorker.drain_all(timeout=5)
         server.terminate()
         try:
             server.wait(5)

@@ -13,6 +13,7 @@ from flows.run_stage import keep_stage, plan
 from flows.stages import FLOWS
 from storage.schemas import first_round_name
 from storage.store import Store
+from tasks import planning
 from tasks.settings import EngineSettings, PipelineSettings
 from tasks.stages import Stage, stages
 
@@ -34,6 +35,9 @@ def pipeline(
     opened = Store(store)
     summaries = []
     for stage in stages(settings.rounds):
+        if not planning.applies(opened, stage):
+            console.print(f"{stage.name:<16} left out: the source has no pairs of the split '{stage.split}'")
+            continue
         summaries.append(_bring_up_to_date(opened, stage, settings, engine, stage.name == force, refit))
         if stage.name == until:
             break

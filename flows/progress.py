@@ -1,4 +1,4 @@
-"""Progress with rate and time left: a bar in a terminal, now and then a line elsewhere, a progress artifact in Prefect."""
+"""Progress with rate and time left: a bar in a terminal, else a line now and then; in Prefect an artifact."""
 
 from __future__ import annotations
 

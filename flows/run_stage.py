@@ -17,7 +17,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import wait
+from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.progress import StageProgress, console, stage_progress
@@ -149,8 +149,14 @@ def _run_shards(
     batches = [work.shards[start : start + size] for start in range(0, len(work.shards), size)]
     total, finished = work.rows, 0
 
-    @task(name=work.stage.name, cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=[1, 10],
-          retry_condition_fn=_is_transient)
+    @task(
+        name=work.stage.name,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=2,
+        retry_delay_seconds=[1, 10],
+        retry_condition_fn=_is_transient,
+    )
     def compute(index: int) -> list[ShardResult]:
         nonlocal finished
         results = []
@@ -164,11 +170,10 @@ def _run_shards(
         return results
 
     progress(0, total)
-    with ThreadPoolTaskRunner(max_workers=engine.workers + 1) as runner:
-        futures = [
-            runner.submit(compute, {"index": index}, wait_for=None) for index in range(len(batches))
-        ]
-        wait(futures)
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=engine.workers + 1)
+    with runner:
+        futures = [runner.submit(compute, {"index": index}, wait_for=None) for index in range(len(batches))]
+        wait(list[PrefectFuture[Any]](futures))
     results: list[ShardResult] = []
     failures: list[BaseException] = []
     for future in futures:
@@ -266,9 +271,7 @@ def _train(store: Store, work: StagePlan, engine: EngineSettings, rounds: int) -
     return [model, _snapshot(work, stage.writes[0], (part,), {})]
 
 
-def _snapshot(
-    work: StagePlan, artifact: str, parts: tuple[Part, ...], tombstones: Mapping[str, list[str]]
-) -> Snapshot:
+def _snapshot(work: StagePlan, artifact: str, parts: tuple[Part, ...], tombstones: Mapping[str, list[str]]) -> Snapshot:
     present = {part.partition for part in parts}
     return Snapshot(
         artifact=artifact,

@@ -38,8 +38,14 @@ def _run_name() -> str:
 
 
 def _run(
-    name: str, store: str, settings: Settings, engine: EngineSettings, force: bool, refit: bool = False,
-    round_number: int = 1, rounds: int = 1,
+    name: str,
+    store: str,
+    settings: Settings,
+    engine: EngineSettings,
+    force: bool,
+    refit: bool = False,
+    round_number: int = 1,
+    rounds: int = 1,
 ) -> Result:
     rounds = max(rounds, round_number)
     stage = stage_named(of_round(name, round_number), rounds)
@@ -48,7 +54,9 @@ def _run(
 
 @flow(name="ingest", flow_run_name=_run_name)
 def ingest(
-    store: str, settings: IngestSettings = IngestSettings(), engine: EngineSettings = EngineSettings(),
+    store: str,
+    settings: IngestSettings = IngestSettings(),
+    engine: EngineSettings = EngineSettings(),
     force: bool = False,
 ) -> Result:
     """Reads what is new or changed in the source; unfit rows are kept apart with their reason."""
@@ -57,7 +65,9 @@ def ingest(
 
 @flow(name="parse-captions", flow_run_name=_run_name)
 def parse_captions(
-    store: str, settings: ParseSettings = ParseSettings(), engine: EngineSettings = EngineSettings(),
+    store: str,
+    settings: ParseSettings = ParseSettings(),
+    engine: EngineSettings = EngineSettings(),
     force: bool = False,
 ) -> Result:
     """Finds objects, scenes, attributes and actions in the captions."""
@@ -66,8 +76,11 @@ def parse_captions(
 
 @flow(name="build-labels", flow_run_name=_run_name)
 def build_labels(
-    store: str, settings: LabelSettings = LabelSettings(), engine: EngineSettings = EngineSettings(),
-    force: bool = False, refit: bool = False,
+    store: str,
+    settings: LabelSettings = LabelSettings(),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+    refit: bool = False,
 ) -> Result:
     """Chooses the tags and merges synonyms; frozen until a refit."""
     return _run("build-labels", store, settings, engine, force, refit)
@@ -75,7 +88,9 @@ def build_labels(
 
 @flow(name="assign-tags", flow_run_name=_run_name)
 def assign_tags(
-    store: str, settings: AssignSettings = AssignSettings(), engine: EngineSettings = EngineSettings(),
+    store: str,
+    settings: AssignSettings = AssignSettings(),
+    engine: EngineSettings = EngineSettings(),
     force: bool = False,
 ) -> Result:
     """Maps phrases to tags of the label system."""
@@ -84,7 +99,9 @@ def assign_tags(
 
 @flow(name="encode", flow_run_name=_run_name)
 def encode(
-    store: str, settings: EncodeSettings = EncodeSettings(), engine: EngineSettings = EngineSettings(),
+    store: str,
+    settings: EncodeSettings = EncodeSettings(),
+    engine: EngineSettings = EngineSettings(),
     force: bool = False,
 ) -> Result:
     """Stores the frozen image encoder's spatial features."""
@@ -93,8 +110,11 @@ def encode(
 
 @flow(name="train-baseline", flow_run_name=_run_name)
 def train_baseline(
-    store: str, settings: TrainSettings = TrainSettings(architecture="tag2text", caption=True, folds=3),
-    engine: EngineSettings = EngineSettings(), force: bool = False, refit: bool = False,
+    store: str,
+    settings: TrainSettings = TrainSettings(architecture="tag2text", caption=True, folds=3),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+    refit: bool = False,
 ) -> Result:
     """Trains the annotator on the captions and their tags, and its fold models; frozen until a refit."""
     return _run("train-baseline", store, settings, engine, force, refit)
@@ -102,8 +122,11 @@ def train_baseline(
 
 @flow(name="generate", flow_run_name=_run_name)
 def generate(
-    store: str, settings: GenerateSettings = GenerateSettings(), engine: EngineSettings = EngineSettings(),
-    force: bool = False, round_number: int = 1,
+    store: str,
+    settings: GenerateSettings = GenerateSettings(),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+    round_number: int = 1,
 ) -> Result:
     """The annotator adds captions and tags to every image."""
     return _run("generate", store, settings, engine, force, False, round_number)
@@ -111,8 +134,11 @@ def generate(
 
 @flow(name="ground", flow_run_name=_run_name)
 def ground(
-    store: str, settings: GroundSettings = GroundSettings(), engine: EngineSettings = EngineSettings(),
-    force: bool = False, round_number: int = 1,
+    store: str,
+    settings: GroundSettings = GroundSettings(),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+    round_number: int = 1,
 ) -> Result:
     """Finds the regions of every groundable tag."""
     return _run("ground", store, settings, engine, force, False, round_number)
@@ -120,8 +146,12 @@ def ground(
 
 @flow(name="fit-clusters", flow_run_name=_run_name)
 def fit_clusters(
-    store: str, settings: CleanSettings = CleanSettings(), engine: EngineSettings = EngineSettings(),
-    force: bool = False, refit: bool = False, round_number: int = 1,
+    store: str,
+    settings: CleanSettings = CleanSettings(),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+    refit: bool = False,
+    round_number: int = 1,
 ) -> Result:
     """Clusters each tag's regions with k-means++; frozen until a refit."""
     return _run("fit-clusters", store, settings, engine, force, refit, round_number)
@@ -129,8 +159,11 @@ def fit_clusters(
 
 @flow(name="judge", flow_run_name=_run_name)
 def judge(
-    store: str, settings: CleanSettings = CleanSettings(), engine: EngineSettings = EngineSettings(),
-    force: bool = False, round_number: int = 1,
+    store: str,
+    settings: CleanSettings = CleanSettings(),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+    round_number: int = 1,
 ) -> Result:
     """Keeps or removes every tag, with the reason."""
     return _run("judge", store, settings, engine, force, False, round_number)
@@ -138,8 +171,11 @@ def judge(
 
 @flow(name="retrain", flow_run_name=_run_name)
 def retrain(
-    store: str, settings: TrainSettings = TrainSettings(), engine: EngineSettings = EngineSettings(),
-    force: bool = False, round_number: int = 1,
+    store: str,
+    settings: TrainSettings = TrainSettings(),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+    round_number: int = 1,
 ) -> Result:
     """Trains RAM on the tags that were kept."""
     return _run("retrain", store, settings, engine, force, False, round_number)
@@ -147,8 +183,11 @@ def retrain(
 
 @flow(name="fine-tune", flow_run_name=_run_name)
 def fine_tune(
-    store: str, settings: TrainSettings = TrainSettings(epochs=10), engine: EngineSettings = EngineSettings(),
-    force: bool = False, rounds: int = 1,
+    store: str,
+    settings: TrainSettings = TrainSettings(epochs=10),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+    rounds: int = 1,
 ) -> Result:
     """Fine-tunes RAM on the fully described pairs at the higher resolution."""
     return _run("fine-tune", store, settings, engine, force, rounds=rounds)
@@ -156,8 +195,11 @@ def fine_tune(
 
 @flow(name="train-ablation", flow_run_name=_run_name)
 def train_ablation(
-    store: str, settings: TrainSettings = TrainSettings(), engine: EngineSettings = EngineSettings(),
-    force: bool = False, rounds: int = 1,
+    store: str,
+    settings: TrainSettings = TrainSettings(),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+    rounds: int = 1,
 ) -> Result:
     """Trains the ablation's other rows: the same trainer on other labels."""
     return _run("train-ablation", store, settings, engine, force, rounds=rounds)
@@ -165,14 +207,17 @@ def train_ablation(
 
 @flow(name="evaluate", flow_run_name=_run_name)
 def evaluate(
-    store: str, settings: EvaluateSettings = EvaluateSettings(), engine: EngineSettings = EngineSettings(),
-    force: bool = False, rounds: int = 1,
+    store: str,
+    settings: EvaluateSettings = EvaluateSettings(),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+    rounds: int = 1,
 ) -> Result:
     """Measures every model on the test pictures."""
     return _run("evaluate", store, settings, engine, force, rounds=rounds)
 
 
-FLOWS = {
+FLOWS: dict[str, Any] = {
     "ingest": ingest,
     "parse-captions": parse_captions,
     "build-labels": build_labels,

@@ -52,6 +52,7 @@ class TaggerConfig:
     dropout: float = 0.1
     labels: int = 4585
     query_width: int = 512  # RAM: width of the label queries and of the projected image tokens
+    token_evidence: bool = False  # add each label's strongest single token to its logit; not in the published models
     text_classifier: bool = False  # RAM: add a classifier vector made from the label query; not in the published model
     text_encoder: str = "open_clip:ViT-B-16"  # RAM: what made the label queries, see models.label_queries
     captioner: CaptionerConfig | None = CaptionerConfig()

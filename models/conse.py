@@ -16,6 +16,10 @@ from torch import Tensor, nn
 
 from models import label_queries
 from models.image_encoder import ImageEncoder, load_by_order, packaged_weights
+from models.ram import RAM
+
+NAME_TEMPERATURE = 0.05  # how far a label may be from a class in words
+CLASS_TEMPERATURE = 2.0  # the classifier is too sure of things that are not photographs
 
 
 class ConSE(nn.Module):
@@ -38,9 +42,7 @@ class ConSE(nn.Module):
         self.image_encoder = ImageEncoder(image_encoder, image_size).load_pretrained()
         self.classifier = _classifier(image_encoder)
         self.top = top
-        names = ImageNetInfo("imagenet-1k").label_descriptions()
-        # the first synonym of a class says it best: "tench, Tinca tinca" is a tench
-        self.class_names = [name.split(",")[0].strip() for name in names]
+        self.class_names = imagenet_names()
         self.register_buffer("class_embeddings", label_queries.build(self.class_names, text_encoder))
         self.requires_grad_(False).eval()
 
@@ -62,11 +64,27 @@ class ConSE(nn.Module):
         return (self._vectors(image_tokens[:, 1:]) @ queries.T).amax(1)
 
     @torch.no_grad()
+    def class_evidence(self, image_tokens: Tensor, queries: Tensor) -> Tensor:
+        """How probable labels (T, D) are by the classes nearest to them in words, 0..1: (B, T).
+
+        A synthesised classifier (Changpinyo et al. 2016, arXiv 1603.00550): each label is a mixture of classes,
+        weighted by a softmax over the similarity of their names; of an image's tokens the one that shows most of it counts.
+        """
+        mixture = (queries @ self.class_embeddings.T / NAME_TEMPERATURE).softmax(-1)
+        shown = (self.classifier(image_tokens[:, 1:]) / CLASS_TEMPERATURE).softmax(-1)
+        return (shown @ mixture.T).amax(1)
+
+    @torch.no_grad()
     def _vectors(self, features: Tensor) -> Tensor:
         probabilities = self.classifier(features).softmax(-1)
         top, classes = probabilities.topk(self.top, dim=-1)
         weights = torch.zeros_like(probabilities).scatter(-1, classes, top)
         return F.normalize(weights @ self.class_embeddings, dim=-1)
+
+
+def imagenet_names() -> list[str]:
+    """The 1,000 classes of ImageNet-1k, each by its first synonym, which says it best (a tench, not Tinca tinca)."""
+    return [name.split(",")[0].strip() for name in ImageNetInfo("imagenet-1k").label_descriptions()]
 
 
 def _classifier(name: str) -> nn.Module:
@@ -79,3 +97,11 @@ def _classifier(name: str) -> nn.Module:
         raise ValueError(f"ConSE needs a classifier of the 1,000 ImageNet classes; '{name}' has {model.num_classes}")
     classifier: nn.Module = model.get_classifier()
     return classifier
+
+
+def open_logits(model: RAM, teacher: ConSE, image_tokens: Tensor, queries: Tensor) -> Tensor:
+    """Logits (B, T) for labels (T, D) that ``model`` was not trained on: its own, and the teacher's log-evidence.
+
+    A tagger that learnt a few hundred tags generalises little to others; the classifier knows a thousand more things.
+    """
+    return model.tag_logits(image_tokens, queries) + (teacher.class_evidence(image_tokens, queries) + 1e-6).log()

@@ -28,13 +28,12 @@ class RAM(Tagger):
         self.label_projection = nn.Linear(config.query_width, config.hidden)
         self.classifier = nn.Linear(config.hidden, 1)
         self.text_classifier = nn.Linear(config.query_width, config.hidden) if config.text_classifier else None
+        self.token_classifier = nn.Linear(config.query_width, config.query_width) if config.token_evidence else None
         shape = (config.labels, config.query_width)
         queries = torch.zeros(shape) if label_queries is None else label_queries.float()
         if queries.shape != shape:
             raise ValueError(f"the label queries have shape {tuple(queries.shape)}, the configuration says {shape}")
         self.label_queries = nn.Parameter(queries, requires_grad=False)
-        if label_queries is not None and len(queries) > 1:
-            self._spread(queries)
 
     def _context_width(self) -> int:
         return self.config.query_width
@@ -55,16 +54,12 @@ class RAM(Tagger):
         weights = self.text_classifier(queries if tag_ids is None else queries[tag_ids])
         return logits + (hidden * weights).sum(-1) / self.config.hidden**0.5
 
-    @torch.no_grad()
-    def _spread(self, queries: Tensor) -> None:
-        """Starts the layers that read the queries as if these were standardised.
-
-        Text embeddings of length one are short and share most of their direction: without this all labels start alike.
-        """
-        mean, deviation = queries.mean(0), queries.std(0).mean().clamp(min=1e-6)
-        for layer in filter(None, (self.label_projection, self.text_classifier)):
-            layer.weight /= deviation
-            layer.bias -= layer.weight @ mean
+    def _token_logits(self, context: Tensor, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
+        if self.token_classifier is None:
+            raise ValueError("this model was configured without token evidence")
+        queries = self.label_queries if label_queries is None else label_queries
+        vectors = self.token_classifier(queries if tag_ids is None else queries[tag_ids])
+        return context @ vectors.mT / self.config.query_width**0.5
 
     def distillation_embedding(self, image_tokens: Tensor) -> Tensor:
         """The projected mean token (B, query width), which the teacher's image vector is to be met by."""

@@ -37,6 +37,8 @@ class Tag2Text(Tagger):
         super().__init__(config, labels, tokenizer)
         self.label_queries = nn.Embedding(config.labels, config.hidden)
         self.classifier = LabelClassifier(config.labels, config.hidden)
+        width = self.image_encoder.width
+        self.token_classifier = nn.Linear(width, config.labels) if config.token_evidence else None
 
     def _context_width(self) -> int:
         return self.image_encoder.width
@@ -52,3 +54,11 @@ class Tag2Text(Tagger):
 
     def _classify(self, hidden: Tensor, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
         return self.classifier(hidden, tag_ids)
+
+    def _token_logits(self, context: Tensor, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
+        if self.token_classifier is None:
+            raise ValueError("this model was configured without token evidence")
+        if tag_ids is None:
+            return self.token_classifier(context)
+        bias = self.token_classifier.bias[tag_ids]
+        return context @ self.token_classifier.weight[tag_ids].mT + (bias if bias.ndim == 1 else bias[:, None])

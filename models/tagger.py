@@ -56,6 +56,8 @@ class Tagger(nn.Module, ModelHubMixin):
         self.recognition_decoder = RecognitionDecoder(
             config.decoder_layers, config.hidden, config.decoder_heads, config.feed_forward, width, config.dropout
         )
+        # how far the strongest token alone counts: infinitely sharp is the maximum (multiple-instance learning)
+        self.sharpness = nn.Parameter(torch.tensor(2.0)) if config.token_evidence else None
         self.captioner: Captioner | None = None
         if config.captioner is not None:
             self.captioner = Captioner(config.captioner, config.hidden, config.feed_forward, width, config.dropout)
@@ -75,6 +77,10 @@ class Tagger(nn.Module, ModelHubMixin):
     @abstractmethod
     def _classify(self, hidden: Tensor, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
         """(B, T, hidden) -> (B, T)"""
+
+    @abstractmethod
+    def _token_logits(self, context: Tensor, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
+        """Each spatial token on its own: (B, N, width) -> (B, N, T); only with ``token_evidence``."""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -110,7 +116,11 @@ class Tagger(nn.Module, ModelHubMixin):
         self, context: Tensor, label_queries: Tensor | None = None, tag_ids: Tensor | None = None
     ) -> Tensor:
         queries = self._queries(label_queries, tag_ids)
-        return self._classify(self.recognition_decoder(queries, context), label_queries, tag_ids)
+        logits = self._classify(self.recognition_decoder(queries, context), label_queries, tag_ids)
+        if self.sharpness is None:
+            return logits
+        evidence = self._token_logits(context[:, 1:], label_queries, tag_ids)
+        return logits + torch.logsumexp(evidence * self.sharpness, dim=1) / self.sharpness
 
     def tag_attention(
         self, image_tokens: Tensor, tag_ids: Tensor | None = None, label_queries: Tensor | None = None

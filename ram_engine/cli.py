@@ -73,8 +73,11 @@ def plan(
     planned = runs.outlook(Store(store), settings, until, force, refit)
     table = Table("stage", "state", "shards", "rows", "seconds", "", box=None, header_style="bold")
     for one in planned:
-        figures = ("", "", "") if one.state in ("done", "kept") else (
-            str(one.shards or ""), f"{one.rows:,}", f"{one.seconds:,.0f}")
+        figures = (
+            ("", "", "")
+            if one.state in ("done", "kept")
+            else (str(one.shards or ""), f"{one.rows:,}", f"{one.seconds:,.0f}")
+        )
         table.add_row(one.stage.name, one.state, *figures, one.note)
     console.print(table)
     console.print(f"about {sum(one.seconds for one in planned) / 60:.1f} minutes on two cores")
@@ -119,7 +122,12 @@ def status(store: StoreOption = DEFAULT_STORE) -> None:
         ]
         rows, parts = ("model", "") if snapshot.model else (f"{snapshot.rows:,}", str(len(snapshot.parts)))
         table.add_row(
-            artifact, rows, f"{snapshot.bytes / 1e6:,.1f}", parts, snapshot.stage, _time(snapshot.created),
+            artifact,
+            rows,
+            f"{snapshot.bytes / 1e6:,.1f}",
+            parts,
+            snapshot.stage,
+            _time(snapshot.created),
             f"stale: {', '.join(stale)} changed" if stale else "",
         )
     console.print(table)

@@ -36,6 +36,8 @@ def outlook(
     changed: set[str] = set()
     images = 0
     for stage in stages(settings.rounds):
+        if not planning.applies(store, stage):
+            continue
         stale = sorted(changed & set(stage.inputs.values()))
         work = None if stale else _plan(store, stage, settings, stage.name == force, refit)
         if work is not None and work.kept:
@@ -45,7 +47,9 @@ def outlook(
             shards = 0 if work is None else len(work.shards)
             seconds = planning.estimate(store, stage, stage.settings_of(settings), rows)
             state = "to do" if work is not None else "waiting"
-            planned.append(PlannedStage(stage, state, shards, rows, seconds, f"after {', '.join(stale)}" if stale else ""))
+            planned.append(
+                PlannedStage(stage, state, shards, rows, seconds, f"after {', '.join(stale)}" if stale else "")
+            )
             changed |= set(stage.outputs)
         if stage.name == "ingest":
             pairs = store.snapshot("pairs")
@@ -124,9 +128,7 @@ def _pipeline(
     pipeline(url, settings, engine, until, force, refit)
 
 
-def _plan(
-    store: Store, stage: Stage, settings: PipelineSettings, force: bool, refit: bool
-) -> StagePlan | None:
+def _plan(store: Store, stage: Stage, settings: PipelineSettings, force: bool, refit: bool) -> StagePlan | None:
     chosen = stage.settings_of(settings)
     try:
         if isinstance(chosen, IngestSettings):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from models import RAM, label_queries, load_tagger
 from models import Tagger as TaggerModel
-from models.conse import ConSE
+from models.conse import ConSE, open_logits
 from models.image_encoder import preprocessing
 from ram_engine.runs import latest_model
 from storage.store import Store, StoreError
@@ -24,7 +24,7 @@ ZERO_SHOT_TAGS = 5
 
 @dataclass(frozen=True)
 class Tag:
-    """A tag of an image. ``score`` is a probability of a trained model, a cosine similarity of the zero-shot teacher."""
+    """A tag of an image. ``score``: a trained model's probability, or the zero-shot teacher's cosine similarity."""
 
     name: str
     type: str
@@ -123,14 +123,28 @@ class Tagger:
         return [_sorted(row, known, limits) for row in scores.cpu()]
 
     def _open(self, tokens: torch.Tensor, labels: Sequence[str]) -> torch.Tensor:
+        if isinstance(self.model, ConSE):
+            raise TypeError("the zero-shot teacher answers elsewhere")
         if isinstance(self.model, RAM):
-            queries = label_queries.build(list(labels), self.model.config.text_encoder).to(self.device)
-            return self.model.tag_logits(tokens, queries).sigmoid()
+            return self._any_label(self.model, tokens, labels)
         names = {label.name: index for index, label in enumerate(self.model.labels)}
         unknown = [name for name in labels if name not in names]
         if unknown:
-            raise ValueError(f"this model answers for its own tags only, and has no {', '.join(unknown)}: use a RAM model")
+            raise ValueError(
+                f"this model answers for its own tags only, and has no {', '.join(unknown)}: use a RAM model"
+            )
         return self.model.tag_logits(tokens).sigmoid()[:, [names[name] for name in labels]]
+
+    def _any_label(self, model: RAM, tokens: torch.Tensor, labels: Sequence[str]) -> torch.Tensor:
+        """Probabilities (B, T): of labels it was trained on by the model alone, of others with the teacher's help."""
+        queries = label_queries.build(list(labels), model.config.text_encoder).to(self.device)
+        logits = model.tag_logits(tokens, queries)
+        known = {label.name for label in model.labels}
+        new = torch.tensor([name not in known for name in labels], device=self.device)
+        if bool(new.any()) and model.config.text_encoder == label_queries.MINILM:
+            teacher = ConSE(model.config.image_encoder, model.config.text_encoder).to(self.device)
+            logits = torch.where(new, open_logits(model, teacher, tokens, queries), logits)
+        return logits.sigmoid()
 
     def _zero_shot(
         self, tokens: torch.Tensor, labels: Sequence[str] | None, threshold: float | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 KEY_LENGTH = 24
 
@@ -15,9 +15,12 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
-def digest_stream(stream: BinaryIO) -> str:
+def digest_stream(stream: IO[bytes]) -> str:
     """The key of a file's contents, read in blocks."""
-    return hashlib.file_digest(stream, "sha256").hexdigest()[:KEY_LENGTH]
+    found = hashlib.sha256()
+    while block := stream.read(2**20):
+        found.update(block)
+    return found.hexdigest()[:KEY_LENGTH]
 
 
 def digest_bytes(data: bytes | memoryview) -> str:

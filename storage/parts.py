@@ -24,9 +24,7 @@ def to_bytes(table: pa.Table, key: str) -> memoryview:
     bulky = [field.name for field in table.schema if field.type == IMAGE or _holds_floats(field.type)]
     heavy = any(field.type == IMAGE or field.name == "tokens" for field in table.schema)
     light = [path for path in _leaf_paths(table.schema) if path.split(".")[0] not in bulky]
-    compression: dict[str, str] = {
-        path: "zstd" if path in light else "none" for path in _leaf_paths(table.schema)
-    }
+    compression: dict[str, str] = {path: "zstd" if path in light else "none" for path in _leaf_paths(table.schema)}
     sink = io.BytesIO()
     pq.write_table(
         table.replace_schema_metadata({KEY_IN_FOOTER: key.encode()}),

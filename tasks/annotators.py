@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models import Tagger, load_tagger
+from models import Tagger, load_tagger, tagger_folder
 from tasks.images import decode_image, read_image
 from tasks.training.calibration import Calibration, Evidence
 from tasks.training.data import TagColumns, fold_of, token_matrix
@@ -41,7 +41,7 @@ class Member:
 
 
 def load_member(folder: Path, tags: TagColumns, device: torch.device, target_precision: float | None = None) -> Member:
-    """The model in ``folder``, with thresholds that aim at ``target_precision``, or those that it was saved with.
+    """The model in ``folder``, with thresholds that aim at ``target_precision`` of added tags, or its own.
 
     Raises ValueError where it knows labels that the label system has not.
     """
@@ -57,8 +57,28 @@ def load_member(folder: Path, tags: TagColumns, device: torch.device, target_pre
         calibration = Calibration.identity(model.thresholds().tolist())
     else:
         types = [label.type for label in model.labels]
-        calibration = evidence.calibrate(types, target_precision or settings.target_precision)
+        added = target_precision is not None
+        calibration = evidence.calibrate(types, target_precision or settings.target_precision, added)
     return Member(model, columns, settings.frozen_encoder, calibration)
+
+
+def expected_shares(folder: Path, tags: TagColumns) -> dict[int, float]:
+    """tag_id -> its mean probability over the pictures that the model in ``folder`` was calibrated on.
+
+    Nothing where it was not calibrated.
+    """
+    evidence = Evidence.load(folder)
+    if evidence is None:
+        return {}
+    labels = tagger_folder.read(folder)[1]
+    calibration = evidence.calibrate([label.type for label in labels], read_record(folder)[0].target_precision)
+    means = calibration.probabilities(evidence.logits).mean(axis=0)
+    tag_id = {(label.name, label.type): tags.ids[column] for column, label in enumerate(tags.labels)}
+    return {
+        tag_id[label.name, label.type]: float(mean)
+        for label, mean in zip(labels, means, strict=True)
+        if (label.name, label.type) in tag_id
+    }
 
 
 class Annotator:

@@ -73,9 +73,13 @@ def build(
         group.sort(key=lambda word: (-word.count, word.lemma))
 
     # A list gives its order, else the most frequent tag comes first.
-    in_order = list(names) if names else sorted(
-        dict.fromkeys(heads[word] for word in selected),
-        key=lambda head: (-sum(word.count for word in groups[head]), head.lemma, head.type),
+    in_order = (
+        list(names)
+        if names
+        else sorted(
+            dict.fromkeys(heads[word] for word in selected),
+            key=lambda head: (-sum(word.count for word in groups[head]), head.lemma, head.type),
+        )
     )
     ids = match_ids([(head, groups[head]) for head in in_order], previous, retyped)
     tags = {tag.tag_id: tag.retire() for tag in previous}

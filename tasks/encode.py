@@ -8,7 +8,9 @@ resolution get one more row there.
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -16,13 +18,14 @@ import pyarrow as pa
 import torch
 from PIL import Image, ImageOps
 
-from models.image_encoder import ImageEncoder, Preprocessing, preprocessing
+from models.image_encoder import ImageEncoder, preprocessing
 from tasks.devices import device_of
 from tasks.images import decode_image, may_mirror, read_image
 from tasks.inputs import Inputs
 from tasks.settings import EncodeSettings, EngineSettings
 
 BATCH = 32
+View = tuple[str, int, torch.Tensor]  # image_id, number of the view, the encoder's input (3, size, size)
 
 
 def build(
@@ -30,14 +33,14 @@ def build(
 ) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
     """The worker of this stage; the encoder's weights are loaded once."""
     device = device_of(engine)
+    width = ImageEncoder(settings.image_encoder, settings.image_size).width
     encoders = {size: _encoder(settings.image_encoder, size, device) for size in _sizes(settings)}
 
     def encode(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         rows: dict[str, list[pa.Array]] = {"image_id": [], "view": [], "image_size": [], "tokens": []}
         for size, (encoder, prepare) in encoders.items():
-            for batch in _batches(_views(shard["pairs"], settings, size)):
-                images = torch.stack([prepare(image) for _, _, image in batch])
-                images = images.to(device, memory_format=torch.channels_last)  # a third faster on a CPU
+            for batch in _ahead(_batches(_views(shard["pairs"], settings, size, prepare))):
+                images = torch.stack([image for _, _, image in batch]).to(device)
                 with torch.inference_mode():
                     tokens = encoder(images).half().cpu().numpy()
                 rows["image_id"].append(pa.array([image_id for image_id, _, _ in batch], pa.string()))
@@ -45,7 +48,7 @@ def build(
                 rows["image_size"].append(pa.array([size] * len(batch), pa.int16()))
                 rows["tokens"].append(token_array(tokens))
         if not rows["tokens"]:
-            return {"features": _empty(encoders[settings.image_size][0].width)}
+            return {"features": _empty(width)}
         table = pa.table({name: pa.chunked_array(chunks) for name, chunks in rows.items()})
         encoder_name = pa.array([settings.image_encoder] * table.num_rows, pa.string())
         return {"features": table.append_column("image_encoder", encoder_name)}
@@ -77,21 +80,36 @@ def augment(image: Image.Image, image_id: str, view: int, crop_area: float, mirr
     return ImageOps.mirror(image) if mirror and view % 2 else image
 
 
-def _views(pairs: pa.Table, settings: EncodeSettings, size: int) -> Iterator[tuple[str, int, Image.Image]]:
+def _views(
+    pairs: pa.Table, settings: EncodeSettings, size: int, prepare: Callable[[Image.Image], torch.Tensor]
+) -> Iterator[View]:
     columns = ("image_id", "image", "captions", "split", "width", "height")
     for row in pairs.select(columns).to_pylist():
         views = _views_at(size, row["split"], settings)
         if not views:
             continue
         image = decode_image(read_image(row["image"]), max_pixels=row["width"] * row["height"])
+        mirror = may_mirror(row["captions"])
         for view in range(views):
-            mirror = may_mirror(row["captions"])
-            yield row["image_id"], view, augment(image, row["image_id"], view, settings.crop_area, mirror)
+            yield (
+                row["image_id"],
+                view,
+                prepare(augment(image, row["image_id"], view, settings.crop_area, mirror)),
+            )
 
 
-def _batches(views: Iterator[tuple[str, int, Image.Image]]) -> Iterator[list[tuple[str, int, Image.Image]]]:
+def _batches(views: Iterator[View]) -> Iterator[list[View]]:
     while batch := list(islice(views, BATCH)):
         yield batch
+
+
+def _ahead(batches: Iterator[list[View]]) -> Iterator[list[View]]:
+    """The batches, each made in a thread while the one before is encoded: decoding and resizing leave the lock."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = maker.submit(next, batches, None)
+            yield batch
 
 
 def _views_at(size: int, split: str, settings: EncodeSettings) -> int:
@@ -105,10 +123,16 @@ def _sizes(settings: EncodeSettings) -> list[int]:
     return sorted({settings.image_size, settings.fine_tune_size or settings.image_size})
 
 
-def _encoder(name: str, size: int, device: torch.device) -> tuple[ImageEncoder, Callable[[Image.Image], torch.Tensor]]:
-    encoder = ImageEncoder(name, size).load_pretrained().eval().requires_grad_(False)
-    prepare: Preprocessing = preprocessing(name, size)
-    return encoder.to(device).to(memory_format=torch.channels_last), prepare.transform()
+def _encoder(
+    name: str, size: int, device: torch.device
+) -> tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[Image.Image], torch.Tensor]]:
+    encoder: torch.nn.Module = ImageEncoder(name, size).load_pretrained().eval().requires_grad_(False).to(device)
+    if device.type == "cpu":  # frozen and fused by oneDNN it is half as fast again
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, whose successor needs a compiler
+            traced = torch.jit.trace(encoder, torch.zeros(BATCH, 3, size, size))
+            encoder = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
+    return encoder, preprocessing(name, size).transform()
 
 
 def _empty(width: int) -> pa.Table:

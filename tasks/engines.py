@@ -29,10 +29,9 @@ class Engine(Protocol):
 
 def open_engine(settings: EngineSettings, factory: WorkerFactory) -> Engine:
     """The engine that ``settings`` name, with its workers about to be built."""
-    engine: type[Threads] | type[Processes] | type[Ray] = {"threads": Threads, "processes": Processes, "ray": Ray}[
-        settings.kind
-    ]
-    return engine(settings, factory)
+    if settings.kind == "threads":
+        return Threads(settings, factory)
+    return Processes(settings, factory) if settings.kind == "processes" else Ray(settings, factory)
 
 
 class Threads:

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from models import label_queries
-from models.conse import ConSE
+from models import RAM, label_queries
+from models.conse import ConSE, open_logits
 from storage.schemas import contract
 from tasks.annotators import Member, load_member, whole_tokens
 from tasks.devices import device_of
@@ -104,9 +104,7 @@ def _test_set(inputs: Inputs) -> TestSet:
         raise ValueError("there is no image of the split 'test' to measure on: set ingest.test_share above 0")
     ids = pairs["image_id"].to_pylist()
     wanted = pa.array(ids, pa.string())
-    features = pa.concat_tables(
-        part.filter(pc.is_in(part["image_id"], wanted)) for part in inputs.parts("features")
-    )
+    features = pa.concat_tables(part.filter(pc.is_in(part["image_id"], wanted)) for part in inputs.parts("features"))
     nouns: list[str] = []
     noun_truth = np.zeros((len(ids), 0), bool)
     if inputs.has("truth"):
@@ -124,7 +122,8 @@ def _test_set(inputs: Inputs) -> TestSet:
 _UNKNOWN_NOUNS = """
 WITH objects AS (
     SELECT image_id, unnest(objects) AS seen FROM truth JOIN pairs USING (image_id) WHERE split = 'test'
-), said AS (SELECT image_id, seen.name AS name FROM objects), words AS (SELECT unnest(list_append(synonyms, name)) AS name FROM label_system)
+), said AS (SELECT image_id, seen.name AS name FROM objects),
+words AS (SELECT unnest(list_append(synonyms, name)) AS name FROM label_system)
 SELECT DISTINCT image_id, name FROM said ANTI JOIN words USING (name) ORDER BY name, image_id
 """
 """DuckDB: the true objects of test images whose name is no tag's: what a model can only know by its text."""
@@ -136,11 +135,13 @@ def _all_scores(
     """Each row of the ablation: its name, scores of tags, scores of unknown nouns, thresholds; None: it has none."""
     device = device_of(engine)
     ram = load_member(inputs.model("ram") / WHOLE, test.tags, device)
-    yield ZERO_SHOT, *_zero_shot(ram, test), None
+    config = ram.model.config
+    teacher = ConSE(config.image_encoder, config.text_encoder, config.image_size).to(device)
+    yield ZERO_SHOT, *_zero_shot(ram, teacher, test), None
     folders = dict(_model_folders(inputs))
     for number, (name, folder) in enumerate(folders.items()):
         member = ram if name == "cleaning" else load_member(folder, test.tags, device)
-        yield name, *_scores(member, test)
+        yield name, *_scores(member, teacher, test)
         inputs.progress(number + 1, len(folders))
 
 
@@ -157,30 +158,28 @@ def _model_folders(inputs: Inputs) -> Iterator[tuple[str, Path]]:
 
 
 @torch.inference_mode()
-def _scores(member: Member, test: TestSet) -> tuple[Scores, Scores | None, Scores]:
+def _scores(member: Member, teacher: ConSE, test: TestSet) -> tuple[Scores, Scores | None, Scores]:
     """Probabilities of the tags (0 for tags that the model does not know) and of the unknown nouns; thresholds."""
     model = member.model
     scores = np.zeros(test.truth.shape, np.float32)
     thresholds = np.full(len(test.tags.ids), 2, np.float32)
     thresholds[member.columns] = model.thresholds().numpy()
-    open_vocabulary = bool(test.nouns) and model.config.architecture == "ram"
     nouns = np.zeros(test.noun_truth.shape, np.float32)
+    open_vocabulary = bool(test.nouns) and isinstance(model, RAM)
     if open_vocabulary:
         queries = label_queries.build(test.nouns, model.config.text_encoder).to(member.device)
     for rows, tokens in whole_tokens(member, test.pairs, test.features, range(test.pairs.num_rows)):
         scores[np.ix_(rows, member.columns)] = model.tag_logits(tokens).sigmoid().cpu().numpy()
-        if open_vocabulary:
-            nouns[rows] = model.tag_logits(tokens, queries).sigmoid().cpu().numpy()
+        if open_vocabulary and isinstance(model, RAM):
+            nouns[rows] = open_logits(model, teacher, tokens, queries).sigmoid().cpu().numpy()
     return scores, nouns if open_vocabulary else None, thresholds
 
 
 @torch.inference_mode()
-def _zero_shot(ram: Member, test: TestSet) -> tuple[Scores, Scores]:
+def _zero_shot(ram: Member, teacher: ConSE, test: TestSet) -> tuple[Scores, Scores]:
     """Cosine similarities of the untrained teacher, with the image encoder of ``ram``."""
-    config = ram.model.config
-    teacher = ConSE(config.image_encoder, config.text_encoder, config.image_size).to(ram.device)
     names = [*test.tags.query_texts, *test.nouns]
-    queries = label_queries.build(names, config.text_encoder).to(ram.device)
+    queries = label_queries.build(names, ram.model.config.text_encoder).to(ram.device)
     scores = np.zeros((test.pairs.num_rows, len(names)), np.float32)
     for rows, tokens in whole_tokens(ram, test.pairs, test.features, range(test.pairs.num_rows)):
         scores[rows] = teacher.scores(tokens, queries, "max").cpu().numpy()

@@ -24,7 +24,7 @@ def train(
 
     Raises ValueError where no pair is of the split `fine_tune`.
     """
-    with gather(inputs, settings, folder, "fine_tune", high_resolution=True) as material:
+    with gather(inputs, settings, folder, "fine_tune") as material:
         plan = continued(inputs.model("ram") / WHOLE, material.tags, material.image_size)
         device = str(device_of(engine))
         jobs = with_folds(folder, plan, material, settings, device)

@@ -69,7 +69,7 @@ def _features(inputs: Inputs, tag_ids: list[int], most: int) -> Iterator[tuple[i
     """Each tag with its regions' features in an order that does not depend on the parts; a fixed sample of many."""
     table = inputs.sql(
         f"""
-        SELECT tag_id, feature FROM regions WHERE tag_id IN ({', '.join(map(str, tag_ids))})
+        SELECT tag_id, feature FROM regions WHERE tag_id IN ({", ".join(map(str, tag_ids))})
         QUALIFY row_number() OVER (PARTITION BY tag_id ORDER BY hash(image_id), box) <= {most}
         ORDER BY tag_id, image_id, box
         """

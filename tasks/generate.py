@@ -58,7 +58,7 @@ def build(
                     for row, text in zip(batch, texts, strict=True):
                         written[row] = text
         if parse is not None:
-            caption_tags = parse(written)
+            caption_tags = _supported(parse(written), scores, tags, settings.caption_support)
         else:
             written, caption_tags = _carried_over(ids, shard.get("previous_generated"))
         kept = predicted | _named(ids, shard["caption_tags"], tags) | _best(scores, predicted, settings.keep_below)
@@ -113,6 +113,14 @@ def _caption_parser(label_system: pa.Table) -> Callable[[Captions], TagIds]:
         return list(dict.fromkeys(tag.tag_id for tag in tags if tag is not None and tag.active))
 
     return parse
+
+
+def _supported(named: TagIds, scores: NDArray[np.float32], tags: TagColumns, least: float) -> TagIds:
+    """Only tags that the tagger sees as well: a captioner goes on as captions go on, whatever the picture."""
+    return [
+        [[tag for tag in caption if tag in tags.column and row[tags.column[tag]] >= least] for caption in captions]
+        for captions, row in zip(named, scores, strict=True)
+    ]
 
 
 def _carried_over(ids: Sequence[str], previous: pa.Table | None) -> tuple[Captions, TagIds]:

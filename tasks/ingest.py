@@ -139,8 +139,15 @@ def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[d
 def fingerprint(item: SourceItem, settings: IngestSettings, version: int) -> str:
     """``<words>-<size>-<time>``: it changes when the image file, its captions or the settings that matter change."""
     words = digest(
-        [version, item.name, item.captions, item.split, item.problem, settings.max_pixels,
-         "" if item.split else [settings.calibrate_share, settings.test_share]]
+        [
+            version,
+            item.name,
+            item.captions,
+            item.split,
+            item.problem,
+            settings.max_pixels,
+            "" if item.split else [settings.calibrate_share, settings.test_share],
+        ]
     )
     return f"{words}-{item.version or '0-0'}"
 
@@ -196,8 +203,14 @@ def _item_table(items: Mapping[str, SourceItem]) -> pa.Table:
     return pa.Table.from_pylist(
         [
             {
-                "name": item.name, "where": item.where, "captions": list(item.captions), "split": item.split,
-                "path": item.path, "fingerprint": name, "url": item.url, "licence": item.licence,
+                "name": item.name,
+                "where": item.where,
+                "captions": list(item.captions),
+                "split": item.split,
+                "path": item.path,
+                "fingerprint": name,
+                "url": item.url,
+                "licence": item.licence,
                 "reason": item.problem[0] if item.problem else None,
                 "detail": item.problem[1] if item.problem else None,
             }

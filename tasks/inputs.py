@@ -43,7 +43,7 @@ class Inputs:
         return self.store.model_folder(self.snapshots[name])
 
     def sql(self, query: str) -> pa.Table:
-        """DuckDB over the Parquet files, out of core: each input is a view of its name, without the images that left."""
+        """DuckDB over the Parquet files, out of core: each input is a view, without the images that left."""
         with connect(self.store, self.snapshots) as connection:
             return connection.sql(query).to_arrow_table()
 
@@ -79,7 +79,5 @@ def _view(connection: duckdb.DuckDBPyConnection, store: Store, view: str, snapsh
 
 def _empty(schema: pa.Schema) -> pa.Table:
     """No rows; features as float32, since DuckDB takes no Arrow column of half floats."""
-    fields = [
-        field.with_type(pa.list_(pa.float32())) if "halffloat" in str(field.type) else field for field in schema
-    ]
+    fields = [field.with_type(pa.list_(pa.float32())) if "halffloat" in str(field.type) else field for field in schema]
     return pa.schema(fields).empty_table()

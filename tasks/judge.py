@@ -5,6 +5,9 @@ tag_verdicts, one row for every tag that a caption names, that a generated capti
 
 A region is good when the annotator predicts the tag for the region alone and when it is no outlier of the tag's
 clusters. A tag falls where it has regions and none is good, unless the whole picture leaves no doubt about it.
+
+A caption of another picture has all its tags wrong. So a tag that a caption names falls as well where it and the other
+tags of that caption are, together, less likely than their frequency lets expect.
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.schemas import contract
+from tasks.annotators import expected_shares
 from tasks.inputs import Inputs
 from tasks.settings import CleanSettings, EngineSettings
+from tasks.training.data import tag_columns
+from tasks.training.jobs import WHOLE
 
 CAPTION, GENERATED_CAPTION, PREDICTED = 1, 2, 4  # the bits of `source`
 
@@ -28,21 +34,32 @@ def build(
 ) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
     """The worker of this stage."""
     clusters = cluster_index(inputs.table("clusters"))
+    shares = expected_shares(inputs.model("annotator") / WHOLE, tag_columns(inputs.table("label_system")))
+    expected = pa.table(
+        {"tag_id": pa.array(shares.keys(), pa.int32()), "expected": pa.array(shares.values(), pa.float64())}
+    )
 
     def judge(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         regions = shard["regions"]
         measured = regions.drop_columns(["feature", "box"]).append_column(
             "distance", pa.array(distances(regions, clusters), pa.float32(), from_pandas=True)
         )
-        with duckdb.connect() as connection:
-            for name in ("pairs", "caption_tags", "generated"):
-                connection.register(name, shard[name].select(_COLUMNS[name]))
-            connection.register("regions", measured)
-            rules = {"doubt": settings.doubt, "region_threshold": settings.region_threshold, "no_box": settings.no_box}
-            verdicts: pa.Table = connection.sql(_VERDICTS, params=rules).to_arrow_table()
-        return {"tag_verdicts": verdicts.cast(contract("tag_verdicts").schema)}
+        return {"tag_verdicts": decide(shard, measured, expected, settings)}
 
     return judge
+
+
+def decide(shard: Mapping[str, pa.Table], regions: pa.Table, expected: pa.Table, settings: CleanSettings) -> pa.Table:
+    """The verdicts of a shard: from its claims and scores, its measured ``regions`` (with their ``distance``), and what
+    is ``expected`` of each tag (tag_id, expected), whose captions are then held against the picture as well."""
+    with duckdb.connect() as connection:
+        for name in ("pairs", "caption_tags", "generated"):
+            connection.register(name, shard[name].select(_COLUMNS[name]))
+        connection.register("regions", regions)
+        connection.register("expected", expected)
+        rules = settings.model_dump(include={"doubt", "region_threshold", "no_box", "least_agreement"})
+        verdicts: pa.Table = connection.sql(_VERDICTS, params=rules).to_arrow_table()
+    return verdicts.cast(contract("tag_verdicts").schema)
 
 
 Clusters = Mapping[int, tuple[NDArray[np.float32], float]]
@@ -76,7 +93,7 @@ def distances(regions: pa.Table, clusters: Clusters) -> NDArray[np.float32]:
 
 _COLUMNS = {
     "pairs": ["image_id"],
-    "caption_tags": ["image_id", "tag_ids"],
+    "caption_tags": ["image_id", "caption_index", "tag_ids"],
     "generated": ["image_id", "caption_tag_ids", "scores", "predicted"],
 }
 
@@ -92,6 +109,20 @@ tags AS (
 ),
 scores AS (SELECT image_id, unnest(scores, recursive := true) FROM generated),
 least AS (SELECT image_id, min(score) AS score FROM scores GROUP BY image_id),
+lifts AS (
+    SELECT image_id, caption_index, tag_id,
+        ln(greatest(coalesce(scores.score, least.score, 0), 1e-4)) - ln(greatest(expected, 1e-4)) / 2 AS lift
+    FROM (SELECT image_id, caption_index, unnest(tag_ids) AS tag_id FROM caption_tags) AS named
+    LEFT JOIN scores USING (image_id, tag_id) LEFT JOIN least USING (image_id) JOIN expected USING (tag_id)
+),
+agreements AS (
+    SELECT image_id, tag_id, max(agreement) AS agreement FROM (
+        SELECT image_id, tag_id,
+            -- the tag itself, and the mean of the others of its caption (itself again where it is alone)
+            lift + coalesce((sum(lift) OVER caption - lift) / nullif(count(*) OVER caption - 1, 0), lift) AS agreement
+        FROM lifts WINDOW caption AS (PARTITION BY image_id, caption_index)
+    ) GROUP BY image_id, tag_id
+),
 looked AS (
     SELECT
         image_id, tag_id, max(tag_score) AS region_score, min(distance) AS distance,
@@ -105,17 +136,19 @@ judged AS (
         -- a tag whose score was not kept has less than the least that was
         coalesce(scores.score, least.score, 0) AS score,
         CASE
+            WHEN agreement < $least_agreement AND source & {PREDICTED} = 0 THEN 'caption_disagrees'
             WHEN looked.image_id IS NULL THEN 'no_box'
             WHEN any_good THEN 'kept'
             WHEN any_predicted THEN 'cluster_outlier'
             ELSE 'region_not_predicted'
         END AS found
     FROM tags LEFT JOIN scores USING (image_id, tag_id) LEFT JOIN least USING (image_id)
-    LEFT JOIN looked USING (image_id, tag_id)
+    LEFT JOIN looked USING (image_id, tag_id) LEFT JOIN agreements USING (image_id, tag_id)
 ),
 decided AS (
     SELECT *,
         CASE
+            WHEN found = 'caption_disagrees' THEN false
             WHEN found = 'no_box' THEN $no_box = 'keep'
             WHEN found = 'kept' THEN true
             ELSE score >= $doubt

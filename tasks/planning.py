@@ -59,9 +59,7 @@ def gather(store: Store, stage: Stage) -> dict[str, Snapshot]:
     return found
 
 
-def plan_stage(
-    store: Store, stage: Stage, settings: Settings, force: bool = False, refit: bool = False
-) -> StagePlan:
+def plan_stage(store: Store, stage: Stage, settings: Settings, force: bool = False, refit: bool = False) -> StagePlan:
     """Plans any stage but `ingest`, whose work comes from a source. Linear in the number of parts."""
     snapshots = gather(store, stage)
     recipe = _recipe(stage, settings, snapshots)
@@ -71,7 +69,9 @@ def plan_stage(
         # A damaged or deleted result is no result: fall through and compute it again.
         if complete(store, stage, latest.key):
             changed = latest.key != _whole_key(stage, settings, snapshots)
-            note = "kept as it was fitted, although its inputs changed since (--refit makes it again)" if changed else ""
+            note = (
+                "kept as it was fitted, although its inputs changed since (--refit makes it again)" if changed else ""
+            )
             return replace(plan, key=latest.key, kept=True, note=note)
     if stage.kind == "map":
         return _plan_map(store, plan, force)
@@ -100,9 +100,7 @@ def finish_plan(store: Store, plan: StagePlan, shards: list[Shard], force: bool)
                 done[artifact].append(part)
         else:
             todo.append(shard)
-    return replace(
-        plan, key=key, shards=tuple(todo), done={artifact: tuple(parts) for artifact, parts in done.items()}
-    )
+    return replace(plan, key=key, shards=tuple(todo), done={artifact: tuple(parts) for artifact, parts in done.items()})
 
 
 def complete(store: Store, stage: Stage, key: str) -> bool:
@@ -201,3 +199,11 @@ def estimate(store: Store, stage: Stage, settings: Settings, rows: int) -> float
         if figures.get("input_rows"):
             return rows * figures["seconds"] / figures["input_rows"]
     return rows / stage.rate
+
+
+def applies(store: Store, stage: Stage) -> bool:
+    """Whether the source has the pairs that the stage is for; true as long as that is not known."""
+    pairs = store.snapshot("pairs")
+    if not stage.split or pairs is None:
+        return True
+    return any(stage.split in table["split"].to_pylist() for table in store.tables(pairs, ["split"]))

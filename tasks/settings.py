@@ -75,9 +75,11 @@ class LabelSettings(Settings):
     max_tags: int = Field(5000, ge=1, description="At most so many tags of each type, the most frequent.")
     min_count: int = Field(5, ge=1, description="A tag stands in at least so many captions.")
     min_share: float = Field(0, ge=0, le=1, description="A tag stands in at least this share of the captions.")
-    min_type_share: float = Field(0.1, ge=0, le=1, description="Rarer roles of a word are taken for parser mistakes.")
+    min_type_share: float = Field(0.1, ge=0, le=1, description="Rarer roles of a word are parser mistakes.")
     synonyms: bool = Field(True, description="Merge words that mean the same.")
-    merge_bar: float = Field(0.8, ge=0, le=1, description="Proposed synonyms of this score or more merge by themselves.")
+    merge_bar: float = Field(
+        0.8, ge=0, le=1, description="Synonyms proposed with this score or more merge by themselves."
+    )
     wordnet: str = Field(
         default_factory=lambda: os.environ.get("NLTK_DATA", ""),
         description="A folder of nltk's data with WordNet; empty: synonyms are proposed without it.",
@@ -108,12 +110,17 @@ class TrainSettings(Settings):
     """One training: baseline, retraining, fine-tuning and the rows of the ablation alike."""
 
     architecture: Literal["tag2text", "ram"] = "ram"
+    high_resolution: bool = Field(False, description="Train at the encoder's higher resolution.")
     frozen_encoder: bool = Field(True, description="Train on stored features; off: end to end.")
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    components: int = Field(256, ge=8, description="Whitened components of the image tokens that heads learn from.")
+    components: int = Field(
+        0,
+        ge=0,
+        description="Whitened components of the image tokens that heads learn from; 0: scaled channels.",
+    )
     width: int = Field(256, ge=8, description="Hidden width of the recognition decoder.")
     decoder_layers: int = Field(1, ge=1)
     heads: int = Field(4, ge=1)
@@ -139,7 +146,10 @@ class GenerateSettings(Settings):
     decoding: Literal["beam", "nucleus"] = "beam"
     beams: int = Field(3, ge=1)
     max_length: int = Field(30, ge=2, description="Of a caption, in word pieces.")
-    target_precision: float = Field(0.8, gt=0, le=1, description="What the thresholds of predicted tags aim at.")
+    target_precision: float = Field(0.8, gt=0, le=1, description="What the thresholds of added tags aim at.")
+    caption_support: float = Field(
+        0.2, ge=0, le=1, description="A generated caption adds a tag only from this probability of the tagger on."
+    )
     keep_below: int = Field(20, ge=0, description="Scores kept of the best tags below their threshold.")
 
 
@@ -160,6 +170,9 @@ class CleanSettings(Settings):
     region_threshold: float = Field(0.1, ge=0, le=1, description="A region's least probability of its tag.")
     doubt: float = Field(0.5, ge=0, le=1, description="A whole picture's probability from which a tag does not fall.")
     no_box: Literal["keep", "drop"] = "keep"
+    least_agreement: float = Field(
+        -1.0, description="A caption's tag falls where it and the caption's others are less likely (log) than this."
+    )
     seed: int = 0
 
 

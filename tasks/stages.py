@@ -20,10 +20,12 @@ Kind = Literal["map", "reduce", "training"]
 class Stage:
     """One stage of one round.
 
-    ``aligned`` and ``whole`` map the names that the stage's code uses to the artifacts that they are in this round: an
-    aligned input comes part by part, a whole one is pinned by its digest. Inputs in ``optional`` may be absent; those in
-    ``carried`` are an earlier result of the stage itself, which it goes on from and whose change asks for no new one.
+    ``aligned`` and ``whole`` map the names that the stage's code uses to the artifacts that they are in this round:
+    an aligned input comes part by part, a whole one is pinned by its digest. Inputs in ``optional`` may be absent;
+    those in ``carried`` are an earlier result of the stage itself, which it goes on from and whose change asks for no
+    new one.
     A ``frozen`` stage keeps its result when more data comes, until a refit or a changed setting.
+    A stage with a ``split`` is left out where the source has no pairs of that split.
     ``rate`` is a first guess of images a second on two cores; a store's own history replaces it.
     """
 
@@ -39,6 +41,7 @@ class Stage:
     carried: frozenset[str] = frozenset()
     writes: tuple[str, ...] = ()
     model: str = ""
+    split: str = ""
     frozen: bool = False
     uses_model: bool = False
     rate: float = 100.0
@@ -150,8 +153,12 @@ def _prepare() -> list[Stage]:
             entry="tasks.train_baseline",
             settings="baseline",
             about="trains the annotator on the captions and their tags, and its fold models",
-            whole={"pairs": "pairs", "features": "features", "caption_tags": "caption_tags",
-                   "label_system": "label_system"},
+            whole={
+                "pairs": "pairs",
+                "features": "features",
+                "caption_tags": "caption_tags",
+                "label_system": "label_system",
+            },
             writes=("baseline_log",),
             model="baseline",
             frozen=True,
@@ -187,7 +194,9 @@ def _round(number: int) -> list[Stage]:
             settings="ground",
             about="finds the regions of every groundable tag",
             aligned={
-                "pairs": "pairs", "features": "features", "caption_tags": "caption_tags",
+                "pairs": "pairs",
+                "features": "features",
+                "caption_tags": "caption_tags",
                 "generated": names["generated"],
             },
             whole={"annotator": annotator, "label_system": "label_system"},
@@ -214,8 +223,12 @@ def _round(number: int) -> list[Stage]:
             entry="tasks.judge",
             settings="clean",
             about="keeps or removes every tag, with the reason",
-            aligned={"pairs": "pairs", "caption_tags": "caption_tags", "generated": names["generated"],
-                     "regions": names["regions"]},
+            aligned={
+                "pairs": "pairs",
+                "caption_tags": "caption_tags",
+                "generated": names["generated"],
+                "regions": names["regions"],
+            },
             whole={"clusters": names["clusters"], "label_system": "label_system", "annotator": annotator},
             writes=(names["tag_verdicts"],),
             rate=1500,
@@ -227,9 +240,14 @@ def _round(number: int) -> list[Stage]:
             entry="tasks.retrain",
             settings="retrain",
             about="trains RAM on the tags that were kept",
-            whole={"pairs": "pairs", "features": "features", "caption_tags": "caption_tags",
-                   "generated": names["generated"], "tag_verdicts": names["tag_verdicts"],
-                   "label_system": "label_system"},
+            whole={
+                "pairs": "pairs",
+                "features": "features",
+                "caption_tags": "caption_tags",
+                "generated": names["generated"],
+                "tag_verdicts": names["tag_verdicts"],
+                "label_system": "label_system",
+            },
             writes=(of_round("ram_log", number),),
             model=names["ram"],
             uses_model=True,
@@ -248,10 +266,16 @@ def _finish(rounds: int) -> list[Stage]:
             entry="tasks.fine_tune",
             settings="fine_tune",
             about="fine-tunes RAM on the fully described pairs at the higher resolution",
-            whole={"pairs": "pairs", "features": "features", "caption_tags": "caption_tags",
-                   "label_system": "label_system", "ram": last["ram"]},
+            whole={
+                "pairs": "pairs",
+                "features": "features",
+                "caption_tags": "caption_tags",
+                "label_system": "label_system",
+                "ram": last["ram"],
+            },
             writes=("fine_tune_log",),
             model="ram_fine_tuned",
+            split="fine_tune",
             uses_model=True,
             rate=60,
         ),
@@ -262,9 +286,15 @@ def _finish(rounds: int) -> list[Stage]:
             entry="tasks.train_ablation",
             settings="retrain",
             about="trains the ablation's other rows: the same trainer on other labels",
-            whole={"pairs": "pairs", "features": "features", "caption_tags": "caption_tags",
-                   "label_system": "label_system", "tag_verdicts": last["tag_verdicts"],
-                   "generated": last["generated"], "truth": "truth"},
+            whole={
+                "pairs": "pairs",
+                "features": "features",
+                "caption_tags": "caption_tags",
+                "label_system": "label_system",
+                "tag_verdicts": last["tag_verdicts"],
+                "generated": last["generated"],
+                "truth": "truth",
+            },
             optional=frozenset({"truth"}),
             writes=("ablation_log",),
             model="ablation",
@@ -278,10 +308,19 @@ def _finish(rounds: int) -> list[Stage]:
             entry="tasks.evaluate",
             settings="evaluate",
             about="measures every model on the test pictures",
-            whole={"pairs": "pairs", "features": "features", "caption_tags": "caption_tags", "truth": "truth",
-                   "label_system": "label_system", "tag_verdicts": last["tag_verdicts"],
-                   "generated": last["generated"], "baseline": "baseline", "ram": last["ram"],
-                   "ram_fine_tuned": "ram_fine_tuned", "ablation": "ablation"},
+            whole={
+                "pairs": "pairs",
+                "features": "features",
+                "caption_tags": "caption_tags",
+                "truth": "truth",
+                "label_system": "label_system",
+                "tag_verdicts": last["tag_verdicts"],
+                "generated": last["generated"],
+                "baseline": "baseline",
+                "ram": last["ram"],
+                "ram_fine_tuned": "ram_fine_tuned",
+                "ablation": "ablation",
+            },
             optional=frozenset({"truth", "ram_fine_tuned", "ablation"}),
             writes=("predictions", "metrics"),
             uses_model=True,

@@ -31,8 +31,15 @@ def train(
         device = str(device_of(engine))
         jobs = [
             Job(
-                row, folder / row, plan, material.teaching(targets), settings, material.held_out,
-                material.described, device, material.whitening,
+                row,
+                folder / row,
+                plan,
+                material.teaching(targets),
+                settings,
+                material.held_out,
+                material.described,
+                device,
+                material.whitening,
             )
             for row, targets in _rows(settings, inputs, material).items()
         ]

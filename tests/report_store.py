@@ -24,7 +24,7 @@ SOURCE = SampleSource(seed=3, train=36, fine_tune=0, calibrate=0, test=4)
 CLEAN = CleanSettings(outlier_share=0.2, regions_a_cluster=3, region_threshold=0.25, doubt=0.8)
 SETTINGS: dict[str, Settings] = {"pairs": IngestSettings(source=SOURCE), "tag_verdicts": CLEAN}
 MODELS = ("chance", "zero_shot", "parsed", "generation", "cleaning", "fine_tuned", "truth")
-HOSTILE = "</script><img src=x onerror=alert(1)> & \"quotes\" \u2028"
+HOSTILE = '</script><img src=x onerror=alert(1)> & "quotes" \u2028'
 WHOLE = ("label_system", "pairs_rejected", "candidates", "clusters", "predictions", "metrics")  # not cut by images
 
 
@@ -70,8 +70,19 @@ def _publish(store: Store, stage: str, artifact: str, table: pa.Table, at: int) 
         figures["rejected.image_truncated"] = 2.0
     settings = SETTINGS[name].model_dump(mode="json") if name in SETTINGS else {}
     created = 1_700_000_000.0 + at
-    store.publish(Snapshot(artifact, key, stage, "recipe", tuple(parts), settings=settings, created=created,
-                           figures=figures, inputs={"pairs": "pairs@0"}))
+    store.publish(
+        Snapshot(
+            artifact,
+            key,
+            stage,
+            "recipe",
+            tuple(parts),
+            settings=settings,
+            created=created,
+            figures=figures,
+            inputs={"pairs": "pairs@0"},
+        )
+    )
 
 
 @cache
@@ -95,35 +106,61 @@ def _tables() -> dict[str, pa.Table]:
         sources = {source: said[source::3] for source in range(3)}
         scores = {tag_id: float(chance.uniform(*((0.3, 1) if tag_id in true else (0, 0.7)))) for tag_id in said}
         rows["pairs"].append(_pair(image_id, item))
-        rows["truth"].append({
-            "image_id": image_id, "objects": [{"name": name, "box": box} for name, box in item.objects],
-            "tags": [{"name": name, "type": kind} for name, kind in item.tags], "caption_of": item.caption_of,
-        })
+        rows["truth"].append(
+            {
+                "image_id": image_id,
+                "objects": [{"name": name, "box": box} for name, box in item.objects],
+                "tags": [{"name": name, "type": kind} for name, kind in item.tags],
+                "caption_of": item.caption_of,
+            }
+        )
         rows["caption_tags"].append({"image_id": image_id, "caption_index": 0, "tag_ids": sources[0]})
-        rows["generated"].append({
-            "image_id": image_id, "captions": ["a generated caption"], "caption_tag_ids": [sources[1]],
-            "scores": [{"tag_id": tag_id, "score": score} for tag_id, score in scores.items()],
-            "predicted": sources[2],
-        })
+        rows["generated"].append(
+            {
+                "image_id": image_id,
+                "captions": ["a generated caption"],
+                "caption_tag_ids": [sources[1]],
+                "scores": [{"tag_id": tag_id, "score": score} for tag_id, score in scores.items()],
+                "predicted": sources[2],
+            }
+        )
         for tag_id in (tag_id for tag_id in said if labels[tag_id][1] == "object"):
             box = next((box for name, box in item.objects if name == labels[tag_id][0]), (0.1, 0.2, 0.4, 0.5))
             for _ in range(2):
                 feature = chance.normal(0, 0.1 if tag_id in true else 0.5, 4) + np.eye(4)[tag_id % 4]
                 tag_score = scores[tag_id] * float(chance.uniform(0.5, 1))
-                rows["regions"].append({
-                    "image_id": image_id, "tag_id": tag_id, "box": box, "detector_score": 0.5, "tag_score": tag_score,
-                    "feature": feature / np.linalg.norm(feature),
-                })
+                rows["regions"].append(
+                    {
+                        "image_id": image_id,
+                        "tag_id": tag_id,
+                        "box": box,
+                        "detector_score": 0.5,
+                        "tag_score": tag_score,
+                        "feature": feature / np.linalg.norm(feature),
+                    }
+                )
     return {
         **{name: _table(name, found) for name, found in rows.items()},
-        "pairs_rejected": _table("pairs_rejected", [
-            {"where": f"row {row}", "reason": "image_truncated", "detail": HOSTILE} for row in range(2)
-        ]),
-        "label_system": _table("label_system", [
-            {"tag_id": at, "name": name, "type": kind, "synonyms": [], "count": 1, "active": True,
-             "groundable": kind == "object", "prompt": name}
-            for at, (name, kind) in enumerate(labels)
-        ]),
+        "pairs_rejected": _table(
+            "pairs_rejected",
+            [{"where": f"row {row}", "reason": "image_truncated", "detail": HOSTILE} for row in range(2)],
+        ),
+        "label_system": _table(
+            "label_system",
+            [
+                {
+                    "tag_id": at,
+                    "name": name,
+                    "type": kind,
+                    "synonyms": [],
+                    "count": 1,
+                    "active": True,
+                    "groundable": kind == "object",
+                    "prompt": name,
+                }
+                for at, (name, kind) in enumerate(labels)
+            ],
+        ),
         "candidates": _table("candidates", [{"lemma": HOSTILE, "type": "object", "count": 7}]),
         "metrics": _table("metrics", list(_metrics(labels))),
         "predictions": _table("predictions", list(_predictions(items, ids, labels))),
@@ -143,9 +180,16 @@ def _predictions(items: list[world.Item], ids: list[str], labels: list[tuple[str
 def _pair(image_id: str, item: world.Item) -> dict[str, Any]:
     captions = [*item.captions, HOSTILE]
     return {
-        "image_id": image_id, "image": {"bytes": item.image, "path": item.name}, "captions": captions,
-        "split": item.split, "source": "sample", "names": [item.name], "fingerprints": ["-"],
-        "sha256": image_id, "width": 384, "height": 384,
+        "image_id": image_id,
+        "image": {"bytes": item.image, "path": item.name},
+        "captions": captions,
+        "split": item.split,
+        "source": "sample",
+        "names": [item.name],
+        "fingerprints": ["-"],
+        "sha256": image_id,
+        "width": 384,
+        "height": 384,
     }
 
 

@@ -67,7 +67,9 @@ def test_a_killed_run_goes_on_where_it_was(finished_store: Path, tmp_path: Path)
     killed, whole = Store(store), Store(finished_store)
     assert killed.artifacts() == whole.artifacts()
     differing = [
-        name for name in whole.artifacts() if killed.snapshot(name).digest != whole.snapshot(name).digest  # type: ignore[union-attr]
+        name
+        for name in whole.artifacts()
+        if killed.snapshot(name).digest != whole.snapshot(name).digest  # type: ignore[union-attr]
     ]
     assert not differing
 
@@ -86,5 +88,6 @@ def test_many_kills_at_random_moments(finished_store: Path, tmp_path: Path) -> N
     ram_engine("run", "--preset", "tiny", "--store", str(store))
     killed, whole = Store(store), Store(finished_store)
     assert [killed.snapshot(name).digest for name in whole.artifacts()] == [  # type: ignore[union-attr]
-        whole.snapshot(name).digest for name in whole.artifacts()  # type: ignore[union-attr]
+        whole.snapshot(name).digest
+        for name in whole.artifacts()  # type: ignore[union-attr]
     ]

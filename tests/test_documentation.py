@@ -1,4 +1,4 @@
-"""What the documentation draws and lists is what the code says. ``python -m tests.test_documentation`` writes it anew."""
+"""The documentation draws and lists what the code says. ``python -m tests.test_documentation`` writes it anew."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def rewritten(file: str, name: str, text: str) -> str:
 
 
 def test_pictures_and_tables_are_those_of_the_code() -> None:
-    stale = [file for (file, name), make in WRITTEN.items() if rewritten(file, name, make()) != (ROOT / file).read_text()]
+    stale = [
+        file for (file, name), make in WRITTEN.items() if rewritten(file, name, make()) != (ROOT / file).read_text()
+    ]
     assert not stale, "run `python -m tests.test_documentation`"
 
 

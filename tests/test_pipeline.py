@@ -64,8 +64,9 @@ def test_a_changed_setting_recomputes_its_stage_and_what_follows(
 def test_another_outlier_share_runs_neither_detector_nor_annotator(copied_store: Path) -> None:
     store = Store(copied_store)
     before = {name: store.snapshot(name) for name in store.artifacts()}
-    ram_engine("run", "--preset", "tiny", "--store", str(copied_store), "--set", "clean.outlier_share=0.4",
-               "--until", "judge")
+    ram_engine(
+        "run", "--preset", "tiny", "--store", str(copied_store), "--set", "clean.outlier_share=0.4", "--until", "judge"
+    )
     changed = {name for name in store.artifacts() if store.snapshot(name) != before[name]}
     assert changed == {"clusters", "tag_verdicts"}
     ram_engine("run", "--preset", "tiny", "--store", str(copied_store), "--until", "judge")
@@ -89,8 +90,7 @@ def test_a_damaged_part_is_computed_again(copied_store: Path) -> None:
 
 
 def test_one_stage_runs_by_itself_and_status_tells_what_is_stale(copied_store: Path) -> None:
-    ram_engine("stage", "build-labels", "--preset", "tiny", "--store", str(copied_store),
-               "--set", "labels.min_count=4")
+    ram_engine("stage", "build-labels", "--preset", "tiny", "--store", str(copied_store), "--set", "labels.min_count=4")
     status = ram_engine("status", "--store", str(copied_store)).stdout
     line = next(line for line in status.splitlines() if line.strip().startswith("caption_tags"))
     assert "label_system changed" in line

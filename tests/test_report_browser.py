@@ -15,8 +15,16 @@ from tests.report_store import CLEAN, HOSTILE, make_store
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser test")
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: no browser test")
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +79,18 @@ def move(page: sync_api.Page, slider: str, value: float) -> None:
 
 def test_every_section_is_drawn(page: sync_api.Page) -> None:
     ids = page.eval_on_selector_all("main > section", "sections => sections.map((one) => one.id)")
-    assert ids == ["flow", "quality", "models", "tags", "examples", "cleaning", "stages", "rejected", "candidates",
-                   "lineage"]
+    assert ids == [
+        "flow",
+        "quality",
+        "models",
+        "tags",
+        "examples",
+        "cleaning",
+        "stages",
+        "rejected",
+        "candidates",
+        "lineage",
+    ]
     for name in ("flow", "quality", "models", "tags", "cleaning"):
         assert page.locator(f"#{name} svg").first.bounding_box()["height"] > 100
     unloaded = "pictures => pictures.filter((one) => !one.complete || !one.naturalWidth).length"

@@ -43,11 +43,11 @@ def list_coco(path: str, images: str = "", limit: int = 0) -> list[SourceItem]:
         name, where = str(picture.get("file_name", "")), f"{file.name} image {image_id}"
         texts = captions.get(image_id, [])
         if not name or not inside(folder, name):
-            reason = ("row_without_image", "the image has no file name within the folder of images")
-            items.append(SourceItem(where, where, problem=reason))
+            unfit = ("row_without_image", "the image has no file name within the folder of images")
+            items.append(SourceItem(where, where, problem=unfit))
         elif not texts:
-            reason = ("row_without_caption", "the image has no caption")
-            items.append(SourceItem(name, where, problem=reason))
+            unfit = ("row_without_caption", "the image has no caption")
+            items.append(SourceItem(name, where, problem=unfit))
         else:
             items.append(
                 SourceItem(

@@ -44,9 +44,7 @@ def count_captions(inputs: Inputs) -> int:
     return int(inputs.sql("SELECT count(*) AS captions FROM phrases")["captions"][0].as_py())
 
 
-def settle_types(
-    counted: Iterable[Word], least_share: float, known: Mapping[str, str] | None = None
-) -> list[Word]:
+def settle_types(counted: Iterable[Word], least_share: float, known: Mapping[str, str] | None = None) -> list[Word]:
     """The words without the roles that only a parser's mistakes gave them, the most frequent first.
 
     Object and scene are two readings of one thing, so a lemma keeps the more frequent of them (or the one that

@@ -60,7 +60,8 @@ class WordAttributes:
                 return self._compute(doc)
             named = lower in self._words
             ruled = named or dep in self._auxiliaries or tag in self._tags
-            keys.append((lower if named else 0, tag, dep if ruled else 0, named and expletive))
+            # A word that the ruler names may get its lemma from there: it counts as spelled.
+            keys.append((token.orth if named else 0, tag, dep if ruled else 0, named and expletive))
             expletive = dep == self._expletive
         found = [self._attributes.get(key) for key in keys]
         if None in found:

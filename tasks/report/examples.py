@@ -97,7 +97,7 @@ def _boxes(views: Views, image_ids: list[str]) -> dict[tuple[str, int], list[flo
     if not artifact:
         return {}
     query = f"""
-        SELECT image_id, tag_id, arg_max(box, tag_score) AS box FROM {artifact.replace('-', '_')}
+        SELECT image_id, tag_id, arg_max(box, tag_score) AS box FROM {artifact.replace("-", "_")}
         GROUP BY image_id, tag_id
     """
     return {
@@ -115,6 +115,4 @@ def _lacking(views: Views, image_ids: list[str]) -> dict[str, list[str]]:
         SELECT image_id, name FROM true_tags JOIN label_system USING (tag_id)
         ANTI JOIN (SELECT * FROM entries WHERE round = {views.rounds}) AS entries USING (image_id, tag_id) ORDER BY name
     """
-    return {
-        image_id: [row["name"] for row in rows] for image_id, rows in _by_image(views, query, image_ids).items()
-    }
+    return {image_id: [row["name"] for row in rows] for image_id, rows in _by_image(views, query, image_ids).items()}

@@ -21,10 +21,15 @@ class Pictures:
 
     def __init__(self, views: Views, image_ids: Iterable[str]) -> None:
         ids = sorted(set(image_ids))
-        rows = views.rows(
-            "SELECT image_id, image, width * height AS pixels FROM pairs SEMI JOIN (SELECT unnest($ids) AS image_id) "
-            "USING (image_id)", ids=ids
-        ) if ids else []
+        rows = (
+            views.rows(
+                "SELECT image_id, image, width * height AS pixels FROM pairs "
+                "SEMI JOIN (SELECT unnest($ids) AS image_id) USING (image_id)",
+                ids=ids,
+            )
+            if ids
+            else []
+        )
         self._records: dict[str, dict[str, Any]] = {row["image_id"]: row for row in rows}
         self._last: tuple[str, Image.Image | None] = ("", None)
 

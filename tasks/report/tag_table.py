@@ -39,8 +39,14 @@ def tag_table(views: Views) -> dict[str, Any]:
     total = max(pictures["pictures"], 1)
     return {
         "rows": [
-            [row["name"], row["type"], row["parsed"], row["named"], row["kept"],
-             *(table.get((row["name"], row["type"])) for table in (before, after) if table)]
+            [
+                row["name"],
+                row["type"],
+                row["parsed"],
+                row["named"],
+                row["kept"],
+                *(table.get((row["name"], row["type"])) for table in (before, after) if table),
+            ]
             for row in counts
         ],
         "judged": last <= views.judged,

@@ -104,7 +104,7 @@ def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
         query = f"""
             SELECT image_id, tag_id, bit_or(bit)::UTINYINT AS source, any_value(score) AS score,
                 NULL::FLOAT AS region_score, NULL::FLOAT AS distance, true AS kept, 'not judged yet' AS reason
-            FROM ({' UNION ALL '.join(named)}) LEFT JOIN ({scores}) USING (image_id, tag_id) GROUP BY image_id, tag_id
+            FROM ({" UNION ALL ".join(named)}) LEFT JOIN ({scores}) USING (image_id, tag_id) GROUP BY image_id, tag_id
         """
     else:
         return ""

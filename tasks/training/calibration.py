@@ -77,15 +77,24 @@ class Evidence:
     logits: Floats
     named: NDArray[np.bool_]
     described: bool
+    mentioned: Floats  # (tags,) the share of what is there that a caption of a training image names already, 0..1
 
-    def calibrate(self, types: Sequence[str], target_precision: float) -> Calibration:
-        """The calibration of tags of these types, with thresholds that aim at ``target_precision`` in 0..1."""
-        return calibrate(self.logits, self.named, types, self.described, target_precision)
+    def calibrate(self, types: Sequence[str], target_precision: float, added: bool = False) -> Calibration:
+        """The calibration of tags of these types, with thresholds that aim at ``target_precision`` in 0..1.
+
+        With ``added`` the aim is the precision of the tags that captions do not name: what they name, a share c, cannot
+        be added, so that a precision t of the rest needs t / (t + (1 - c) (1 - t)) of all.
+        """
+        target = np.full(len(types), target_precision)
+        if added:
+            target = target / (target + (1 - self.mentioned) * (1 - target))
+        return calibrate(self.logits, self.named, types, self.described, target)
 
     def save(self, folder: Path) -> None:
         """Writes ``calibration.safetensors`` into a model folder."""
         logits = self.logits.astype(np.float32)
         arrays: dict[str, NDArray[Any]] = {"logits": logits, "named": self.named.astype(np.uint8)}
+        arrays["mentioned"] = self.mentioned.astype(np.float32)
         save_file(arrays, folder / FILE, {"described": str(int(self.described))})
 
     @classmethod
@@ -95,11 +104,16 @@ class Evidence:
             return None
         with safe_open(folder / FILE, "np") as file:
             described = file.metadata()["described"] == "1"
-            return cls(file.get_tensor("logits"), file.get_tensor("named").astype(bool), described)
+            return cls(
+                file.get_tensor("logits"),
+                file.get_tensor("named").astype(bool),
+                described,
+                file.get_tensor("mentioned"),
+            )
 
 
 def calibrate(
-    logits: Floats, named: NDArray[np.bool_], types: Sequence[str], described: bool, target_precision: float
+    logits: Floats, named: NDArray[np.bool_], types: Sequence[str], described: bool, target_precision: Floats | float
 ) -> Calibration:
     """Fits a :class:`Calibration` on images that the model has not been trained on.
 
@@ -108,8 +122,9 @@ def calibrate(
         named: (images, tags), whether the image's captions name the tag.
         types: the tags' types, (tags,).
         described: whether the captions name everything.
-        target_precision: what the thresholds aim at, in 0..1.
+        target_precision: what the thresholds aim at, in 0..1; (tags,), or one for all.
     """
+    target = np.broadcast_to(target_precision, logits.shape[1])
     tags = logits.shape[1]
     slopes, intercepts, rates = np.ones(tags), np.zeros(tags), np.ones(tags)
     thresholds = np.full(tags, np.nan)
@@ -123,12 +138,25 @@ def calibrate(
     fitted = Calibration(tuple(slopes), tuple(intercepts), tuple(rates), tuple(thresholds))
     probabilities = fitted.probabilities(logits)
     for pool in pools:
-        precision = target_precision * float(rates[pool[0]])
+        precision = float(target[pool].mean() * rates[pool[0]])
         thresholds[pool] = threshold_at(probabilities[:, pool], named[:, pool], precision)
         for tag in pool:
             if named[:, tag].sum() >= OWN_THRESHOLD:
                 thresholds[tag] = threshold_at(probabilities[:, tag], named[:, tag], precision)
     return Calibration(fitted.slopes, fitted.intercepts, fitted.mention_rates, tuple(thresholds.tolist()))
+
+
+def mentioned_share(taught: Floats, described: Floats, types: Sequence[str]) -> Floats:
+    """(tags,): how much of what is there the training's captions name, by type.
+
+    ``taught`` and ``described`` (tags,) are the mean numbers of times that a tag is named for a training image, and for
+    one that is fully described.
+    """
+    kinds = np.asarray(types)
+    share = np.zeros(len(kinds))
+    for type_ in set(types):
+        share[kinds == type_] = min(1.0, taught[kinds == type_].sum() / max(described[kinds == type_].sum(), 1e-9))
+    return share
 
 
 def pool_tags(positives: NDArray[np.integer], types: Sequence[str]) -> list[NDArray[np.intp]]:

@@ -52,17 +52,13 @@ class TagColumns:
     def query_texts(self) -> list[str]:
         """What a text encoder is given for each tag: its name, and its type where two tags have one name."""
         names = [label.name for label in self.labels]
-        return [
-            f"{label.name} ({label.type})" if names.count(label.name) > 1 else label.name for label in self.labels
-        ]
+        return [f"{label.name} ({label.type})" if names.count(label.name) > 1 else label.name for label in self.labels]
 
 
 def tag_columns(label_system: pa.Table) -> TagColumns:
     """The columns of a ``label_system``."""
     rows = sorted(label_system.filter(label_system["active"]).to_pylist(), key=lambda row: row["tag_id"])
-    return TagColumns(
-        tuple(row["tag_id"] for row in rows), tuple(Label(row["name"], row["type"]) for row in rows)
-    )
+    return TagColumns(tuple(row["tag_id"] for row in rows), tuple(Label(row["name"], row["type"]) for row in rows))
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,8 @@ class TokenImages:
 
     def mapped(self, change: Callable[[Tensor], Tensor], file: Path) -> NDArray[np.float16]:
         """Writes ``change`` of all rows' tokens, batch by batch, into ``file`` as float16."""
-        tokens, written = self._open(), None
+        tokens = self._open()
+        written: NDArray[np.float16] | None = None
         for start in range(0, self.shape[0], MAP_BATCH):
             rows = change(torch.from_numpy(tokens[start : start + MAP_BATCH].astype(np.float32))).numpy()
             if written is None:
@@ -112,7 +109,8 @@ class TokenImages:
             written[start : start + MAP_BATCH] = rows
         if written is None:
             raise ValueError("there are no tokens")
-        written.flush()
+        if isinstance(written, np.memmap):
+            written.flush()
         return written
 
     def whole(self, order: Sequence[Indices]) -> Iterator[Tensor]:

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import RAM, losses
-from models.conse import ConSE
+from models import RAM, label_queries, losses
+from models.conse import ConSE, imagenet_names
+from tasks.training.whitening import Whitening
 
 CLASSES_A_STEP = 64  # of the 1,000, by chance: all of them would cost more than the tags
 
@@ -37,10 +38,18 @@ class Teacher:
             return self.conse(image_tokens)
         return self.conse.classifier(image_tokens[:, 1:]).softmax(-1).amax(1)
 
-    def loss(self, model: RAM, tokens: Tensor, said: Tensor) -> Tensor:
-        """How far ``model``'s answers for the tokens that it reads are from what was ``said`` about them."""
+    def loss(self, model: RAM, tokens: Tensor, said: Tensor, language: Whitening) -> Tensor:
+        """How far ``model``'s answers for the tokens that it reads are from what was ``said`` about them.
+
+        The model reads label queries that went through ``language``.
+        """
         if self.kind == "conse":
             return losses.distillation_loss(model.distillation_embedding(tokens), said)
         chosen = torch.randperm(said.shape[1], device=said.device)[:CLASSES_A_STEP]
-        logits = model.tag_logits(tokens, self.conse.class_embeddings[chosen])
+        logits = model.tag_logits(tokens, language(self.conse.class_embeddings[chosen]))
         return F.binary_cross_entropy_with_logits(logits, said[:, chosen], reduction="sum") / len(said)
+
+
+def class_queries(text_encoder: str) -> Tensor:
+    """Label queries (1000, D) of ImageNet's classes: what everyday nouns look like in this text encoder's space."""
+    return label_queries.build(imagenet_names(), text_encoder)

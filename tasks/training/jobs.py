@@ -38,11 +38,12 @@ from storage.schemas import contract
 from tasks.devices import cores, keep_memory
 from tasks.engines import exit_with
 from tasks.settings import TrainSettings
-from tasks.training.calibration import Evidence
+from tasks.training.calibration import Evidence, mentioned_share
 from tasks.training.data import Examples, TagColumns, fold_of
+from tasks.training.distillation import class_queries
 from tasks.training.loop import CHECKPOINT, LogRow, fit, read
 from tasks.training.material import Material
-from tasks.training.whitening import Whitening
+from tasks.training.whitening import Whitening, query_readers, token_readers
 
 WHOLE = "whole"
 RECORD = "training.json"  # written last: a job with it is done
@@ -58,6 +59,7 @@ class Blueprint:
     tokenizer: CaptionTokenizer | None = None
     queries: Tensor | None = None
     start: Path | None = None
+    language: Whitening | None = None  # RAM: what its label queries go through in training
 
     def make(self, seed: int, targets: NDArray[np.float32]) -> Tagger:
         """The model before training. ``targets`` (tags,), the mean of each, are the first guess of a new model."""
@@ -96,16 +98,29 @@ class Job:
         mean = np.asarray(self.examples.targets.mean(axis=0), np.float32).ravel()
         device = torch.device(self.device)
         model = self.blueprint.make(self.settings.seed, mean).to(device)
-        whitening = self.whitening or Whitening.measure(self.examples.images, self.settings.components, model)
+        whitening = self.whitening or Whitening.of_tokens(self.examples.images, self.settings.components, model)
         whitening = whitening.to(device)
-        whitening.narrow(model, fresh=self.blueprint.start is None)
-        log = fit(model, self.examples, self.settings, self.folder, whitening, progress)
+        fresh = self.blueprint.start is None
+        whitening.narrow(token_readers(model), fresh)
+        language = None
+        if isinstance(model, RAM) and self.blueprint.language is not None:
+            plain = model.label_queries.detach().clone()
+            language = self.blueprint.language.to(device)
+            language.narrow(query_readers(model), fresh)
+            model.label_queries.data = language(plain)
+        log = fit(model, self.examples, self.settings, self.folder, whitening, language, progress)
         if self.held_out is not None and self.held_out.image_ids:
             logits = predict(model, self.held_out, self.settings.batch_size, whitening)
-            evidence = Evidence(logits, self.held_out.targets.toarray() > 0, self.described)
+            named = self.held_out.targets.toarray() > 0
+            types = [label.type for label in model.labels]
+            mentioned = mentioned_share(mean, named.mean(axis=0), types) if self.described else np.zeros(len(types))
+            evidence = Evidence(logits, named, self.described, mentioned)
             evidence.save(self.folder)
             set_thresholds(model, evidence, self.settings.target_precision)
-        whitening.widen(model)
+        whitening.widen(token_readers(model))
+        if isinstance(model, RAM) and language is not None:
+            language.widen(query_readers(model))
+            model.label_queries.data = plain
         tagger_folder.save(model.cpu(), self.folder)
         write_record(self.folder, self.settings, log)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
@@ -123,6 +138,7 @@ def blueprint(
         raise ValueError("the label system has no active tag, so there is nothing to train: lower labels.min_count")
     tokenizer = CaptionTokenizer.train(captions, settings.vocabulary) if settings.caption else None
     queries = label_queries.build(tags.query_texts) if settings.architecture == "ram" else None
+    language = _language(queries) if queries is not None else None
     config = small_config(
         settings.architecture,
         labels=len(tags.ids),
@@ -135,7 +151,7 @@ def blueprint(
         tokenizer=tokenizer,
         captioner_layers=settings.captioner_layers,
     )
-    return Blueprint(config, tags, tokenizer, queries)
+    return Blueprint(config, tags, tokenizer, queries, language=language)
 
 
 def continued(folder: Path, tags: TagColumns, image_size: int) -> Blueprint:
@@ -143,12 +159,18 @@ def continued(folder: Path, tags: TagColumns, image_size: int) -> Blueprint:
     config, labels, tokenizer = tagger_folder.read(folder)
     if [(each.name, each.type) for each in labels] != [(each.name, each.type) for each in tags.labels]:
         raise ValueError(f"the model in {folder} was trained on another label system: train it again on this one")
-    return Blueprint(replace(config, image_size=image_size), tags, tokenizer, start=folder)
+    language = None
+    if config.architecture == "ram":
+        language = _language(label_queries.build(tags.query_texts, config.text_encoder))
+    return Blueprint(replace(config, image_size=image_size), tags, tokenizer, start=folder, language=language)
 
 
-def with_folds(
-    folder: Path, plan: Blueprint, material: Material, settings: TrainSettings, device: str
-) -> list[Job]:
+def _language(queries: Tensor) -> Whitening:
+    """The statistics of the labels and of ImageNet's class names: a list of labels alone may be short."""
+    return Whitening.of_queries(torch.cat([queries, class_queries(label_queries.MINILM)]))
+
+
+def with_folds(folder: Path, plan: Blueprint, material: Material, settings: TrainSettings, device: str) -> list[Job]:
     """The job of the whole model, then one a fold: trained without the fold's images.
 
     Where no fully described images are held out, a fold model is calibrated on its own fold.

@@ -57,11 +57,12 @@ def fit(
     settings: TrainSettings,
     folder: Path,
     whitening: Whitening,
+    language: Whitening | None,
     progress: Callable[[int, int], None],
 ) -> list[LogRow]:
     """Trains ``model`` in place, on its device, for ``settings.epochs``; returns the curve.
 
-    The model reads tokens that went through ``whitening``.
+    The model reads tokens that went through ``whitening``, and RAM label queries that went through ``language``.
     A checkpoint in ``folder`` is gone on from; it is left there, for the caller to remove once the model is saved.
     ``progress`` gets the steps done and their number. Raises :class:`TrainingError` where the loss is not finite.
     """
@@ -92,10 +93,12 @@ def fit(
                 group["lr"] = rate
             tokens = read(model, images, whitening)
             parts = _losses(model, examples, indices, tokens, settings, captions)
-            if teacher is not None and isinstance(model, RAM):
+            if teacher is not None and isinstance(model, RAM) and language is not None:
                 if taught is None:
                     taught = teacher(teacher.conse.encode_image(images.to(device)))
-                parts["distillation"] = settings.distillation_weight * teacher.loss(model, tokens, taught.to(device))
+                parts["distillation"] = settings.distillation_weight * teacher.loss(
+                    model, tokens, taught.to(device), language
+                )
             total = losses.total_loss(parts["tagging"], parts.get("caption"), parts.get("distillation"))
             if not math.isfinite(total.item()):
                 ids = ", ".join(examples.image_ids[at] for at in indices)
@@ -176,9 +179,7 @@ def _teacher(model: Tagger, settings: TrainSettings) -> Teacher | None:
     return Teacher(settings.distillation, model.config.image_encoder, model.config.text_encoder).to(device)
 
 
-def _save(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, log: Iterable[LogRow]
-) -> None:
+def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, log: Iterable[LogRow]) -> None:
     """Writes a checkpoint under another name first: a kill leaves the old one or the new one, whole."""
     temporary = path.with_suffix(".writing")
     state = {

@@ -55,7 +55,6 @@ def gather(
     folder: Path,
     split: str,
     targets: Targets | None = None,
-    high_resolution: bool = False,
 ) -> Iterator[Material]:
     """The images of ``split`` with ``targets`` (by default what their captions name) and those of ``calibrate``.
 
@@ -69,7 +68,7 @@ def gather(
     stored = inputs.sql("SELECT DISTINCT image_encoder, image_size FROM features ORDER BY image_size").to_pylist()
     if not stored:
         raise ValueError("there are no features, so no image to train on: look at the rejected rows of ingest")
-    origin = stored[-1] if high_resolution else stored[0]
+    origin = stored[-1] if settings.high_resolution else stored[0]
     encoder, size = str(origin["image_encoder"]), int(origin["image_size"])
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -96,7 +95,7 @@ def gather(
 
 def _whitened(raw: TokenImages, settings: TrainSettings, encoder: str) -> tuple[TokenImages, Whitening]:
     """The tokens as heads read them, and what the teacher says of them; the plain ones are removed."""
-    whitening = Whitening.measure(raw, settings.components)
+    whitening = Whitening.of_tokens(raw, settings.components)
     shape = raw.mapped(whitening, raw.file.with_name("whitened")).shape
     teacher = None
     if settings.distillation != "none":

@@ -42,9 +42,7 @@ def verdict_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns, 
 def generation_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns, soft: bool) -> csr_matrix:
     """All tags, nothing cleaned: 1 for what a caption names; 1, or with ``soft`` its score, for what was added."""
     if not soft:
-        return matrix(
-            inputs.sql("SELECT image_id, tag_id, 1.0::FLOAT AS target FROM tag_verdicts"), image_ids, tags
-        )
+        return matrix(inputs.sql("SELECT image_id, tag_id, 1.0::FLOAT AS target FROM tag_verdicts"), image_ids, tags)
     value = "CASE WHEN source & 1 = 1 THEN 1 ELSE score END::FLOAT"
     return matrix(inputs.sql(_SOFT.format(value=value)), image_ids, tags)
 

@@ -34,12 +34,16 @@ def test_a_csv_groups_the_captions_of_an_image(tmp_path: Path, images: Path) -> 
 
 def test_unfit_rows_of_a_csv_are_kept_with_their_reason(tmp_path: Path, images: Path) -> None:
     (tmp_path / "c.csv").write_bytes(
-        b"image,caption,split\na.jpg,fine,\nb.jpg,,\n,no image,\n../x.jpg,outside,\na.jpg,caf\xe9,\na.jpg,odd,training\n"
-        b"b.jpg\n"
+        b"image,caption,split\na.jpg,fine,\nb.jpg,,\n,no image,\n../x.jpg,outside,\na.jpg,caf\xe9,\n"
+        b"a.jpg,odd,training\nb.jpg\n"
     )
     items = list_csv(str(tmp_path / "c.csv"))
     assert reasons(items) == [
-        "row_without_caption", "row_without_image", "image_outside_folder", "not_utf8", "unknown_split",
+        "row_without_caption",
+        "row_without_image",
+        "image_outside_folder",
+        "not_utf8",
+        "unknown_split",
         "row_without_caption",
     ]
     assert [item.captions for item in items if not item.problem] == [("fine",)]
@@ -75,7 +79,10 @@ def test_coco_captions_are_listed_with_their_licence(tmp_path: Path, images: Pat
         ("a.jpg", ("A dog.", "A pet."), "CC BY", "http://x/a.jpg")
     ]
     assert sorted(reasons(items)) == [
-        "row_without_caption", "row_without_caption", "row_without_image", "row_without_image"
+        "row_without_caption",
+        "row_without_caption",
+        "row_without_image",
+        "row_without_image",
     ]
 
 

@@ -25,9 +25,7 @@ def caption_tags(*rows: tuple[str, int, list[int]]) -> pa.Table:
 
 def snapshot(store: Store, *parts: Part, tombstones: dict[str, list[str]] | None = None) -> Snapshot:
     key = digest([part.key for part in parts])
-    return store.publish(
-        Snapshot("caption_tags", key, "assign-tags", "recipe", parts, tombstones=tombstones or {})
-    )
+    return store.publish(Snapshot("caption_tags", key, "assign-tags", "recipe", parts, tombstones=tombstones or {}))
 
 
 def test_a_part_is_read_back_as_it_was_written(tmp_path: Path) -> None:
@@ -114,7 +112,7 @@ def test_a_column_too_many_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text('{"format": 99}')
-    with pytest.raises(StoreError, match="format 99.*upgrade"):
+    with pytest.raises(StoreError, match=r"format 99.*upgrade"):
         Store(tmp_path)
 
 

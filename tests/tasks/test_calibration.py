@@ -32,7 +32,7 @@ def test_platt_scaling_finds_the_slope_and_intercept() -> None:
 
 
 def test_fully_described_pairs_give_true_probabilities_and_the_target_precision() -> None:
-    logits, there, named = world()
+    logits, _, named = world()
     found = calibrate(logits, named, TYPES, described=True, target_precision=0.8)
     assert found.mention_rates == (1.0,) * 6
     fresh_logits, fresh, _ = world(seed=1)
@@ -61,7 +61,7 @@ def test_tags_are_pooled_by_type_and_frequency(monkeypatch: pytest.MonkeyPatch) 
     positives = np.array([5, 100, 90, 3, 10, 0])
     pools = [sorted(pool.tolist()) for pool in pool_tags(positives, ["object"] * 4 + ["action"] * 2)]
     assert sorted(pools) == [[0, 2, 3], [1], [4, 5]]
-    assert sorted(sum(pools, [])) == list(range(6))
+    assert sorted(tag for pool in pools for tag in pool) == list(range(6))
 
 
 def test_a_threshold_needs_more_than_a_few_lucky_scores() -> None:
@@ -91,7 +91,7 @@ def test_scores_that_rank_wrong_do_not_turn_round() -> None:
 
 def test_evidence_survives_a_round_trip(tmp_path: Path) -> None:
     logits, _, named = world(images=20)
-    Evidence(logits, named, described=True).save(tmp_path)
+    Evidence(logits, named, True, np.full(logits.shape[1], 0.4)).save(tmp_path)
     found = Evidence.load(tmp_path)
     assert found is not None
     assert found.described

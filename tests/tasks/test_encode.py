@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
@@ -63,7 +64,7 @@ def test_the_mean_token_stands_first(encoded: pa.Table) -> None:
 def test_tokens_do_not_depend_on_the_other_images_of_the_shard(encoded: pa.Table, tmp_path: Path) -> None:
     encode = build(SETTINGS, inputs_of(tmp_path, {}), EngineSettings(device="cpu"))
     alone = encode({"pairs": pairs(["train", "train", "calibrate", "test"]).slice(1, 1)})["features"]
-    same = encoded.filter(pa.compute.equal(encoded["image_id"], list(pictures())[1]))
+    same = encoded.filter(pc.field("image_id") == list(pictures())[1])
     assert alone["view"].to_pylist() == same["view"].to_pylist() == [0, 1]
     assert np.allclose(token_matrix(alone["tokens"]), token_matrix(same["tokens"]), atol=5e-3)
 
@@ -79,7 +80,7 @@ def test_stored_tokens_are_found_by_image_and_view(encoded: pa.Table, tmp_path: 
     images = store_tokens(inputs_of(tmp_path, {"features": encoded}), [second, first], 64, tmp_path / "tokens")
     assert len(images) == 2
     (tokens,) = images.whole([np.array([1, 0])])
-    table = encoded.filter(pa.compute.and_(pa.compute.equal(encoded["view"], 0), pa.compute.equal(encoded["image_size"], 64)))
+    table = encoded.filter((pc.field("view") == 0) & (pc.field("image_size") == 64))
     by_id = dict(zip(table["image_id"].to_pylist(), token_matrix(table["tokens"]).astype(np.float32), strict=True))
     assert np.array_equal(tokens.numpy(), np.stack([by_id[first], by_id[second]]))
     with pytest.raises(ValueError, match="no tokens at 96"):

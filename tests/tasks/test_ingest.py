@@ -70,9 +70,7 @@ class Source:
         for artifact, part in merged.items():
             done[artifact].append(part)
         for artifact, parts in done.items():
-            self.store.publish(
-                Snapshot(artifact, plan.key, "ingest", plan.recipe, tuple(parts), tombstones=tombstones)
-            )
+            self.store.publish(Snapshot(artifact, plan.key, "ingest", plan.recipe, tuple(parts), tombstones=tombstones))
         return len(plan.shards)
 
     def captions(self) -> dict[str, list[str]]:
@@ -164,7 +162,11 @@ def test_unfit_images_are_rejected_with_their_reason(source: Source) -> None:
     source.add("text.png", "no image", b"hello")
     source.ingest()
     assert source.rejected() == [
-        "image_empty", "image_missing", "image_too_large", "image_truncated", "image_unreadable"
+        "image_empty",
+        "image_missing",
+        "image_too_large",
+        "image_truncated",
+        "image_unreadable",
     ]
     assert len(source.captions()) == 4
     assert source.ingest() == 0

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from storage.schemas import check, contract
-from tasks.judge import CAPTION, GENERATED_CAPTION, PREDICTED, build
+from tasks.judge import CAPTION, GENERATED_CAPTION, PREDICTED, build, decide
 from tasks.settings import CleanSettings, EngineSettings
 from tests.tasks.stage_inputs import inputs_of
 
@@ -22,6 +22,7 @@ CLUSTERS = pa.table(
         "count": pa.array([30], pa.int32()),
     }
 )
+LABELS = pa.Table.from_pylist([], contract("label_system").schema)
 TYPICAL, OUTLIER = [1.0, 0.0], [0.0, 1.0]
 
 
@@ -65,7 +66,11 @@ def verdicts(
             }
         ),
     }
-    judge = build(CleanSettings(**settings), inputs_of(folder, {"clusters": CLUSTERS}), EngineSettings())
+    annotator = folder / "annotator"
+    annotator.mkdir(exist_ok=True)
+    (annotator / "uncalibrated").touch()
+    inputs = inputs_of(folder, {"clusters": CLUSTERS, "label_system": LABELS}, {"annotator": annotator})
+    judge = build(CleanSettings(**settings), inputs, EngineSettings())
     rows = check("tag_verdicts", judge(shard)["tag_verdicts"]).to_pylist()
     return {row["tag_id"]: row for row in rows}
 
@@ -121,3 +126,51 @@ def test_a_tag_without_clusters_is_judged_by_its_prediction_alone(tmp_path: Path
 def test_tags_without_a_box_fall_if_told_to(tmp_path: Path) -> None:
     row = verdicts(tmp_path, [1], {1: 0.2}, [], [], no_box="drop")[1]
     assert (row["kept"], row["reason"], row["target"]) == (False, "no_box", 0)
+
+
+def test_a_caption_of_another_picture_loses_its_tags() -> None:
+    """Two captions: one whose tags the annotator sees, one whose tags it sees no more than anywhere."""
+    shard = {
+        "pairs": pa.table({"image_id": [IMAGE]}),
+        "caption_tags": pa.Table.from_pylist(
+            [
+                {"image_id": IMAGE, "caption_index": 0, "tag_ids": [1, 2, 3]},
+                {"image_id": IMAGE, "caption_index": 1, "tag_ids": [4, 5]},
+            ],
+            schema=contract("caption_tags").schema,
+        ),
+        "generated": pa.Table.from_pylist(
+            [
+                {
+                    "image_id": IMAGE,
+                    "captions": [],
+                    "caption_tag_ids": [],
+                    # tag 3 is hardly seen, but the rest of its caption is
+                    "scores": [
+                        {"tag_id": tag, "score": q} for tag, q in [(1, 0.9), (2, 0.8), (3, 0.03), (4, 0.04), (5, 0.01)]
+                    ],
+                    "predicted": [],
+                }
+            ],
+            schema=contract("generated").schema,
+        ),
+    }
+    regions = pa.table(
+        {
+            "image_id": pa.array([], pa.string()),
+            "tag_id": pa.array([], pa.int32()),
+            "detector_score": pa.array([], pa.float32()),
+            "tag_score": pa.array([], pa.float32()),
+            "distance": pa.array([], pa.float32()),
+        }
+    )
+    expected = pa.table({"tag_id": pa.array([1, 2, 3, 4, 5], pa.int32()), "expected": [0.05] * 5})
+    rows = decide(shard, regions, expected, CleanSettings()).to_pylist()
+    assert {row["tag_id"]: row["reason"] for row in rows} == {
+        1: "no_box",
+        2: "no_box",
+        3: "no_box",
+        4: "caption_disagrees",
+        5: "caption_disagrees",
+    }
+    assert [row["kept"] for row in rows] == [True, True, True, False, False]

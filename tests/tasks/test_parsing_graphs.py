@@ -21,6 +21,8 @@ CAPTIONS = [
     "The woman is a pianist who gonna play , ai n't she ? Let 's go !",
     "There are two dogs ; y'all got ta see them",
     "Two dogs running",
+    "where are you , i wonder",
+    "WHERE ARE YOU , I wonder",
     "",
     "\u00e9 \u4e00 \n\t <b>a  b</b>",
 ]

@@ -76,7 +76,8 @@ def test_precision_and_recall_after_each_stage(store: Store, gathered: dict[str,
     names = {row["tag_id"]: (row["name"], row["type"]) for row in labels}
     truth = {
         (row["image_id"], (tag["name"], tag["type"]))
-        for row in store.table(store.snapshot("truth")).to_pylist() if row["image_id"] in train
+        for row in store.table(store.snapshot("truth")).to_pylist()
+        if row["image_id"] in train
         for tag in row["tags"]
     }
     verdicts = [row for row in store.table(store.snapshot("tag_verdicts")).to_pylist() if row["image_id"] in train]
@@ -166,7 +167,7 @@ def test_one_small_file_that_loads_nothing(store: Store) -> None:
     html = (Path(store.root) / write_report(store)).read_text("utf-8")
     assert len(html.encode()) < 6_000_000
     assert set(re.findall(r"https?://[^\s\"'`)]+", html)) == {"http://www.w3.org/2000/svg"}
-    assert "<link rel=\"stylesheet" not in html
+    assert '<link rel="stylesheet' not in html
 
 
 def test_a_tag_that_no_test_picture_has_shows_no_precision(gathered: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,12 @@ from tasks.training.data import Examples, TagColumns, TokenImages, fold_of
 from tasks.training.jobs import RECORD, WHOLE, blueprint, log_table, run_jobs, with_folds
 from tasks.training.loop import CHECKPOINT, TrainingError, data_order, parameter_groups, schedule
 from tasks.training.material import Material
-from tasks.training.whitening import Whitening
+from tasks.training.whitening import Whitening, token_readers
 
 WIDTH, TOKENS, TAGS = 1280, 5, 4
-LABELS = TagColumns((2, 3, 5, 8), (Label("dog"), Label("beach", "scene"), Label("red", "attribute"), Label("run", "action")))
+LABELS = TagColumns(
+    (2, 3, 5, 8), (Label("dog"), Label("beach", "scene"), Label("red", "attribute"), Label("run", "action"))
+)
 
 
 def toy(folder: Path, images: int = 48, captions: bool = False) -> Examples:
@@ -58,12 +61,10 @@ def material(examples: Examples, held_out: Examples | None = None, described: bo
         return replace(some, images=replace(some.images, file=file, shape=images.mapped(whitening, file).shape))
 
     images = examples.images
-    whitening = Whitening.measure(images, 16)
+    whitening = Whitening.of_tokens(images, 16)
     nothing = examples.subset(np.array([], np.int64))
     held_out = nothing if held_out is None else held_out
-    return Material(
-        LABELS, "tf_efficientnet_lite0", 224, whitened(examples), whitened(held_out), described, whitening
-    )
+    return Material(LABELS, "tf_efficientnet_lite0", 224, whitened(examples), whitened(held_out), described, whitening)
 
 
 def train(folder: Path, examples: Examples, settings: TrainSettings, progress: object = silent) -> Path:
@@ -184,15 +185,19 @@ def test_views_follow_from_the_seed_and_all_are_shown(tmp_path: Path) -> None:
     assert torch.equal(first, again)
     changed = (first != other).flatten(1).any(1)
     assert 0 < changed.sum() < 48
-    assert torch.equal(next(images.whole(order))[3], torch.from_numpy(np.array(
-        np.memmap(tmp_path / "tokens", np.float16, "r", shape=(96, TOKENS, WIDTH))[6], np.float32)))
+    assert torch.equal(
+        next(images.whole(order))[3],
+        torch.from_numpy(
+            np.array(np.memmap(tmp_path / "tokens", np.float16, "r", shape=(96, TOKENS, WIDTH))[6], np.float32)
+        ),
+    )
 
 
 def test_warm_up_and_cosine() -> None:
     rates = [schedule(step, 100) for step in range(100)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5] == 1.0
-    assert all(later <= earlier for earlier, later in zip(rates[5:], rates[6:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
     assert rates[-1] < 0.01
     assert schedule(0, 1) == 1.0
 
@@ -223,23 +228,23 @@ def test_whitening_folds_into_the_weights_and_out_again(tmp_path: Path, architec
     model = plan.make(0, np.full(TAGS, 0.4, np.float32)).eval()
     tokens = next(examples.images.whole([np.arange(4)]))
     words = model.tokenizer.captions(["a dog"] * 4), model.tag_token_ids([["dog"]] * 4)
-    whitening = Whitening.measure(examples.images, 16)
-    whitening.narrow(model, fresh=True)
+    whitening = Whitening.of_tokens(examples.images, 16)
+    whitening.narrow(token_readers(model), fresh=True)
     with torch.inference_mode():
         narrow = model(whitening(tokens), *words)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        whitening.widen(model)
+        whitening.widen(token_readers(model))
         wide = model(tokens, *words)
     assert torch.allclose(narrow.tag_logits, wide.tag_logits, atol=1e-4)
     assert torch.allclose(narrow.caption_loss, wide.caption_loss, atol=1e-4)
-    whitening.narrow(model, fresh=False)
+    whitening.narrow(token_readers(model), fresh=False)
     after = model.state_dict()
     assert all(torch.allclose(before[name], after[name], atol=1e-4) for name in before)
 
 
 def test_whitened_tokens_are_centred_uncorrelated_and_of_unit_variance(tmp_path: Path) -> None:
     examples = toy(tmp_path)
-    whitened = Whitening.measure(examples.images, 16)(next(examples.images.whole([np.arange(48)]))).flatten(0, 1)
+    whitened = Whitening.of_tokens(examples.images, 16)(next(examples.images.whole([np.arange(48)]))).flatten(0, 1)
     covariance = whitened.T @ whitened / len(whitened)
     assert whitened.mean(0).abs().max() < 1e-3
     assert torch.allclose(covariance, torch.eye(16), atol=0.05)
