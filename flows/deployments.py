@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect import serve
 from prefect.deployments.runner import RunnerDeployment
-from prefect.flows import EntrypointType
+from prefect.types.entrypoint import EntrypointType
 
 from flows.pipeline import LAST_STAGES, ROUND_STAGES, pipeline
 from flows.stages import FLOWS

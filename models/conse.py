@@ -67,8 +67,8 @@ class ConSE(nn.Module):
     def class_evidence(self, image_tokens: Tensor, queries: Tensor) -> Tensor:
         """How probable labels (T, D) are by the classes nearest to them in words, 0..1: (B, T).
 
-        A synthesised classifier (Changpinyo et al. 2016, arXiv 1603.00550): each label is a mixture of classes,
-        weighted by a softmax over the similarity of their names; of an image's tokens the one that shows most of it counts.
+        Each label is a mixture of classes by the similarity of their names; of an image's tokens the one that shows
+        most of it counts.
         """
         mixture = (queries @ self.class_embeddings.T / NAME_TEMPERATURE).softmax(-1)
         shown = (self.classifier(image_tokens[:, 1:]) / CLASS_TEMPERATURE).softmax(-1)

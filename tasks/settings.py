@@ -148,7 +148,7 @@ class GenerateSettings(Settings):
     max_length: int = Field(30, ge=2, description="Of a caption, in word pieces.")
     target_precision: float = Field(0.8, gt=0, le=1, description="What the thresholds of added tags aim at.")
     caption_support: float = Field(
-        0.2, ge=0, le=1, description="A generated caption adds a tag only from this probability of the tagger on."
+        0.4, ge=0, le=1, description="A generated caption adds a tag only from this probability of the tagger on."
     )
     keep_below: int = Field(20, ge=0, description="Scores kept of the best tags below their threshold.")
 
@@ -168,10 +168,12 @@ class CleanSettings(Settings):
     regions_a_cluster: int = Field(20, ge=1, description="A tag has at most its regions divided by this clusters.")
     max_regions_a_tag: int = Field(20_000, ge=1, description="Of more regions a fixed sample is clustered.")
     region_threshold: float = Field(0.1, ge=0, le=1, description="A region's least probability of its tag.")
-    doubt: float = Field(0.5, ge=0, le=1, description="A whole picture's probability from which a tag does not fall.")
+    doubt: float = Field(
+        0.01, ge=0, le=1, description="A whole picture's probability from which its regions fell no tag."
+    )
     no_box: Literal["keep", "drop"] = "keep"
     least_agreement: float = Field(
-        -1.0, description="A caption's tag falls where it and the caption's others are less likely (log) than this."
+        -4.0, description="A caption's tag falls where it and the caption's others are less likely (log) than this."
     )
     seed: int = 0
 

@@ -92,8 +92,8 @@ class TokenImages:
         """What the teacher says about the views that :meth:`batches` shows for the same order and seed."""
         if self.teacher is None:
             raise ValueError("these tokens were stored without a teacher")
-        chance, said = np.random.default_rng(seed), np.memmap(self.teacher, np.float16, "r")
-        said = said.reshape(self.shape[0], -1)
+        chance = np.random.default_rng(seed)
+        said = np.memmap(self.teacher, np.float16, "r").reshape(self.shape[0], -1)
         for indices in order:
             views = chance.integers(self.views[indices])
             yield torch.from_numpy(said[self.first[indices] + views].astype(np.float32))

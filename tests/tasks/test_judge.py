@@ -164,7 +164,7 @@ def test_a_caption_of_another_picture_loses_its_tags() -> None:
             "distance": pa.array([], pa.float32()),
         }
     )
-    expected = pa.table({"tag_id": pa.array([1, 2, 3, 4, 5], pa.int32()), "expected": [0.05] * 5})
+    expected = pa.table({"tag_id": pa.array([1, 2, 3, 4, 5], pa.int32()), "expected": [0.2] * 5})
     rows = decide(shard, regions, expected, CleanSettings()).to_pylist()
     assert {row["tag_id"]: row["reason"] for row in rows} == {
         1: "no_box",
