@@ -1,0 +1,157 @@
+"""One's own images and captions: bad rows cost nothing else, and a change of the source costs one part."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from storage.store import Store
+from tasks.sample_world import world
+from tasks.settings import SampleSource
+from tests.conftest import ram_engine
+from tests.tasks.test_ingest import huge_png
+
+MAP_STAGES = {
+    "pairs": "ingest",
+    "phrases": "parse-captions",
+    "caption_tags": "assign-tags",
+    "features": "encode",
+    "generated": "generate",
+    "regions": "ground",
+    "tag_verdicts": "judge",
+}
+
+
+class Folder:
+    """A CSV and its images, drawn from the sample world."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.path = folder
+        (folder / "images").mkdir(parents=True)
+        source = SampleSource(train=count)
+        self.rows: list[list[str]] = []
+        for name, split in world.item_names(source):
+            if split == "train":
+                item = world.draw(source, name)
+                (folder / "images" / f"{name}.jpg").write_bytes(item.image)
+                self.rows += [[f"{name}.jpg", caption] for caption in item.captions]
+
+    def write(self) -> None:
+        with (self.path / "captions.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([["image", "caption"], *self.rows])
+
+    def run(self, store: Path, *more: str) -> str:
+        """A run of `tiny` on this folder; what it printed."""
+        done = ram_engine(
+            "run",
+            *("--preset", "tiny", "--store", str(store), "--source", f"csv:{self.path / 'captions.csv'}"),
+            *("--set", "ingest.test_share=0.2", "--set", "ingest.calibrate_share=0.2", *more),
+        )
+        return done.stdout + done.stderr
+
+
+def test_bad_rows_are_set_apart_and_counted(prefect_api: str, tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "data", 8)
+    images = folder.path / "images"
+    good = (images / folder.rows[0][0]).read_bytes()
+    (images / "cut.jpg").write_bytes(good[: len(good) // 2])
+    (images / "empty.jpg").write_bytes(b"")
+    (images / "huge.png").write_bytes(huge_png())
+    for number, caption in enumerate(["\N{DOG FACE}\N{CAT FACE}", "dog " * 5000]):
+        (images / f"odd{number}.jpg").write_bytes(good + bytes([number]))
+        folder.rows.append([f"odd{number}.jpg", caption])
+    folder.rows += [["cut.jpg", "a"], ["empty.jpg", "a"], ["huge.png", "a"], ["none.jpg", "a"], [folder.rows[0][0], ""]]
+    folder.write()
+    with (folder.path / "captions.csv").open("ab") as file:
+        file.write(b"latin.jpg,caf\xe9\n")
+    told = folder.run(tmp_path / "store", "--until", "parse-captions", "--set", "ingest.error_budget=0.9")
+    for reason in (
+        "image_truncated",
+        "image_empty",
+        "image_too_large",
+        "image_missing",
+        "row_without_caption",
+        "not_utf8",
+        "caption_without_words",
+        "caption_too_long",
+    ):
+        assert f"1 {reason}" in told, reason
+    store = Store(tmp_path / "store")
+    pairs = store.snapshot("pairs")
+    assert pairs is not None
+    assert pairs.rows == 10
+
+
+def test_too_many_bad_rows_fail_with_a_sentence(prefect_api: str, tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "data", 2)
+    folder.rows += [[f"none{number}.jpg", "a dog"] for number in range(8)]
+    folder.write()
+    failed = ram_engine(
+        "run",
+        "--preset",
+        "tiny",
+        "--store",
+        str(tmp_path / "store"),
+        "--source",
+        f"csv:{folder.path / 'captions.csv'}",
+        check=False,
+    )
+    assert failed.returncode == 1
+    assert "8 image_missing" in failed.stdout + failed.stderr
+    assert "error budget of 20%" in failed.stdout + failed.stderr
+
+
+def test_a_changed_source_computes_the_new_part_alone(prefect_api: str, tmp_path: Path) -> None:
+    folder, store = Folder(tmp_path / "data", 96), tmp_path / "store"
+    folder.write()
+    folder.run(store, "--until", "judge")
+    opened = Store(store)
+    before = opened.snapshot("tag_verdicts")
+    kept = {name: opened.snapshot(name).key for name in ("label_system", "baseline", "clusters")}  # type: ignore[union-attr]
+
+    new = world.draw(SampleSource(seed=1), "train-000000")
+    (folder.path / "images" / "new.jpg").write_bytes(new.image)
+    changed, removed = folder.rows[4], folder.rows[9][0]
+    changed[1] = "a dog on the beach"
+    folder.rows = [["new.jpg", new.captions[0]], *(row for row in folder.rows if row[0] != removed)]
+    folder.write()
+    folder.run(store, "--until", "judge")
+
+    for artifact, stage in MAP_STAGES.items():
+        snapshot = opened.snapshot(artifact)
+        assert snapshot is not None
+        assert (snapshot.stage, snapshot.figures["computed"]) == (stage, 1), artifact
+    assert kept == {name: opened.snapshot(name).key for name in kept}  # type: ignore[union-attr]
+    names = {
+        name
+        for row in opened.table(opened.snapshot("pairs"), ["names"]).to_pylist()
+        for name in row["names"]  # type: ignore[arg-type]
+    }
+    assert "new.jpg" in names
+    assert removed not in names
+    after = opened.snapshot("tag_verdicts")
+    assert before is not None
+    assert after is not None
+    gone = set(opened.table(before, ["image_id"])["image_id"].to_pylist())
+    left = set(opened.table(after, ["image_id"])["image_id"].to_pylist())
+    assert gone - left  # the removed image is in nothing that a training or an export reads
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--preset", "smaple"), "did you mean 'sample'?"),
+        (("--preset", "tiny", "--set", "clean.outlier_shar=1"), "did you mean 'clean.outlier_share'?"),
+        (("--preset", "tiny", "--set", "clean.outlier_share=2"), "less than 1"),
+        (("--preset", "tiny", "--source", "cvs:x"), "did you mean 'csv'?"),
+        (("--preset", "tiny", "--source", "csv:/nowhere.csv"), "does not exist"),
+        (("--preset", "tiny", "--until", "grind"), "there is no stage 'grind'"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    failed = ram_engine("run", "--store", str(tmp_path / "store"), *arguments, check=False)
+    assert failed.returncode == 1
+    assert sentence in failed.stdout
+    assert "Traceback" not in failed.stderr
