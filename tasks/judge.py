@@ -34,7 +34,9 @@ def build(
 ) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
     """The worker of this stage."""
     clusters = cluster_index(inputs.table("clusters"))
-    shares = expected_shares(inputs.model("annotator") / WHOLE, tag_columns(inputs.table("label_system")))
+    shares: dict[int, float] = {}
+    if inputs.has("annotator"):
+        shares = expected_shares(inputs.model("annotator") / WHOLE, tag_columns(inputs.table("label_system")))
     expected = pa.table(
         {"tag_id": pa.array(shares.keys(), pa.int32()), "expected": pa.array(shares.values(), pa.float64())}
     )

@@ -10,6 +10,7 @@ const REASONS = {
   no_box: "no region was found",
   cluster_outlier: "its region looks unlike the tag's other regions",
   region_not_predicted: "the annotator does not see it in its region",
+  caption_disagrees: "its caption does not fit the picture",
 };
 const reason = (code) => REASONS[code] || words(code);
 
