@@ -30,7 +30,7 @@ app = typer.Typer(
 app.command()(tag_commands.tag)
 app.command()(tag_commands.caption)
 app.add_typer(labels_cli.app, name="labels")
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 
 PresetOption = Annotated[str, typer.Option("--preset", help="sample, tiny or laptop.")]
 SourceOption = Annotated[str, typer.Option("--source", help="csv:captions.csv, coco:captions.json or sample.")]

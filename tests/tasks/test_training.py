@@ -197,7 +197,7 @@ def test_warm_up_and_cosine() -> None:
     rates = [schedule(step, 100) for step in range(100)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5] == 1.0
-    assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[5:]))
     assert rates[-1] < 0.01
     assert schedule(0, 1) == 1.0
 
