@@ -118,7 +118,9 @@ def status(store: StoreOption = DEFAULT_STORE) -> None:
         stale = [
             alias
             for alias, pinned in snapshot.inputs.items()
-            if (newest := opened.snapshot(pinned.split("@")[0])) is not None and newest.key != pinned.split("@")[1]
+            if pinned.split("@")[0] != artifact  # an earlier version of itself
+            and (newest := opened.snapshot(pinned.split("@")[0])) is not None
+            and newest.key != pinned.split("@")[1]
         ]
         rows, parts = ("model", "") if snapshot.model else (f"{snapshot.rows:,}", str(len(snapshot.parts)))
         table.add_row(
