@@ -156,7 +156,7 @@ class GenerateSettings(Settings):
 class GroundSettings(Settings):
     """Where the regions of a tag are looked for."""
 
-    proposer: Literal["cross_attention", "grounding_dino", "onnx"] = "cross_attention"
+    proposer: Literal["cross_attention"] = "cross_attention"
     max_regions: int = Field(2, ge=1, description="Regions kept for a tag in an image.")
 
 
