@@ -55,6 +55,7 @@ def kill_at(store: Path, moment: str) -> bool:
     return False
 
 
+@pytest.mark.soak
 def test_a_killed_run_goes_on_where_it_was(finished_store: Path, tmp_path: Path) -> None:
     store = tmp_path / "killed"
     for moment in MOMENTS:

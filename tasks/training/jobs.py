@@ -189,10 +189,11 @@ def with_folds(folder: Path, plan: Blueprint, material: Material, settings: Trai
 def run_jobs(jobs: Sequence[Job], progress: Progress) -> pa.Table:
     """Runs the jobs that are not done yet and returns the ``training_log`` of all of them."""
     waiting = [job for job in jobs if not (job.folder / RECORD).is_file()]
-    processes = min(len(waiting), cores()) if all(job.device == "cpu" for job in waiting) else 1
-    if processes > 1:
+    # By the number of all jobs, not of those that wait: a sum over other threads would round otherwise after a kill.
+    processes = min(len(jobs), cores()) if all(job.device == "cpu" for job in jobs) else 1
+    if processes > 1 and waiting:
         _run_side_by_side(waiting, processes, max(1, cores() // processes), progress)
-    else:
+    elif waiting:
         torch.set_num_threads(cores())
         for number, job in enumerate(waiting):
             job.run(_of_several(progress, number, len(waiting), job.name))
