@@ -35,8 +35,8 @@ def pipeline(
     opened = Store(store)
     summaries = []
     for stage in stages(settings.rounds):
-        if not planning.applies(opened, stage):
-            console.print(f"{stage.name:<16} left out: the source has no pairs of the split '{stage.split}'")
+        if reason := planning.left_out(opened, stage, settings):
+            console.print(f"{stage.name:<16} left out: {reason}")
             continue
         summaries.append(_bring_up_to_date(opened, stage, settings, engine, stage.name == force, refit))
         if stage.name == until:

@@ -47,7 +47,7 @@ class TaggerConfig:
     image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     hidden: int = 768
     feed_forward: int = 3072
-    decoder_layers: int = 2
+    decoder_layers: int = 2  # 0, with token evidence: tags are read off single tokens alone
     decoder_heads: int = 4
     dropout: float = 0.1
     labels: int = 4585

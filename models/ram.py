@@ -25,9 +25,12 @@ class RAM(Tagger):
         """``label_queries`` (labels, query width): see :mod:`models.label_queries`; None: zeros, to be loaded."""
         super().__init__(config, labels, tokenizer)
         self.image_projection = nn.Linear(self.image_encoder.width, config.query_width)
-        self.label_projection = nn.Linear(config.query_width, config.hidden)
-        self.classifier = nn.Linear(config.hidden, 1)
-        self.text_classifier = nn.Linear(config.query_width, config.hidden) if config.text_classifier else None
+        self.text_classifier: nn.Linear | None = None
+        if config.decoder_layers:
+            self.label_projection = nn.Linear(config.query_width, config.hidden)
+            self.classifier = nn.Linear(config.hidden, 1)
+            if config.text_classifier:
+                self.text_classifier = nn.Linear(config.query_width, config.hidden)
         self.token_classifier = nn.Linear(config.query_width, config.query_width) if config.token_evidence else None
         shape = (config.labels, config.query_width)
         queries = torch.zeros(shape) if label_queries is None else label_queries.float()

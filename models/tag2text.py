@@ -35,8 +35,9 @@ class Tag2Text(Tagger):
         tokenizer: CaptionTokenizer | None = None,
     ) -> None:
         super().__init__(config, labels, tokenizer)
-        self.label_queries = nn.Embedding(config.labels, config.hidden)
-        self.classifier = LabelClassifier(config.labels, config.hidden)
+        if config.decoder_layers:
+            self.label_queries = nn.Embedding(config.labels, config.hidden)
+            self.classifier = LabelClassifier(config.labels, config.hidden)
         width = self.image_encoder.width
         self.token_classifier = nn.Linear(width, config.labels) if config.token_evidence else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ class TaggerOutput(NamedTuple):
     tag_logits: Tensor  # (B, T)
     caption_loss: Tensor | None  # a scalar, where captions were given
     distillation_embedding: Tensor | None  # (B, query width), RAM only
+    extra_logits: Tensor | None  # (B, E), where extra label queries were given
 
 
 class Tagger(nn.Module, ModelHubMixin):
@@ -49,6 +51,10 @@ class Tagger(nn.Module, ModelHubMixin):
         self.labels = list(labels) if labels is not None else [Label(f"label {i}") for i in range(config.labels)]
         if len(self.labels) != config.labels:
             raise ValueError(f"the configuration has {config.labels} labels, but {len(self.labels)} are given")
+        if not config.decoder_layers and not config.token_evidence:
+            raise ValueError(
+                "a tagger without decoder layers needs token evidence: nothing else would look at the image"
+            )
         self.config = config
         self.tokenizer = tokenizer
         self.image_encoder = ImageEncoder(config.image_encoder, config.image_size, config.image_encoder_options)
@@ -115,23 +121,39 @@ class Tagger(nn.Module, ModelHubMixin):
     def _tag_logits(
         self, context: Tensor, label_queries: Tensor | None = None, tag_ids: Tensor | None = None
     ) -> Tensor:
+        evidence = self._evidence(context, label_queries, tag_ids) if self.sharpness is not None else None
+        if not self.config.decoder_layers and evidence is not None:
+            return evidence
         queries = self._queries(label_queries, tag_ids)
         logits = self._classify(self.recognition_decoder(queries, context), label_queries, tag_ids)
+        return logits if evidence is None else logits + evidence
+
+    def _evidence(self, context: Tensor, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
+        """(B, T): the soft maximum over the spatial tokens; where all say the same, just that."""
+        logits = self._token_logits(context[:, 1:], label_queries, tag_ids)
+        sharpness = self._sharpness()
+        return (torch.logsumexp(logits * sharpness, dim=1) - math.log(logits.shape[1])) / sharpness
+
+    def _sharpness(self) -> Tensor:
         if self.sharpness is None:
-            return logits
-        evidence = self._token_logits(context[:, 1:], label_queries, tag_ids)
-        return logits + torch.logsumexp(evidence * self.sharpness, dim=1) / self.sharpness
+            raise ValueError("this model was configured without token evidence")
+        return self.sharpness
 
     def tag_attention(
         self, image_tokens: Tensor, tag_ids: Tensor | None = None, label_queries: Tensor | None = None
     ) -> Tensor:
         """Where each tag looks: the last layer's cross-attention, mean over heads, (B, K, grid, grid).
 
+        A model without decoder layers looks where its token evidence comes from: each token's share in the tag's logit.
         ``tag_ids`` is (K,) or (B, K). The mean token's share is left out: a map sums to at most one.
         """
-        attention = self.recognition_decoder.attention(
-            self._queries(label_queries, tag_ids), self.context(image_tokens)
-        )
+        context = self.context(image_tokens)
+        if not self.config.decoder_layers:
+            evidence = self._token_logits(context[:, 1:], label_queries, tag_ids)
+            shares = (evidence * self._sharpness()).softmax(dim=1).mT
+            side = grid_side(shares.shape[-1])
+            return shares.unflatten(-1, (side, side))
+        attention = self.recognition_decoder.attention(self._queries(label_queries, tag_ids), context)
         side = grid_side(image_tokens.shape[1] - 1)
         return attention[..., 1:].unflatten(-1, (side, side))
 
@@ -149,18 +171,29 @@ class Tagger(nn.Module, ModelHubMixin):
         return caption_loss(logits, caption_ids, captioner.config.pad_id, ignore_first)
 
     def forward(
-        self, images: Tensor, caption_ids: Tensor | None = None, tag_token_ids: Tensor | None = None
+        self,
+        images: Tensor,
+        caption_ids: Tensor | None = None,
+        tag_token_ids: Tensor | None = None,
+        extra_queries: Tensor | None = None,
     ) -> TaggerOutput:
         """All that a training step needs, in one call (so that it works under data parallelism).
 
-        ``images`` (B, 3, H, W), or image tokens (B, 1 + N, C) that were computed before.
+        ``images`` (B, 3, H, W), or image tokens (B, 1 + N, C) that were computed before. ``extra_queries`` (E, D) ask
+        for more labels than the model's own (RAM).
         """
         image_tokens = self.encode_image(images) if images.ndim == 4 else images
         context = self.context(image_tokens)
         caption = None
         if caption_ids is not None and tag_token_ids is not None:
             caption = self._caption_loss(context, caption_ids, tag_token_ids)
-        return TaggerOutput(self._tag_logits(context), caption, self._distillation_embedding(context))
+        embedding = self._distillation_embedding(context)
+        if extra_queries is None:
+            return TaggerOutput(self._tag_logits(context), caption, embedding, None)
+        # in one pass: all labels look at the same keys and values
+        logits = self._tag_logits(context, torch.cat([self.label_queries, extra_queries]))
+        own, extra = logits.split([self.config.labels, len(extra_queries)], dim=1)
+        return TaggerOutput(own, caption, embedding, extra)
 
     def _distillation_embedding(self, context: Tensor) -> Tensor | None:
         return None

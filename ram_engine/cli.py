@@ -16,6 +16,7 @@ from ram_engine import configuration, labels_cli, runs, tag_commands
 from ram_engine.options import StoreOption, default_store
 from storage.sources import SourceError
 from storage.store import Store, StoreError
+from tasks.memory import keep_memory
 from tasks.planning import PlanError, StageFailedError
 from tasks.stages import stage_named
 
@@ -198,6 +199,7 @@ def _shorten(value: object) -> str:
 
 def main() -> None:
     """The console command; errors for people are one line and exit code 1."""
+    keep_memory()
     if os.environ.get("RAM_ENGINE_EXIT_WITH_PARENT"):
         from tasks.engines import exit_with
 

@@ -36,7 +36,7 @@ def outlook(
     changed: set[str] = set()
     images = 0
     for stage in stages(settings.rounds):
-        if not planning.applies(store, stage):
+        if planning.left_out(store, stage, settings):
             continue
         stale = sorted(changed & set(stage.inputs.values()))
         work = None if stale else _plan(store, stage, settings, stage.name == force, refit)

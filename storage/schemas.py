@@ -81,7 +81,7 @@ CONTRACTS: dict[str, Contract] = {
         unique="image_id",
         image_id=pa.string(),
         objects=pa.list_(TRUE_OBJECT),  # boxes as x0, y0, x1, y1 in shares of the picture's width and height
-        tags=pa.list_(TRUE_TAG),  # all that can be said: objects, scene, attributes, actions
+        tags=pa.list_(TRUE_TAG),  # all that can be said: objects, scene, attributes, actions; under every usual name
         caption_of=pa.string(),  # the image that the captions describe: another one for swapped captions
     ),
     "phrases": _contract(

@@ -24,7 +24,7 @@ from tasks.images import decode_image, may_mirror, read_image
 from tasks.inputs import Inputs
 from tasks.settings import EncodeSettings, EngineSettings
 
-BATCH = 32
+BATCH_PIXELS = 12 * 384 * 384  # of a batch: larger ones are no faster on a CPU and take more memory
 View = tuple[str, int, torch.Tensor]  # image_id, number of the view, the encoder's input (3, size, size)
 
 
@@ -39,7 +39,7 @@ def build(
     def encode(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         rows: dict[str, list[pa.Array]] = {"image_id": [], "view": [], "image_size": [], "tokens": []}
         for size, (encoder, prepare) in encoders.items():
-            for batch in _ahead(_batches(_views(shard["pairs"], settings, size, prepare))):
+            for batch in _ahead(_batches(_views(shard["pairs"], settings, size, prepare), _batch_size(size))):
                 images = torch.stack([image for _, _, image in batch]).to(device)
                 with torch.inference_mode():
                     tokens = encoder(images).half().cpu().numpy()
@@ -98,9 +98,13 @@ def _views(
             )
 
 
-def _batches(views: Iterator[View]) -> Iterator[list[View]]:
-    while batch := list(islice(views, BATCH)):
+def _batches(views: Iterator[View], count: int) -> Iterator[list[View]]:
+    while batch := list(islice(views, count)):
         yield batch
+
+
+def _batch_size(size: int) -> int:
+    return max(1, BATCH_PIXELS // size**2)
 
 
 def _ahead(batches: Iterator[list[View]]) -> Iterator[list[View]]:
@@ -130,7 +134,7 @@ def _encoder(
     if device.type == "cpu":  # frozen and fused by oneDNN it is half as fast again
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, whose successor needs a compiler
-            traced = torch.jit.trace(encoder, torch.zeros(BATCH, 3, size, size))
+            traced = torch.jit.trace(encoder, torch.zeros(_batch_size(size), 3, size, size))
             encoder = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
     return encoder, preprocessing(name, size).transform()
 

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Protocol
 
+from tasks.memory import keep_memory
 from tasks.settings import EngineSettings
 from tasks.worker import Shard, ShardResult, Worker, WorkerFactory
 
@@ -101,6 +102,7 @@ _worker: Worker | None = None
 def _start_process(factory: WorkerFactory, parent: int) -> None:
     global _worker
     exit_with(parent)
+    keep_memory()
     _worker = factory()
 
 

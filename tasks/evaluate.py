@@ -22,6 +22,7 @@ from models.conse import ConSE, open_logits
 from storage.schemas import contract
 from tasks.annotators import Member, load_member, whole_tokens
 from tasks.devices import device_of
+from tasks.fine_tune import COMPARED
 from tasks.inputs import Inputs
 from tasks.metrics import average_precisions, precision_recall
 from tasks.settings import EngineSettings, EvaluateSettings
@@ -49,7 +50,8 @@ class TestSet:
 
 
 def reduce(settings: EvaluateSettings, inputs: Inputs, engine: EngineSettings) -> Mapping[str, pa.Table]:
-    """``predictions`` and ``metrics`` of the rows zero_shot, parsed, generation, cleaning, fine_tuned and truth."""
+    """``predictions`` and ``metrics`` of the rows zero_shot, parsed, generation, cleaning, fine_tuned and truth,
+    and parsed_fine_tuned and truth_fine_tuned beside the one that they are to be compared with."""
     test = _test_set(inputs)
     rows = _Rows()
     predictions = []
@@ -151,10 +153,13 @@ def _model_folders(inputs: Inputs) -> Iterator[tuple[str, Path]]:
         yield "parsed", ablation / "parsed"
         yield "generation", ablation / "generation"
     yield "cleaning", inputs.model("ram") / WHOLE
-    if inputs.has("ram_fine_tuned"):
-        yield "fine_tuned", inputs.model("ram_fine_tuned") / WHOLE
+    fine_tuned = inputs.model("ram_fine_tuned") if inputs.has("ram_fine_tuned") else None
+    if fine_tuned is not None:
+        yield "fine_tuned", fine_tuned / WHOLE
     if ablation is not None and (ablation / "truth").is_dir():
         yield "truth", ablation / "truth"
+    if fine_tuned is not None:
+        yield from ((f"{row}_fine_tuned", fine_tuned / row) for row in COMPARED if (fine_tuned / row).is_dir())
 
 
 @torch.inference_mode()

@@ -1,6 +1,8 @@
 """Training `fine-tune`: RAM goes on with the fully described pairs, at the higher resolution.
 
-Reads pairs, features, caption_tags, label_system, and the model ``ram`` to start from. The model is in ``whole``.
+So do the ablation's models on parsed tags and on the truth, where there are any: what is compared at the end has been
+fine-tuned alike. Reads pairs, features, caption_tags, label_system, the model ``ram`` and perhaps ``ablation``. RAM
+is in ``whole``, the others in folders of their names.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import pyarrow as pa
 from tasks.devices import device_of
 from tasks.inputs import Inputs
 from tasks.settings import EngineSettings, TrainSettings
-from tasks.training.jobs import WHOLE, Progress, continued, run_jobs, with_folds
+from tasks.training.jobs import WHOLE, Progress, continued, job, run_jobs
 from tasks.training.material import gather
+
+COMPARED = ("parsed", "truth")  # rows of the ablation
 
 
 def train(
@@ -25,7 +29,13 @@ def train(
     Raises ValueError where no pair is of the split `fine_tune`.
     """
     with gather(inputs, settings, folder, "fine_tune") as material:
-        plan = continued(inputs.model("ram") / WHOLE, material.tags, material.image_size)
+        starts = {WHOLE: inputs.model("ram") / WHOLE}
+        if inputs.has("ablation"):
+            trained = {row: inputs.model("ablation") / row for row in COMPARED}
+            starts |= {row: start for row, start in trained.items() if start.is_dir()}
         device = str(device_of(engine))
-        jobs = with_folds(folder, plan, material, settings, device)
+        jobs = [
+            job(name, folder, continued(start, material.tags, material.image_size), material, settings, device)
+            for name, start in starts.items()
+        ]
         return {"training_log": run_jobs(jobs, progress)}

@@ -237,7 +237,7 @@ def _read(item: Mapping[str, Any], settings: IngestSettings) -> tuple[dict[str, 
             {
                 "image_id": image_id,
                 "objects": [{"name": name, "box": list(box)} for name, box in drawn.objects],
-                "tags": [{"name": name, "type": type_} for name, type_ in drawn.tags],
+                "tags": [{"name": name, "type": type_} for name, type_ in (*drawn.tags, *drawn.other_words)],
                 "caption_of": drawn.caption_of,
             }
         ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from storage.keys import digest, digest_bytes
 from storage.store import Part, Snapshot, Store
-from tasks.settings import Settings
+from tasks.settings import PipelineSettings, Settings
 from tasks.stages import Stage
 from tasks.worker import Shard
 
@@ -201,9 +201,13 @@ def estimate(store: Store, stage: Stage, settings: Settings, rows: int) -> float
     return rows / stage.rate
 
 
-def applies(store: Store, stage: Stage) -> bool:
-    """Whether the source has the pairs that the stage is for; true as long as that is not known."""
+def left_out(store: Store, stage: Stage, settings: PipelineSettings) -> str:
+    """Why a run has no use for the stage; empty: it has, or that is not known yet."""
+    if stage.model == "ablation" and not settings.evaluate.ablation:
+        return "evaluate.ablation is off"
     pairs = store.snapshot("pairs")
     if not stage.split or pairs is None:
-        return True
-    return any(stage.split in table["split"].to_pylist() for table in store.tables(pairs, ["split"]))
+        return ""
+    if any(stage.split in table["split"].to_pylist() for table in store.tables(pairs, ["split"])):
+        return ""
+    return f"the source has no pairs of the split '{stage.split}'"

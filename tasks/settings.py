@@ -122,9 +122,12 @@ class TrainSettings(Settings):
         description="Whitened components of the image tokens that heads learn from; 0: scaled channels.",
     )
     width: int = Field(256, ge=8, description="Hidden width of the recognition decoder.")
-    decoder_layers: int = Field(1, ge=1)
+    decoder_layers: int = Field(
+        1, ge=0, description="Of the recognition decoder; 0: tags are read off single image tokens, for few pairs."
+    )
     heads: int = Field(4, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
+    input_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the image tokens' values that are left out.")
     tagging_loss: Literal["asymmetric", "binary"] = "binary"
     soft_targets: bool = Field(True, description="Teach scores; off: teach 0 and 1.")
     caption: bool = Field(False, description="Train a captioner together with the tagger.")

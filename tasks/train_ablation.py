@@ -8,6 +8,7 @@ model is a folder of that name.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from scipy.sparse import csr_matrix
 from tasks.devices import device_of
 from tasks.inputs import Inputs
 from tasks.settings import EngineSettings, TrainSettings
-from tasks.training.jobs import Job, Progress, blueprint, run_jobs
+from tasks.training.jobs import Progress, blueprint, job, run_jobs
 from tasks.training.material import Material, gather
 from tasks.training.targets import generation_targets, truth_targets
 
@@ -30,17 +31,7 @@ def train(
         plan = blueprint(settings, material.tags, material.image_encoder, material.image_size)
         device = str(device_of(engine))
         jobs = [
-            Job(
-                row,
-                folder / row,
-                plan,
-                material.teaching(targets),
-                settings,
-                material.held_out,
-                material.described,
-                device,
-                material.whitening,
-            )
+            job(row, folder, plan, replace(material, examples=material.teaching(targets)), settings, device)
             for row, targets in _rows(settings, inputs, material).items()
         ]
         return {"training_log": run_jobs(jobs, progress)}

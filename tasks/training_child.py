@@ -18,12 +18,14 @@ from storage.store import Snapshot, Store
 from tasks.devices import prepare_process
 from tasks.engines import exit_with
 from tasks.inputs import Inputs
+from tasks.memory import keep_memory
 from tasks.settings import EngineSettings, PipelineSettings
 from tasks.stages import stage_named
 
 
 def main() -> None:
     """Trains what standard input asks for."""
+    keep_memory()
     task = json.loads(sys.stdin.readline())
     exit_with(task["parent"])
     output = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)

@@ -20,6 +20,8 @@ ROWS = {
     "cleaning": "+ cleaning",
     "fine_tuned": "+ fine-tuning",
     "truth": "trained on the truth",
+    "parsed_fine_tuned": "parsed tags, then fine-tuning",
+    "truth_fine_tuned": "truth, then fine-tuning",
 }
 
 

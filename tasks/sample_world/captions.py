@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tasks.sample_world.layout import Group, Layout
-from tasks.sample_world.nouns import NOUNS, PEOPLE, plural
+from tasks.sample_world.nouns import KINDS, NOUNS, PEOPLE, plural
 from tasks.sample_world.scenes import Rng, Scene
 
 ACTION_NAMED = 0.75  # chances that a caption names what could be said of the objects it is about
@@ -61,6 +61,21 @@ class Caption:
 
     text: str
     mentions: tuple[tuple[str, str], ...]
+
+
+def other_words(layout: Layout) -> tuple[tuple[str, str], ...]:
+    """The other words by which ``layout.tags`` may be called, as (word, type): synonyms, wider terms, compounds."""
+    scene = layout.scene
+    found = [(word, "scene") for word in scene.words]
+    if scene.attribute:
+        found += [(f"{scene.attribute} {word}", "scene") for word in scene.words]
+    for name, type_ in layout.tags:
+        if type_ == "object":
+            words = PEOPLE.get(name) or (NOUNS[name].words if name in NOUNS else THING_WORDS[name])
+            found += [(word, "object") for word in (*words, *KINDS.get(name, ()))]
+        if type_ == "attribute":
+            found += [(word, "attribute") for word in SIZE_WORDS.get(name, ())]
+    return tuple(dict.fromkeys(pair for pair in found if pair not in layout.tags))
 
 
 def describe_partly(layout: Layout, rng: Rng) -> Caption:

@@ -198,6 +198,18 @@ _NEVER_CAPTIONED = _table(
 NOUNS: dict[str, Noun] = {noun.name: noun for noun in [*_PLAIN, *_TINTABLE, *_NEVER_CAPTIONED]}
 NEVER_CAPTIONED = tuple(noun.name for noun in _NEVER_CAPTIONED)
 
+KINDS = {  # what else each may rightly be called, though its row does not: mostly the head of its name
+    "palm tree": ("tree",),
+    "traffic light": ("light",),
+    "soccer ball": ("ball",),
+    "basketball": ("ball",),
+    "sailboat": ("boat",),
+    "ship": ("boat",),
+    "canoe": ("boat",),
+    "motorcycle": ("bike",),
+    "whale": ("blue whale",),
+    "bicycle": ("bike",),
+}
 PEOPLE = {"man": ("man", "guy", "man"), "woman": ("woman", "lady", "woman")}  # what they are called
 ACTIVITIES = (
     Activity("surf", "1f3c4", "surfing on a {}", frozenset({"sea", "beach", "lake"}), "surfboard"),

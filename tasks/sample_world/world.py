@@ -12,7 +12,7 @@ from tasks.sample_world.layout import Layout, compose
 from tasks.sample_world.scenes import Rng
 from tasks.settings import SampleSource
 
-VERSION = 1  # raise it when the same seed gives another world
+VERSION = 2  # raise it when the same seed gives another world
 SWAPPED_OF = 12  # one training caption in so many belongs to another picture
 SPLITS = ("train", "fine_tune", "calibrate", "test")
 _LAYOUT, _PAINT, _CAPTION, _SWAP = range(4)  # what a random stream is for
@@ -24,7 +24,8 @@ class Item:
 
     ``image`` is a JPEG of 384 x 384 pixels; ``objects`` holds a name and a box (x0, y0, x1, y1 as shares of width and
     height) for every single object; ``tags`` holds all that can be said, as (name, type): objects, the scene, visible
-    attributes and visible actions; ``caption_of`` names the item that the captions describe.
+    attributes and visible actions; ``other_words`` what else people may call these; ``caption_of`` names the item that
+    the captions describe.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Item:
     captions: tuple[str, ...]
     objects: tuple[tuple[str, Box], ...]
     tags: tuple[tuple[str, str], ...]
+    other_words: tuple[tuple[str, str], ...]
     caption_of: str
 
 
@@ -48,7 +50,8 @@ def draw(source: SampleSource, name: str) -> Item:
     image, objects = paint(layout, _rng(source.seed, split, index, _PAINT))
     described = caption_index(source.seed, split, index)
     texts = tuple(caption.text for caption in captions(source, name))
-    return Item(name, split, image, texts, objects, layout.tags, f"{split}-{described:06d}")
+    words = writing.other_words(layout)
+    return Item(name, split, image, texts, objects, layout.tags, words, f"{split}-{described:06d}")
 
 
 def captions(source: SampleSource, name: str) -> tuple[writing.Caption, ...]:

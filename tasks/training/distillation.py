@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import RAM, label_queries, losses
+from models import label_queries, losses
 from models.conse import ConSE, imagenet_names
+from models.tagger import TaggerOutput
 from tasks.training.whitening import Whitening
 
 CLASSES_A_STEP = 64  # of the 1,000, by chance: all of them would cost more than the tags
@@ -38,16 +39,25 @@ class Teacher:
             return self.conse(image_tokens)
         return self.conse.classifier(image_tokens[:, 1:]).softmax(-1).amax(1)
 
-    def loss(self, model: RAM, tokens: Tensor, said: Tensor, language: Whitening) -> Tensor:
-        """How far ``model``'s answers for the tokens that it reads are from what was ``said`` about them.
-
-        The model reads label queries that went through ``language``.
-        """
+    def choose(self) -> Tensor | None:
+        """The classes that a step asks for, by chance; None where the teacher asks for none."""
         if self.kind == "conse":
-            return losses.distillation_loss(model.distillation_embedding(tokens), said)
-        chosen = torch.randperm(said.shape[1], device=said.device)[:CLASSES_A_STEP]
-        logits = model.tag_logits(tokens, language(self.conse.class_embeddings[chosen]))
-        return F.binary_cross_entropy_with_logits(logits, said[:, chosen], reduction="sum") / len(said)
+            return None
+        embeddings = self.conse.class_embeddings
+        return torch.randperm(len(embeddings), device=embeddings.device)[:CLASSES_A_STEP]
+
+    def queries(self, chosen: Tensor, language: Whitening) -> Tensor:
+        """The label queries of the ``chosen`` classes, for a model whose queries went through ``language``."""
+        return language(self.conse.class_embeddings[chosen])
+
+    def loss(self, output: TaggerOutput, said: Tensor, chosen: Tensor | None) -> Tensor:
+        """How far a model's ``output`` is from what was ``said`` about its images."""
+        if chosen is None or output.extra_logits is None:
+            if output.distillation_embedding is None:
+                raise TypeError("only RAM is distilled into")
+            return losses.distillation_loss(output.distillation_embedding, said)
+        difference = F.binary_cross_entropy_with_logits(output.extra_logits, said[:, chosen], reduction="sum")
+        return difference / len(said)
 
 
 def class_queries(text_encoder: str) -> Tensor:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import (
     RAM,
@@ -35,8 +35,9 @@ from models import (
     tagger_folder,
 )
 from storage.schemas import contract
-from tasks.devices import cores, keep_memory
+from tasks.devices import cores
 from tasks.engines import exit_with
+from tasks.memory import keep_memory
 from tasks.settings import TrainSettings
 from tasks.training.calibration import Evidence, mentioned_share
 from tasks.training.data import Examples, TagColumns, fold_of
@@ -61,20 +62,13 @@ class Blueprint:
     start: Path | None = None
     language: Whitening | None = None  # RAM: what its label queries go through in training
 
-    def make(self, seed: int, targets: NDArray[np.float32]) -> Tagger:
-        """The model before training. ``targets`` (tags,), the mean of each, are the first guess of a new model."""
+    def make(self, seed: int) -> Tagger:
+        """The model before training."""
         torch.manual_seed(seed)
         scratch = self.start is None
         model = create_tagger(self.config, self.tags.labels, self.tokenizer, self.queries, pretrained_encoder=scratch)
         if self.start is not None:
             tagger_folder.load_weights(model, self.start)
-            return model
-        logits = torch.from_numpy(np.log(targets.clip(1e-4, 0.5) / (1 - targets.clip(1e-4, 0.5))))
-        with torch.no_grad():
-            if isinstance(model, Tag2Text):
-                model.classifier.b.copy_(logits[None])
-            elif isinstance(model, RAM):
-                model.classifier.bias.fill_(logits.mean())
         return model
 
 
@@ -97,11 +91,13 @@ class Job:
         self.folder.mkdir(parents=True, exist_ok=True)
         mean = np.asarray(self.examples.targets.mean(axis=0), np.float32).ravel()
         device = torch.device(self.device)
-        model = self.blueprint.make(self.settings.seed, mean).to(device)
+        model = self.blueprint.make(self.settings.seed).to(device)
         whitening = self.whitening or Whitening.of_tokens(self.examples.images, self.settings.components, model)
         whitening = whitening.to(device)
         fresh = self.blueprint.start is None
         whitening.narrow(token_readers(model), fresh)
+        if fresh:
+            _guess_frequencies(model, mean)
         language = None
         if isinstance(model, RAM) and self.blueprint.language is not None:
             plain = model.label_queries.detach().clone()
@@ -124,6 +120,21 @@ class Job:
         tagger_folder.save(model.cpu(), self.folder)
         write_record(self.folder, self.settings, log)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def _guess_frequencies(model: Tagger, frequencies: NDArray[np.float32]) -> None:
+    """Makes a new model's first guess how frequent each tag is, (tags,): training need not find that first."""
+    logits = torch.from_numpy(np.log(frequencies.clip(1e-4, 0.5) / (1 - frequencies.clip(1e-4, 0.5))))
+    if isinstance(model, Tag2Text):
+        if model.token_classifier is not None:
+            nn.init.zeros_(model.token_classifier.weight)
+        if model.config.decoder_layers:
+            model.classifier.b.copy_(logits[None])
+        elif model.token_classifier is not None:
+            model.token_classifier.bias.copy_(logits)
+    elif isinstance(model, RAM) and model.config.decoder_layers:
+        model.classifier.bias.fill_(logits.mean())
 
 
 def blueprint(
@@ -170,19 +181,34 @@ def _language(queries: Tensor) -> Whitening:
     return Whitening.of_queries(torch.cat([queries, class_queries(label_queries.MINILM)]))
 
 
+def job(name: str, folder: Path, plan: Blueprint, material: Material, settings: TrainSettings, device: str) -> Job:
+    """The job of a model on all of ``material``, to be written into the folder ``name`` within ``folder``."""
+    return Job(
+        name,
+        folder / name,
+        plan,
+        material.examples,
+        settings,
+        material.held_out,
+        material.described,
+        device,
+        material.whitening,
+    )
+
+
 def with_folds(folder: Path, plan: Blueprint, material: Material, settings: TrainSettings, device: str) -> list[Job]:
     """The job of the whole model, then one a fold: trained without the fold's images.
 
     Where no fully described images are held out, a fold model is calibrated on its own fold.
     """
-    examples, held_out, described = material.examples, material.held_out, material.described
-    jobs = [Job(WHOLE, folder / WHOLE, plan, examples, settings, held_out, described, device, material.whitening)]
+    examples = material.examples
+    jobs = [job(WHOLE, folder, plan, material, settings, device)]
     folds = np.array([fold_of(image_id, settings.folds) if settings.folds else -1 for image_id in examples.image_ids])
     for fold in range(settings.folds):
         name = f"fold-{fold}"
         seen, unseen = examples.subset(np.flatnonzero(folds != fold)), examples.subset(np.flatnonzero(folds == fold))
-        own = held_out if described else unseen
-        jobs.append(Job(name, folder / name, plan, seen, settings, own, described, device, material.whitening))
+        own = material if material.described else replace(material, held_out=unseen)
+        jobs.append(job(name, folder, plan, replace(own, examples=seen), settings, device))
     return jobs
 
 
@@ -190,7 +216,7 @@ def run_jobs(jobs: Sequence[Job], progress: Progress) -> pa.Table:
     """Runs the jobs that are not done yet and returns the ``training_log`` of all of them."""
     waiting = [job for job in jobs if not (job.folder / RECORD).is_file()]
     # By the number of all jobs, not of those that wait: a sum over other threads would round otherwise after a kill.
-    processes = min(len(jobs), cores()) if all(job.device == "cpu" for job in jobs) else 1
+    processes = _processes(len(jobs)) if all(job.device == "cpu" for job in jobs) else 1
     if processes > 1 and waiting:
         _run_side_by_side(waiting, processes, max(1, cores() // processes), progress)
     elif waiting:
@@ -198,6 +224,11 @@ def run_jobs(jobs: Sequence[Job], progress: Progress) -> pa.Table:
         for number, job in enumerate(waiting):
             job.run(_of_several(progress, number, len(waiting), job.name))
     return log_table({job.name: job.folder for job in jobs})
+
+
+def _processes(jobs: int) -> int:
+    """Up to two a core, so that no core is idle while the last job ends."""
+    return jobs if jobs <= 2 * cores() else cores()
 
 
 def _run_side_by_side(jobs: Sequence[Job], processes: int, threads: int, progress: Progress) -> None:

@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import RAM, Tagger, losses
+from models.tagger import TaggerOutput
 from tasks.settings import TrainSettings
 from tasks.training.data import Examples, TokenImages
 from tasks.training.distillation import Teacher
@@ -91,14 +93,14 @@ def fit(
             rate = settings.learning_rate * schedule(step, total_steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            tokens = read(model, images, whitening)
-            parts = _losses(model, examples, indices, tokens, settings, captions)
-            if teacher is not None and isinstance(model, RAM) and language is not None:
+            tokens = F.dropout(read(model, images, whitening), settings.input_dropout)
+            chosen = teacher.choose() if teacher is not None else None
+            asked = teacher.queries(chosen, language) if teacher and language and chosen is not None else None
+            output, parts = _losses(model, examples, indices, tokens, settings, captions, asked)
+            if teacher is not None:
                 if taught is None:
                     taught = teacher(teacher.conse.encode_image(images.to(device)))
-                parts["distillation"] = settings.distillation_weight * teacher.loss(
-                    model, tokens, taught.to(device), language
-                )
+                parts["distillation"] = settings.distillation_weight * teacher.loss(output, taught.to(device), chosen)
             total = losses.total_loss(parts["tagging"], parts.get("caption"), parts.get("distillation"))
             if not math.isfinite(total.item()):
                 ids = ", ".join(examples.image_ids[at] for at in indices)
@@ -157,19 +159,20 @@ def _losses(
     tokens: Tensor,
     settings: TrainSettings,
     chance: random.Random,
-) -> dict[str, Tensor]:
-    """The parts of the loss, by name. Tagging is summed over the tags and averaged over the images."""
+    extra_queries: Tensor | None,
+) -> tuple[TaggerOutput, dict[str, Tensor]]:
+    """What the model says, and the parts of the loss: tagging is summed over the tags, averaged over the images."""
     caption_ids = tag_token_ids = None
     if model.captioner is not None and model.tokenizer is not None and examples.captions:
         texts, tags = examples.caption_choice(indices, chance)
         caption_ids = model.tokenizer.captions(texts).to(tokens.device)
         tag_token_ids = model.tag_token_ids(tags).to(tokens.device)
-    output = model(tokens, caption_ids, tag_token_ids)
+    output: TaggerOutput = model(tokens, caption_ids, tag_token_ids, extra_queries)
     targets = torch.from_numpy(examples.targets[indices].toarray()).to(tokens.device)
     parts = {"tagging": TAGGING_LOSSES[settings.tagging_loss](output.tag_logits, targets) / len(indices)}
     if output.caption_loss is not None:
         parts["caption"] = output.caption_loss
-    return parts
+    return output, parts
 
 
 def _teacher(model: Tagger, settings: TrainSettings) -> Teacher | None:

@@ -110,9 +110,8 @@ def _apply(vectors: Tensor, forward: Tensor) -> Tensor:
 
 def query_readers(model: RAM) -> list[nn.Linear]:
     """The layers that read label queries."""
-    return [
-        each for each in (model.label_projection, model.text_classifier, model.token_classifier) if each is not None
-    ]
+    layers = [each for each in (model.text_classifier, model.token_classifier) if each is not None]
+    return [model.label_projection, *layers] if model.config.decoder_layers else layers
 
 
 def token_readers(model: Tagger) -> list[nn.Linear]:

@@ -225,7 +225,7 @@ def test_whitening_folds_into_the_weights_and_out_again(tmp_path: Path, architec
     examples = toy(tmp_path, captions=True)
     settings = SMALL.model_copy(update={"architecture": architecture, "caption": True, "captioner_layers": 2})
     plan = blueprint(settings, LABELS, "tf_efficientnet_lite0", 224, ["a dog runs"])
-    model = plan.make(0, np.full(TAGS, 0.4, np.float32)).eval()
+    model = plan.make(0).eval()
     tokens = next(examples.images.whole([np.arange(4)]))
     words = model.tokenizer.captions(["a dog"] * 4), model.tag_token_ids([["dog"]] * 4)
     whitening = Whitening.of_tokens(examples.images, 16)
