@@ -19,12 +19,15 @@ def to_bytes(table: pa.Table, key: str) -> memoryview:
     """``table`` as a Parquet file in memory, with ``key`` in its footer.
 
     Image bytes are compressed already and features do not compress: both are stored as they are, without dictionary
-    and without statistics, in small row groups; all else is zstd.
+    and without statistics, in small row groups. Image tokens, most of which are zeros, are lz4, which is read three
+    times as fast as zstd; all else is zstd.
     """
     bulky = [field.name for field in table.schema if field.type == IMAGE or _holds_floats(field.type)]
     heavy = any(field.type == IMAGE or field.name == "tokens" for field in table.schema)
-    light = [path for path in _leaf_paths(table.schema) if path.split(".")[0] not in bulky]
-    compression: dict[str, str] = {path: "zstd" if path in light else "none" for path in _leaf_paths(table.schema)}
+    paths = {path: path.split(".")[0] for path in _leaf_paths(table.schema)}
+    kinds = {name: "none" for name in bulky} | {"tokens": "lz4"}
+    compression: dict[str, str] = {path: kinds.get(name, "zstd") for path, name in paths.items()}
+    light = [path for path, name in paths.items() if name not in kinds]
     sink = io.BytesIO()
     pq.write_table(
         table.replace_schema_metadata({KEY_IN_FOOTER: key.encode()}),

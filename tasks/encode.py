@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +21,22 @@ import torch
 from PIL import Image, ImageOps
 
 from models.image_encoder import ImageEncoder, preprocessing
-from tasks.devices import device_of
+from tasks.devices import cores, device_of
 from tasks.images import decode_image, may_mirror, read_image
 from tasks.inputs import Inputs
 from tasks.settings import EncodeSettings, EngineSettings
 
-BATCH_PIXELS = 12 * 384 * 384  # of a batch: larger ones are no faster on a CPU and take more memory
-View = tuple[str, int, torch.Tensor]  # image_id, number of the view, the encoder's input (3, size, size)
+BATCH_PIXELS = 6 * 384 * 384  # of a batch: larger ones are no faster on a CPU and take more memory
+Encoder = Callable[[torch.Tensor], torch.Tensor]
+Transform = Callable[[Image.Image], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class View:
+    """A view of a pair; number 0 is the whole picture."""
+
+    pair: Mapping[str, Any]
+    number: int
 
 
 def build(
@@ -38,15 +49,20 @@ def build(
 
     def encode(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         rows: dict[str, list[pa.Array]] = {"image_id": [], "view": [], "image_size": [], "tokens": []}
-        for size, (encoder, prepare) in encoders.items():
-            for batch in _ahead(_batches(_views(shard["pairs"], settings, size, prepare), _batch_size(size))):
-                images = torch.stack([image for _, _, image in batch]).to(device)
-                with torch.inference_mode():
-                    tokens = encoder(images).half().cpu().numpy()
-                rows["image_id"].append(pa.array([image_id for image_id, _, _ in batch], pa.string()))
-                rows["view"].append(pa.array([view for _, view, _ in batch], pa.int8()))
-                rows["image_size"].append(pa.array([size] * len(batch), pa.int16()))
-                rows["tokens"].append(token_array(tokens))
+        with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            for size, (encoder, prepare) in encoders.items():
+
+                def look(views: Sequence[View], encoder: Encoder = encoder, prepare: Transform = prepare) -> pa.Array:
+                    images = torch.stack([prepare(_picture(view, settings)) for view in views]).to(device)
+                    with torch.inference_mode():
+                        return token_array(encoder(images).half().cpu().numpy())
+
+                batches = list(_batches(_views(shard["pairs"], settings, size), _batch_size(size)))
+                for batch, tokens in zip(batches, threads.map(look, batches), strict=True):
+                    rows["image_id"].append(pa.array([view.pair["image_id"] for view in batch], pa.string()))
+                    rows["view"].append(pa.array([view.number for view in batch], pa.int8()))
+                    rows["image_size"].append(pa.array([size] * len(batch), pa.int16()))
+                    rows["tokens"].append(tokens)
         if not rows["tokens"]:
             return {"features": _empty(width)}
         table = pa.table({name: pa.chunked_array(chunks) for name, chunks in rows.items()})
@@ -80,22 +96,17 @@ def augment(image: Image.Image, image_id: str, view: int, crop_area: float, mirr
     return ImageOps.mirror(image) if mirror and view % 2 else image
 
 
-def _views(
-    pairs: pa.Table, settings: EncodeSettings, size: int, prepare: Callable[[Image.Image], torch.Tensor]
-) -> Iterator[View]:
+def _views(pairs: pa.Table, settings: EncodeSettings, size: int) -> Iterator[View]:
     columns = ("image_id", "image", "captions", "split", "width", "height")
-    for row in pairs.select(columns).to_pylist():
-        views = _views_at(size, row["split"], settings)
-        if not views:
-            continue
-        image = decode_image(read_image(row["image"]), max_pixels=row["width"] * row["height"])
-        mirror = may_mirror(row["captions"])
-        for view in range(views):
-            yield (
-                row["image_id"],
-                view,
-                prepare(augment(image, row["image_id"], view, settings.crop_area, mirror)),
-            )
+    for pair in pairs.select(columns).to_pylist():
+        for number in range(_views_at(size, pair["split"], settings)):
+            yield View(pair, number)
+
+
+def _picture(view: View, settings: EncodeSettings) -> Image.Image:
+    pair = view.pair
+    image = decode_image(read_image(pair["image"]), max_pixels=pair["width"] * pair["height"])
+    return augment(image, pair["image_id"], view.number, settings.crop_area, may_mirror(pair["captions"]))
 
 
 def _batches(views: Iterator[View], count: int) -> Iterator[list[View]]:
@@ -105,15 +116,6 @@ def _batches(views: Iterator[View], count: int) -> Iterator[list[View]]:
 
 def _batch_size(size: int) -> int:
     return max(1, BATCH_PIXELS // size**2)
-
-
-def _ahead(batches: Iterator[list[View]]) -> Iterator[list[View]]:
-    """The batches, each made in a thread while the one before is encoded: decoding and resizing leave the lock."""
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = maker.submit(next, batches, None)
-            yield batch
 
 
 def _views_at(size: int, split: str, settings: EncodeSettings) -> int:
@@ -127,9 +129,7 @@ def _sizes(settings: EncodeSettings) -> list[int]:
     return sorted({settings.image_size, settings.fine_tune_size or settings.image_size})
 
 
-def _encoder(
-    name: str, size: int, device: torch.device
-) -> tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[Image.Image], torch.Tensor]]:
+def _encoder(name: str, size: int, device: torch.device) -> tuple[Encoder, Transform]:
     encoder: torch.nn.Module = ImageEncoder(name, size).load_pretrained().eval().requires_grad_(False).to(device)
     if device.type == "cpu":  # frozen and fused by oneDNN it is half as fast again
         with warnings.catch_warnings():

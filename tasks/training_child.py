@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import sys
 import time
@@ -44,6 +46,9 @@ def main() -> None:
             told = time.monotonic()
             output.write(json.dumps({"done": done, "total": total, "what": what}) + "\n")
 
+    # The server of job processes loads torch while this process does.
+    multiprocessing.set_forkserver_preload(["tasks.training.jobs"])
+    multiprocessing.forkserver.ensure_running()
     module: Any = importlib.import_module(stage.entry)
     folder = Path(task["folder"])
     engine = EngineSettings.model_validate(task["engine"])

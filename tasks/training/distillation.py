@@ -18,7 +18,7 @@ from models.conse import ConSE, imagenet_names
 from models.tagger import TaggerOutput
 from tasks.training.whitening import Whitening
 
-CLASSES_A_STEP = 64  # of the 1,000, by chance: all of them would cost more than the tags
+CLASSES_A_STEP = 32  # of the 1,000, by chance: all of them would cost more than the tags
 
 
 class Teacher:

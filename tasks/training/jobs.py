@@ -232,10 +232,11 @@ def _processes(jobs: int) -> int:
 
 
 def _run_side_by_side(jobs: Sequence[Job], processes: int, threads: int, progress: Progress) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    reports: Any = spawn.Queue()
+    # processes forked by a server that has loaded this module once, see tasks.training_child
+    context = multiprocessing.get_context("forkserver")
+    reports: Any = context.Queue()
     with ProcessPoolExecutor(
-        processes, mp_context=spawn, initializer=_start_process, initargs=(os.getpid(), threads, reports)
+        processes, mp_context=context, initializer=_start_process, initargs=(threads, reports)
     ) as pool:
         pending: set[Future[None]] = {pool.submit(_run_job, job) for job in jobs}
         shares = {job.name: 0.0 for job in jobs}
@@ -258,9 +259,9 @@ def _run_side_by_side(jobs: Sequence[Job], processes: int, threads: int, progres
 _reports: Any = None
 
 
-def _start_process(parent: int, threads: int, reports: Any) -> None:
+def _start_process(threads: int, reports: Any) -> None:
     global _reports
-    exit_with(parent)
+    exit_with(os.getppid())  # the server's, which ends with the training
     keep_memory()
     torch.set_num_threads(threads)
     _reports = reports

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models import RAM, Tag2Text, Tagger
 from tasks.training.data import PictureImages, TokenImages
 
-SAMPLE = 512  # pictures that the statistics come from
+SAMPLE = 256  # pictures that the statistics come from
 QUERY_SHRINKAGE = 0.1  # of the mean variance
 LEAST_SHARE = 1e-6  # of the largest variance: smaller components are noise
 
@@ -42,9 +42,9 @@ class Whitening:
     @classmethod
     def components(cls, vectors: Tensor, count: int) -> Whitening:
         """The first ``count`` principal components of ``vectors`` (rows, C), each divided by its deviation."""
-        vectors = vectors.double()
-        mean = vectors.mean(0)
-        variances, axes = torch.linalg.eigh((vectors - mean).T @ (vectors - mean) / len(vectors))
+        mean = vectors.double().mean(0)
+        centred = vectors - mean.float()
+        variances, axes = torch.linalg.eigh((centred.T @ centred).double() / len(vectors))
         kept = axes.flip(1)[:, :count]
         deviations = variances.flip(0)[:count].clamp(min=float(variances[-1]) * LEAST_SHARE + 1e-12).sqrt()
         return cls(mean.float(), (kept / deviations).T.float().contiguous(), (kept * deviations).float().contiguous())

@@ -22,11 +22,11 @@ def fixture(kind: str) -> Path:
     return SHARED / "parity" / f"{kind}_swin_b_224"
 
 
-def small_tagger(architecture: str, seed: int = 0) -> Tagger:
+def small_tagger(architecture: str, seed: int = 0, decoder_layers: int = 2) -> Tagger:
     """A tagger with random weights, 64 wide, in float64 and eval mode: near-ties cannot flip a caption."""
     torch.manual_seed(seed)
     tokenizer = CaptionTokenizer.train(CAPTIONS)
-    config = small_config(architecture, len(LABELS), hidden=64, decoder_layers=2, tokenizer=tokenizer)  # type: ignore[arg-type]
+    config = small_config(architecture, len(LABELS), hidden=64, decoder_layers=decoder_layers, tokenizer=tokenizer)  # type: ignore[arg-type]
     queries = torch.randn(len(LABELS), 384) if architecture == "ram" else None
     model = create_tagger(config, LABELS, tokenizer, queries, pretrained_encoder=False)
     assert model.captioner is not None

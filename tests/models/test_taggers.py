@@ -44,6 +44,39 @@ def test_attention_looks_at_the_token_that_answers_the_query(architecture: str) 
     assert torch.allclose(moved[:, :, 2, 3], maps[:, :, 0, 5])
 
 
+@pytest.mark.parametrize("architecture", ["ram", "tag2text"])
+def test_without_decoder_layers_single_tokens_decide(architecture: str) -> None:
+    model = small_tagger(architecture, decoder_layers=0)
+    assert not any("recognition_decoder" in name for name, _ in model.named_parameters())
+    tokens = image_tokens(2)
+    equal = tokens[:, :1].expand(-1, 50, -1)
+    one = torch.cat([tokens[:, :1], tokens[:, :1]], dim=1)
+    assert torch.allclose(model.tag_logits(equal), model.tag_logits(one))  # whatever the number of tokens
+    maps = model.tag_attention(tokens, torch.tensor([0, 3]))
+    assert maps.shape == (2, 2, 7, 7)
+    assert torch.allclose(maps.sum((2, 3)), torch.ones(2, 2, dtype=torch.float64))
+    swapped = tokens.clone()
+    swapped[:, [1 + 2 * 7 + 3, 1 + 5]] = tokens[:, [1 + 5, 1 + 2 * 7 + 3]]
+    assert torch.allclose(model.tag_attention(swapped, torch.tensor([0, 3]))[:, :, 2, 3], maps[:, :, 0, 5])
+    model.train()
+    model(tokens).tag_logits.sum().backward()
+    silent = [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
+    assert all(name.startswith(("image_encoder", "captioner")) for name in silent), silent
+
+
+def test_something_must_look_at_the_image() -> None:
+    with pytest.raises(ValueError, match="needs token evidence"):
+        RAM(TaggerConfig(decoder_layers=0, captioner=None, image_encoder="tf_efficientnet_lite0"))
+
+
+def test_extra_queries_are_answered_in_the_same_pass() -> None:
+    model, tokens = small_tagger("ram"), image_tokens(2)
+    queries = torch.randn(3, 384, dtype=torch.float64)
+    output = model(tokens, extra_queries=queries)
+    assert torch.allclose(output.tag_logits, model.tag_logits(tokens))
+    assert torch.allclose(output.extra_logits, model.tag_logits(tokens, queries))
+
+
 def test_distillation_embedding_is_the_projected_mean_token() -> None:
     model, tokens = small_tagger("ram"), image_tokens(2)
     assert isinstance(model, RAM)
