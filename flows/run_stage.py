@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import math
 import os
-import subprocess
-import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -22,7 +23,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.progress import StageProgress, console, stage_progress
 from storage.store import Part, Snapshot, Store
-from tasks import ingest, planning
+from tasks import ingest, planning, training_child
 from tasks.engines import Engine, open_engine
 from tasks.planning import StageFailedError, StagePlan
 from tasks.settings import EngineSettings, IngestSettings, Settings
@@ -220,48 +221,35 @@ def _train(store: Store, work: StagePlan, engine: EngineSettings, rounds: int) -
     """Runs a training as a child process that ends with this one; its unfinished work is kept for the next run."""
     stage = work.stage
     folder = store.work_folder(f"{stage.name}-{work.key}")
-    order = {
-        "stage": stage.name,
-        "rounds": rounds,
-        "store": store.url,
-        "settings": work.settings.model_dump(mode="json"),
-        "engine": engine.model_dump(mode="json"),
-        "snapshots": {alias: asdict(snapshot) for alias, snapshot in work.snapshots.items()},
-        "folder": str(folder),
-        "key": work.key,
-        "parent": os.getpid(),
-    }
+    order = training_child.Order(
+        stage=stage.name,
+        rounds=rounds,
+        store=store.url,
+        settings=work.settings,
+        engine=engine,
+        snapshots=work.snapshots,
+        folder=str(folder),
+        key=work.key,
+    )
     part: Part | None = None
-    with (
-        stage_progress(stage.name) as progress,
-        subprocess.Popen(
-            [sys.executable, "-m", "tasks.training_child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as child,
-        concurrent.futures.ThreadPoolExecutor(1) as reader,
-    ):
+    with stage_progress(stage.name) as progress, tempfile.TemporaryDirectory() as scratch:
+        log = Path(scratch) / "log.txt"
+        child, messages = training_child.start(order, log)
         try:
-            if child.stdin is None or child.stdout is None or child.stderr is None:
-                raise StageFailedError(f"{stage.name}: the training's pipes could not be opened")
-            errors = reader.submit(child.stderr.read)
-            child.stdin.write(json.dumps(order) + "\n")
-            child.stdin.close()
-            for line in child.stdout:
-                message = json.loads(line)
-                if "part" in message:
-                    part = Part(**message["part"])
-                else:
-                    progress(message["done"], message["total"], message["what"])
-            code = child.wait()
+            with contextlib.suppress(EOFError):  # of a child that has ended
+                while True:
+                    message = messages.recv()
+                    if isinstance(message, Part):
+                        part = message
+                    else:
+                        progress(message.done, message.total, message.what)
+            child.join()
         except BaseException:
             child.kill()
             raise
-    if code or part is None:
-        text = errors.result().strip()
-        last = text.splitlines()[-1] if text else f"exit code {code}"
+        text = log.read_text(errors="replace").strip() if log.is_file() else ""
+    if child.exitcode or part is None:
+        last = text.splitlines()[-1] if text else f"exit code {child.exitcode}"
         get_run_logger().error(text)
         raise StageFailedError(
             f"{stage.name}: the training stopped with {last}. The last good checkpoint is kept; run again to go on."

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +37,20 @@ def build(
 
     ``prompts`` are templates with one ``{}``; a label's query is the normalised mean of its normalised embeddings
     (prompt ensemble, Radford et al. 2021, section 3.1.4). None: open_clip's own ImageNet templates for a CLIP, the
-    bare name for a sentence encoder. ``cache`` is a folder of results, keyed by labels, encoder and prompts.
+    bare name for a sentence encoder. ``cache`` is a folder of results, keyed by labels, encoder and prompts; None:
+    ``ram-engine`` in the user's cache folder. Weights from a path of one's own may change, and are not cached.
     """
     if prompts is None:
         prompts = _clip_prompts() if text_encoder.startswith(OPEN_CLIP) else ("{}",)
     if not labels:
         raise ValueError("no labels were given")
+    weights = text_encoder.rpartition(":")[2]
     file = None
-    if cache is not None:
-        content = json.dumps([list(labels), text_encoder, list(prompts)]).encode()
-        file = Path(cache) / f"{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
+    if not Path(weights).exists():
+        known = version(MINILM) if text_encoder == MINILM else text_encoder
+        content = json.dumps([list(labels), text_encoder, known, list(prompts)]).encode()
+        folder = Path(cache) if cache is not None else user_cache()
+        file = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
         if file.is_file():
             return load_file(file)["label_queries"]
     texts = [prompt.format(label) for label in labels for prompt in prompts]
@@ -53,10 +59,15 @@ def build(
     queries = F.normalize(embeddings.mean(1), dim=-1).clone()
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
+        partial = file.with_suffix(f".{os.getpid()}")
         save_file({"label_queries": queries}, partial)
         partial.replace(file)
     return queries
+
+
+def user_cache() -> Path:
+    """Where results are kept between runs: ``XDG_CACHE_HOME``, else ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ram-engine"
 
 
 def minilm_folder() -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from flows.environment import use_local_prefect
 from storage.store import Snapshot, Store
-from tasks import ingest, planning
+from tasks import ingest, planning, training_child
 from tasks.planning import PlanError, StagePlan
 from tasks.settings import EngineSettings, IngestSettings, PipelineSettings
 from tasks.stages import Stage, stages
@@ -70,7 +70,8 @@ def run(
 ) -> None:
     """Runs the pipeline; where everything is up to date no server is started and nothing is recomputed."""
     store = Store(url)
-    if all(one.state in ("done", "kept") for one in outlook(store, settings, until, force, refit)):
+    todo = [one.stage for one in outlook(store, settings, until, force, refit) if one.state not in ("done", "kept")]
+    if not todo:
         for stage in stages(settings.rounds):
             work = _plan(store, stage, settings, False, False)
             if work is not None:
@@ -79,6 +80,8 @@ def run(
                 break
         tell("everything is up to date: nothing to compute")
         return
+    if any(stage.kind == "training" for stage in todo):
+        training_child.load_ahead()
     with_server(store, lambda: _pipeline(url, settings, engine, until, force, refit))
 
 

@@ -134,7 +134,7 @@ def _encoder(name: str, size: int, device: torch.device) -> tuple[Encoder, Trans
     if device.type == "cpu":  # frozen and fused by oneDNN it is half as fast again
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, whose successor needs a compiler
-            traced = torch.jit.trace(encoder, torch.zeros(_batch_size(size), 3, size, size))
+            traced = torch.jit.trace(encoder, torch.zeros(_batch_size(size), 3, size, size), check_trace=False)
             encoder = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
     return encoder, preprocessing(name, size).transform()
 

@@ -7,6 +7,7 @@ actors on a Ray cluster. Results never depend on the choice.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import threading
 import time
@@ -57,7 +58,7 @@ class Processes:
             settings.workers,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_process,
-            initargs=(factory, os.getpid()),
+            initargs=(factory,),
         )
 
     def submit(self, shard: Shard) -> Future[ShardResult]:
@@ -99,9 +100,9 @@ class Ray:
 _worker: Worker | None = None
 
 
-def _start_process(factory: WorkerFactory, parent: int) -> None:
+def _start_process(factory: WorkerFactory) -> None:
     global _worker
-    exit_with(parent)
+    exit_with_creator()
     keep_memory()
     _worker = factory()
 
@@ -110,6 +111,20 @@ def _run_in_process(shard: Shard) -> ShardResult:
     if _worker is None:
         raise RuntimeError("this process has no worker")
     return _worker(shard)
+
+
+def exit_with_creator() -> None:
+    """Ends this process, one of multiprocessing's, as soon as the one that started it has ended, even by a kill."""
+    creator = multiprocessing.parent_process()
+    if creator is None:
+        raise RuntimeError("this process was not started by multiprocessing")
+    sentinel = creator.sentinel
+
+    def watch() -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch-creator").start()
 
 
 def exit_with(parent: int) -> None:

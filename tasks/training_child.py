@@ -1,62 +1,96 @@
-"""Runs one training in a process of its own, so that it can be killed, limited and launched on its own terms.
+"""Runs one training in a process of its own, so that it can be killed and limited, and leaves no memory behind.
 
-Reads a JSON from standard input, writes JSON lines to standard output: progress as it goes, the parts at the end.
+Such processes are forked by a server that has loaded torch and the training code once (multiprocessing's forkserver):
+a small training would spend most of its time on imports otherwise. The server ends with the process that asked for it.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import multiprocessing
 import multiprocessing.forkserver
 import os
-import sys
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from storage.store import Snapshot, Store
-from tasks.devices import prepare_process
-from tasks.engines import exit_with
+from storage.store import Part, Snapshot, Store
+from tasks.engines import exit_with_creator
 from tasks.inputs import Inputs
 from tasks.memory import keep_memory
-from tasks.settings import EngineSettings, PipelineSettings
+from tasks.settings import EngineSettings, Settings
 from tasks.stages import stage_named
 
 
-def main() -> None:
-    """Trains what standard input asks for."""
-    keep_memory()
-    task = json.loads(sys.stdin.readline())
-    exit_with(task["parent"])
-    output = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not break the protocol
+@dataclass(frozen=True)
+class Order:
+    """What to train: the stage, its settings and pinned inputs, and the folder that the model is made in."""
 
-    stage = stage_named(task["stage"], task["rounds"])
-    store = Store(task["store"], create=False)
-    snapshots = {alias: Snapshot.from_json(value) for alias, value in task["snapshots"].items()}
-    kind = type(stage.settings_of(PipelineSettings()))
-    settings = kind.model_validate(task["settings"])
+    stage: str
+    rounds: int
+    store: str
+    settings: Settings
+    engine: EngineSettings
+    snapshots: Mapping[str, Snapshot]
+    folder: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the training is."""
+
+    done: int
+    total: int
+    what: str
+
+
+def load_ahead() -> ForkServerContext:
+    """Starts the server, unless it runs, and returns at once: it loads torch while this process does other things."""
+    context: ForkServerContext = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tasks.training.jobs"])
+    multiprocessing.forkserver.ensure_running()
+    return context
+
+
+def start(order: Order, log: Path) -> tuple[BaseProcess, Connection]:
+    """Starts the training; its messages are :class:`Progress` and at the end the ``Part`` of its curves.
+
+    Whatever it prints goes into ``log``.
+    """
+    context = load_ahead()
+    messages, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_train, args=(order, sender, str(log)), name=order.stage)
+    process.start()
+    sender.close()
+    return process, messages
+
+
+def _train(order: Order, messages: Connection, log: str) -> None:
+    exit_with_creator()
+    keep_memory()
+    with open(log, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    from tasks.devices import prepare_process  # torch only where a model is trained
+
+    stage = stage_named(order.stage, order.rounds)
+    store = Store(order.store, create=False)
     told = 0.0
 
     def progress(done: int, total: int, what: str) -> None:
         nonlocal told
         if time.monotonic() - told > 0.5 or done == total:
             told = time.monotonic()
-            output.write(json.dumps({"done": done, "total": total, "what": what}) + "\n")
+            messages.send(Progress(done, total, what))
 
-    # The server of job processes loads torch while this process does.
-    multiprocessing.set_forkserver_preload(["tasks.training.jobs"])
-    multiprocessing.forkserver.ensure_running()
     module: Any = importlib.import_module(stage.entry)
-    folder = Path(task["folder"])
-    engine = EngineSettings.model_validate(task["engine"])
-    prepare_process(engine)
-    tables = module.train(settings, Inputs(store, snapshots), engine, folder, progress)
-    part = store.write_part(stage.writes[0], task["key"], "", tables["training_log"])
-    output.write(json.dumps({"part": asdict(part)}) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    prepare_process(order.engine)
+    tables = module.train(order.settings, Inputs(store, order.snapshots), order.engine, Path(order.folder), progress)
+    part: Part = store.write_part(stage.writes[0], order.key, "", tables["training_log"])
+    messages.send(part)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +35,7 @@ from models import (
 )
 from storage.schemas import contract
 from tasks.devices import cores
-from tasks.engines import exit_with
+from tasks.engines import exit_with_creator
 from tasks.memory import keep_memory
 from tasks.settings import TrainSettings
 from tasks.training.calibration import Evidence, mentioned_share
@@ -47,6 +46,7 @@ from tasks.training.material import Material
 from tasks.training.whitening import Whitening, query_readers, token_readers
 
 WHOLE = "whole"
+WORTH_A_PROCESS = 5_000  # image times epoch: a process takes as long to start
 RECORD = "training.json"  # written last: a job with it is done
 Progress = Callable[[int, int, str], None]
 
@@ -216,7 +216,8 @@ def run_jobs(jobs: Sequence[Job], progress: Progress) -> pa.Table:
     """Runs the jobs that are not done yet and returns the ``training_log`` of all of them."""
     waiting = [job for job in jobs if not (job.folder / RECORD).is_file()]
     # By the number of all jobs, not of those that wait: a sum over other threads would round otherwise after a kill.
-    processes = _processes(len(jobs)) if all(job.device == "cpu" for job in jobs) else 1
+    small = sum(len(job.examples.image_ids) * job.settings.epochs for job in jobs) < WORTH_A_PROCESS
+    processes = 1 if small or any(job.device != "cpu" for job in jobs) else _processes(len(jobs))
     if processes > 1 and waiting:
         _run_side_by_side(waiting, processes, max(1, cores() // processes), progress)
     elif waiting:
@@ -232,7 +233,7 @@ def _processes(jobs: int) -> int:
 
 
 def _run_side_by_side(jobs: Sequence[Job], processes: int, threads: int, progress: Progress) -> None:
-    # processes forked by a server that has loaded this module once, see tasks.training_child
+    # forked by a server that has loaded this module already, see tasks.training_child
     context = multiprocessing.get_context("forkserver")
     reports: Any = context.Queue()
     with ProcessPoolExecutor(
@@ -261,7 +262,7 @@ _reports: Any = None
 
 def _start_process(threads: int, reports: Any) -> None:
     global _reports
-    exit_with(os.getppid())  # the server's, which ends with the training
+    exit_with_creator()
     keep_memory()
     torch.set_num_threads(threads)
     _reports = reports
