@@ -32,7 +32,8 @@ def local_server(log: str, port: int = 0) -> Iterator[str]:
             [sys.executable, "-m", "flows.local_server", str(port), str(os.getpid())],
             stdout=output,
             stderr=output,
-            env={**os.environ, "PREFECT_API_URL": ""},
+            # the UI asks the API at port 4200 unless it is told otherwise
+            env={**os.environ, "PREFECT_API_URL": "", "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api"},
             start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}/api"

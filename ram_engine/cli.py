@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ram_engine import configuration, labels_cli, runs, tag_commands
+from ram_engine import configuration, labels_cli, model_commands, runs, tag_commands
 from ram_engine.options import StoreOption, default_store
 from storage.sources import SourceError
 from storage.store import Store, StoreError
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(tag_commands.tag)
 app.command()(tag_commands.caption)
+app.command()(model_commands.import_checkpoint)
 app.add_typer(labels_cli.app, name="labels")
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 

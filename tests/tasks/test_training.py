@@ -11,6 +11,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import nn
 
+import tasks.training.jobs
 from models import Label, load_tagger
 from tasks.settings import TrainSettings
 from tasks.training.data import Examples, TagColumns, TokenImages, fold_of
@@ -156,7 +157,11 @@ def test_fold_models_do_not_see_their_fold(tmp_path: Path) -> None:
         assert {fold_of(image_id, 3) for image_id in job.held_out.image_ids} == {fold}
 
 
-def test_folds_are_trained_side_by_side_and_each_is_calibrated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("worth_a_process", [0, 5_000])
+def test_folds_are_trained_and_calibrated_side_by_side_or_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth_a_process: int
+) -> None:
+    monkeypatch.setattr(tasks.training.jobs, "WORTH_A_PROCESS", worth_a_process)
     examples = toy(tmp_path)
     settings = SMALL.model_copy(update={"folds": 2, "epochs": 1})
     plan = blueprint(settings, LABELS, "tf_efficientnet_lite0", 224)
@@ -164,7 +169,7 @@ def test_folds_are_trained_side_by_side_and_each_is_calibrated(tmp_path: Path) -
     told: list[tuple[int, int]] = []
     log = run_jobs(jobs, lambda done, total, what: told.append((done, total)))
     assert sorted(set(log["model"].to_pylist())) == ["fold-0", "fold-1", "whole"]
-    assert told[-1] == (1000, 1000)
+    assert told[-1][0] == told[-1][1] == (6 if worth_a_process else 1000)
     for job in jobs:
         assert all(label.threshold is not None for label in load_tagger(job.folder).labels)
         assert json.loads((job.folder / RECORD).read_text())["settings"]["folds"] == 2
