@@ -106,7 +106,7 @@ def _prepare() -> list[Stage]:
             about="finds objects, scenes, attributes and actions in the captions",
             aligned={"pairs": "pairs"},
             writes=("phrases", "phrases_rejected"),
-            rate=300,
+            rate=400,
         ),
         Stage(
             name="build-labels",
@@ -144,7 +144,7 @@ def _prepare() -> list[Stage]:
             aligned={"pairs": "pairs"},
             writes=("features",),
             uses_model=True,
-            rate=15,
+            rate=11,
         ),
         Stage(
             name="train-baseline",
@@ -184,7 +184,7 @@ def _round(number: int) -> list[Stage]:
             whole={"annotator": annotator, "label_system": "label_system"},
             writes=(names["generated"],),
             uses_model=True,
-            rate=40,
+            rate=80,
         ),
         Stage(
             name=of_round("ground", number),
@@ -202,7 +202,7 @@ def _round(number: int) -> list[Stage]:
             whole={"annotator": annotator, "label_system": "label_system"},
             writes=(names["regions"],),
             uses_model=True,
-            rate=60,
+            rate=130,
         ),
         Stage(
             name=of_round("fit-clusters", number),
@@ -231,7 +231,7 @@ def _round(number: int) -> list[Stage]:
             },
             whole={"clusters": names["clusters"], "label_system": "label_system", "annotator": annotator},
             writes=(names["tag_verdicts"],),
-            rate=1500,
+            rate=1400,
         ),
         Stage(
             name=of_round("retrain", number),
@@ -251,7 +251,7 @@ def _round(number: int) -> list[Stage]:
             writes=(of_round("ram_log", number),),
             model=names["ram"],
             uses_model=True,
-            rate=30,
+            rate=38,
         ),
     ]
 
@@ -279,7 +279,7 @@ def _finish(rounds: int) -> list[Stage]:
             writes=("ablation_log",),
             model="ablation",
             uses_model=True,
-            rate=15,
+            rate=17,
         ),
         Stage(
             name="fine-tune",
@@ -301,7 +301,7 @@ def _finish(rounds: int) -> list[Stage]:
             model="ram_fine_tuned",
             split="fine_tune",
             uses_model=True,
-            rate=60,
+            rate=42,
         ),
         Stage(
             name="evaluate",
@@ -326,6 +326,6 @@ def _finish(rounds: int) -> list[Stage]:
             optional=frozenset({"truth", "ram_fine_tuned", "ablation"}),
             writes=("predictions", "metrics"),
             uses_model=True,
-            rate=60,
+            rate=85,
         ),
     ]
