@@ -23,7 +23,10 @@ from tasks.stages import stages
 SOURCE = SampleSource(seed=3, train=36, fine_tune=0, calibrate=0, test=4)
 CLEAN = CleanSettings(outlier_share=0.2, regions_a_cluster=3, region_threshold=0.25, doubt=0.8)
 SETTINGS: dict[str, Settings] = {"pairs": IngestSettings(source=SOURCE), "tag_verdicts": CLEAN}
-MODELS = ("chance", "zero_shot", "parsed", "generation", "cleaning", "fine_tuned", "truth")
+MODELS = (
+    "chance", "zero_shot", "parsed", "generation", "cleaning", "fine_tuned", "truth",
+    "parsed_fine_tuned", "truth_fine_tuned",
+)  # fmt: skip
 HOSTILE = '</script><img src=x onerror=alert(1)> & "quotes" \u2028'
 WHOLE = ("label_system", "pairs_rejected", "candidates", "clusters", "predictions", "metrics")  # not cut by images
 
@@ -170,7 +173,7 @@ def _tables() -> dict[str, pa.Table]:
 def _predictions(items: list[world.Item], ids: list[str], labels: list[tuple[str, str]]) -> Iterable[dict[str, Any]]:
     """The later a model of the ablation, the less noise in its scores."""
     chance = np.random.default_rng(7)
-    for noise, model in zip((3, 1, 0.8, 0.6, 0.5, 0.3), MODELS[1:], strict=True):
+    for noise, model in zip((3, 1, 0.8, 0.6, 0.5, 0.3, 0.55, 0.25), MODELS[1:], strict=True):
         for item, image_id in zip(items, ids, strict=True):
             if item.split == "test":
                 truth = np.array([label in item.tags for label in labels])
@@ -194,7 +197,7 @@ def _pair(image_id: str, item: world.Item) -> dict[str, Any]:
 
 
 def _metrics(labels: list[tuple[str, str]]) -> Iterable[dict[str, Any]]:
-    for model, value in zip(MODELS, (0.05, 0.16, 0.41, 0.5, 0.54, 0.56, 0.64), strict=True):
+    for model, value in zip(MODELS, (0.05, 0.16, 0.41, 0.5, 0.54, 0.56, 0.64, 0.58, 0.7), strict=True):
         for at, metric in enumerate(("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")):
             yield {"model": model, "metric": metric, "subset": "all", "tag": None, "value": value + at / 50}
         yield {"model": model, "metric": "mAP", "subset": "never_captioned", "tag": None, "value": value / 3}

@@ -93,6 +93,7 @@ def test_every_section_is_drawn(page: sync_api.Page) -> None:
     ]
     for name in ("flow", "quality", "models", "tags", "cleaning"):
         assert page.locator(f"#{name} svg").first.bounding_box()["height"] > 100
+    assert "mAP, with fine-tuning" in page.locator(".tiles").inner_text()
     unloaded = "pictures => pictures.filter((one) => !one.complete || !one.naturalWidth).length"
     assert page.eval_on_selector_all("img", unloaded) == 0
 

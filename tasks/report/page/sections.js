@@ -46,7 +46,8 @@ function tiles(data) {
     if (known(first.precision)) found.push([change(first.precision, last.precision, percent), "of the tags are right"]);
     if (known(first.recall)) found.push([change(first.recall, last.recall, percent), "of the true tags are found"]);
   }
-  const model = data.models.filter((row) => row.model !== "truth").at(-1);
+  const engine = ["fine_tuned", "cleaning", "generation", "parsed", "zero_shot"]; // the last step that was made
+  const model = engine.map((name) => data.models.find((row) => row.model === name)).find((row) => row);
   if (model && model.figures.all) found.push([decimal(model.figures.all.mAP), `mAP, ${model.title.replace("+ ", "with ")}`]);
   return found.length > 0 && element("div", { class: "tiles" },
     found.map(([figure, text]) => element("div", { class: "tile" }, element("b", {}, figure), element("span", {}, text))));
