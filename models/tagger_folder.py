@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file
 
 from models.config import Label, TaggerConfig
 from models.text import CaptionTokenizer
@@ -22,7 +22,10 @@ def save(model: Tagger, folder: Path | str) -> None:
     """Writes ``model`` into ``folder``, which is made if need be. Shared weights are written once."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(model, str(folder / WEIGHTS))
+    weights = {id(value): (name, value) for name, value in reversed(model.state_dict(keep_vars=True).items())}
+    # the same model makes the same bytes: safetensors' save_model lists shared weights in a random order
+    named = {name: value.detach().contiguous() for name, value in reversed(weights.values())}
+    save_file(named, str(folder / WEIGHTS), {"format": "pt"})
     (folder / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
     rows = [json.dumps(asdict(label), ensure_ascii=False) for label in model.labels]
     (folder / LABELS).write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from models import RAM, Tag2Text, load_tagger, tagger_folder
 from models.config import TaggerConfig
@@ -90,6 +91,13 @@ def test_shared_weights_stay_shared_in_a_folder(architecture: str, tmp_path: Pat
     for loaded in (load_tagger(tmp_path), type(model).from_pretrained(tmp_path)):
         assert type(loaded) is type(model)
         assert loaded.labels == LABELS
+    model.save_pretrained(tmp_path / "again")
+    weights = tmp_path / "model.safetensors"
+    assert (tmp_path / "again" / weights.name).read_bytes() == weights.read_bytes()
+    names = load_file(weights).keys()
+    assert len(names) < len(model.state_dict())  # shared weights are written once
+    assert names < model.state_dict().keys()
+    for loaded in (load_tagger(tmp_path), type(model).from_pretrained(tmp_path)):
         assert loaded.config == model.config
         assert not loaded.training
         assert torch.equal(loaded.tag_logits(tokens), model.tag_logits(tokens))
