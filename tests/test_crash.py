@@ -55,10 +55,10 @@ def kill_at(store: Path, moment: str) -> bool:
     return False
 
 
-@pytest.mark.soak
-def test_a_killed_run_goes_on_where_it_was(finished_store: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moments", [MOMENTS[1:3], pytest.param(MOMENTS, marks=pytest.mark.soak)])
+def test_a_killed_run_goes_on_where_it_was(finished_store: Path, tmp_path: Path, moments: tuple[str, ...]) -> None:
     store = tmp_path / "killed"
-    for moment in MOMENTS:
+    for moment in moments:
         assert kill_at(store, moment), f"the run ended before {moment}"
         deadline = time.monotonic() + 15
         while mentions(store) and time.monotonic() < deadline:
