@@ -1,7 +1,7 @@
 """What every stage of the engine does for the tagger, on the sample world, whose truth is known, over several seeds.
 
 ``python benchmarks/sample_world.py [--seeds 0 1 2] [--folder runs/sample-world]`` runs the preset `sample` once a seed
-(about ten minutes each on two cores; a seed that is done is not run again). Its settings were chosen on seed 0 alone.
+(about twelve minutes each on two cores; a seed that is done is not run again). Its settings were chosen on seed 0.
 Prints a table, and as its last line one JSON object: each figure as a list, a value a seed.
 """
 

@@ -14,7 +14,6 @@ import time
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Protocol
 
-from tasks.memory import keep_memory
 from tasks.settings import EngineSettings
 from tasks.worker import Shard, ShardResult, Worker, WorkerFactory
 
@@ -103,7 +102,6 @@ _worker: Worker | None = None
 def _start_process(factory: WorkerFactory) -> None:
     global _worker
     exit_with_creator()
-    keep_memory()
     _worker = factory()
 
 

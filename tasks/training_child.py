@@ -22,7 +22,6 @@ from typing import Any
 from storage.store import Part, Snapshot, Store
 from tasks.engines import exit_with_creator
 from tasks.inputs import Inputs
-from tasks.memory import keep_memory
 from tasks.settings import EngineSettings, Settings
 from tasks.stages import stage_named
 
@@ -73,7 +72,6 @@ def start(order: Order, log: Path) -> tuple[BaseProcess, Connection]:
 
 def _train(order: Order, messages: Connection, log: str) -> None:
     exit_with_creator()
-    keep_memory()
     with open(log, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

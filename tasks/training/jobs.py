@@ -233,8 +233,8 @@ def _processes(jobs: int) -> int:
 
 
 def _run_side_by_side(jobs: Sequence[Job], processes: int, threads: int, progress: Progress) -> None:
-    # forked by a server that has loaded this module already, see tasks.training_child
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # torch is loaded once, not once a process
     reports: Any = context.Queue()
     with ProcessPoolExecutor(
         processes, mp_context=context, initializer=_start_process, initargs=(threads, reports)
