@@ -31,12 +31,12 @@ HOSTILE = '</script><img src=x onerror=alert(1)> & "quotes" \u2028'
 WHOLE = ("label_system", "pairs_rejected", "candidates", "clusters", "predictions", "metrics")  # not cut by images
 
 
-def make_store(folder: str, until: str = "evaluate", truth: bool = True, rounds: int = 1) -> Store:
+def make_store(folder: str, until: str = "evaluate", truth: bool = True, rounds: int = 1, left_out: str = "") -> Store:
     """A store after the stage ``until``; the second of two ``rounds`` has the tables of the first."""
     store = Store(folder)
     tables = dict(_tables())
     for at, stage in enumerate(stages(rounds)):
-        for artifact in stage.writes:
+        for artifact in () if stage.name == left_out else stage.writes:
             name = first_round_name(artifact)
             if name == "clusters":
                 tables[name] = fit_clusters.reduce(CLEAN, _inputs(store, "regions"), EngineSettings())[name]

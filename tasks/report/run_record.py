@@ -12,8 +12,13 @@ MOST_REJECTED, MOST_CANDIDATES = 200, 120
 
 
 def stage_rows(snapshots: dict[str, Snapshot], rounds: int) -> list[dict[str, Any]]:
-    """One row a stage in the order of the pipeline; a stage that has not run has no ``figures``."""
-    return [_stage_row(stage, snapshots) for stage in stages(rounds)]
+    """One row a stage in the order of the pipeline; a stage that has not run has no ``figures``.
+
+    It is ``left_out`` where a later one has run: the pipeline goes in order and passes over what a run has no use for.
+    """
+    rows = [_stage_row(stage, snapshots) for stage in stages(rounds)]
+    last = max((place for place, row in enumerate(rows) if row["figures"]), default=-1)
+    return [{**row, "left_out": not row["figures"] and place < last} for place, row in enumerate(rows)]
 
 
 def _stage_row(stage: Stage, snapshots: dict[str, Snapshot]) -> dict[str, Any]:

@@ -57,6 +57,13 @@ def test_report_of_an_empty_store(tmp_path: Path) -> None:
     assert not any(stage["figures"] for stage in data["stages"])
 
 
+def test_a_stage_that_was_passed_over_is_left_out(tmp_path: Path) -> None:
+    data = gather(make_store(str(tmp_path), left_out="fine-tune"))
+    assert [stage["name"] for stage in data["stages"] if stage["left_out"]] == ["fine-tune"]
+    before_it = gather(make_store(str(tmp_path / "waiting"), until="judge"))
+    assert not any(stage["left_out"] for stage in before_it["stages"])
+
+
 def test_flow_counts_every_verdict_once(store: Store, gathered: dict[str, Any]) -> None:
     verdicts = store.table(store.snapshot("tag_verdicts")).to_pylist()
     train = set(training_pictures(store))

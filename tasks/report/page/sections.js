@@ -19,9 +19,10 @@ function section(id, title, lead, ...content) {
 }
 
 function header(data) {
-  const done = data.stages.filter((stage) => stage.figures).length;
-  const next = data.stages.find((stage) => !stage.figures);
-  const state = next ? `${done} of ${data.stages.length} stages done; next: ${next.name}` : "all stages done";
+  const wanted = data.stages.filter((stage) => !stage.left_out);
+  const done = wanted.filter((stage) => stage.figures).length;
+  const next = wanted.find((stage) => !stage.figures);
+  const state = next ? `${done} of ${wanted.length} stages done; next: ${next.name}` : "all stages done";
   const splits = data.splits.map((row) => `${count(row.images)} ${words(row.split)}`).join(", ");
   return element("header", {},
     element("h1", {}, `What the data engine made of ${data.header.dataset}`),
@@ -236,7 +237,7 @@ function stagesSection(data) {
   const rows = data.stages.map((stage) => {
     const figures = stage.figures;
     const about = element("div", {}, element("b", {}, stage.name), element("div", { class: "quiet small" }, stage.about));
-    if (!figures) return { class: "waiting", cells: [about, amounts(stage.reads), "not yet", "", "", "", ...(planned ? [""] : [])] };
+    if (!figures) return { class: "waiting", cells: [about, amounts(stage.reads), stage.left_out ? "left out" : "not yet", "", "", "", ...(planned ? [""] : [])] };
     const rejected = Object.entries(stage.rejected).map(([code, number]) => element("div", {}, `${count(number)} ${words(code)}`));
     return [about, amounts(stage.reads), amounts(stage.writes),
       [element("div", {}, `${count(figures.computed)} computed`), figures.reused > 0 && element("div", { class: "quiet" }, `${count(figures.reused)} reused`)],
