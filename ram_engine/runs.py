@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +82,18 @@ def run(
                 break
         tell("everything is up to date: nothing to compute")
         return
-    if any(stage.kind == "training" for stage in todo):
-        training_child.load_ahead()
-    with_server(store, lambda: _pipeline(url, settings, engine, until, force, refit))
+    if any(stage.uses_model for stage in todo):
+        # while the server starts this process would wait: it may as well load torch
+        threading.Thread(target=importlib.import_module, args=("tasks.annotators",), daemon=True).start()
+
+    def compute() -> None:
+        from flows.pipeline import pipeline
+
+        if any(stage.kind == "training" for stage in todo):
+            training_child.load_ahead()
+        pipeline(url, settings, engine, until, force, refit)
+
+    with_server(store, compute)
 
 
 def with_server(store: Store, action: Callable[[], Any]) -> Any:
@@ -96,8 +107,13 @@ def with_server(store: Store, action: Callable[[], Any]) -> Any:
 
     with local_server(str(home / "server.log")) as api:
         os.environ["PREFECT_API_URL"] = api
+        # Only now: Prefect reads its settings when it is first imported, and the address is one of them.
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
         try:
-            return action()
+            # A server that ends with the run need not hear that it lives, which takes every flow a second at its end.
+            with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+                return action()
         finally:
             del os.environ["PREFECT_API_URL"]
 
@@ -121,14 +137,6 @@ def latest_model(store: Store) -> Snapshot | None:
         if snapshot is not None:
             return snapshot
     return None
-
-
-def _pipeline(
-    url: str, settings: PipelineSettings, engine: EngineSettings, until: str, force: str, refit: bool
-) -> None:
-    from flows.pipeline import pipeline
-
-    pipeline(url, settings, engine, until, force, refit)
 
 
 def _plan(store: Store, stage: Stage, settings: PipelineSettings, force: bool, refit: bool) -> StagePlan | None:
