@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
-unexport PYTHONDONTWRITEBYTECODE  # bytecode is kept when a module is first loaded: a quarter of the install's time
+# bytecode is kept when a module is first loaded, not made for all that pip installs
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check soak ui clean
 

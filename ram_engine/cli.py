@@ -199,7 +199,7 @@ def _shorten(value: object) -> str:
     return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
 
 
-def _say_no_more() -> None:
+def say_no_more() -> None:
     """Extension modules list what Prefect's threads kept of them when all is said: that is no one's concern."""
     sys.stderr.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -207,7 +207,7 @@ def _say_no_more() -> None:
 
 def main() -> None:
     """The console command; errors for people are one line and exit code 1."""
-    atexit.register(_say_no_more)  # registered first, called last
+    atexit.register(say_no_more)  # registered first, called last
     keep_memory()
     if os.environ.get("RAM_ENGINE_EXIT_WITH_PARENT"):
         from tasks.engines import exit_with

@@ -82,11 +82,14 @@ def run(
                 break
         tell("everything is up to date: nothing to compute")
         return
+    # While the server starts this process would wait: it may as well load torch.
+    ahead = threading.Thread(target=importlib.import_module, args=("tasks.annotators",), daemon=True)
     if any(stage.uses_model for stage in todo):
-        # while the server starts this process would wait: it may as well load torch
-        threading.Thread(target=importlib.import_module, args=("tasks.annotators",), daemon=True).start()
+        ahead.start()
 
     def compute() -> None:
+        if ahead.is_alive():
+            ahead.join()  # two threads that import the same modules may find them half made
         from flows.pipeline import pipeline
 
         if any(stage.kind == "training" for stage in todo):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -14,6 +15,9 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from flows.environment import use_local_prefect
+from ram_engine.cli import say_no_more
+
+atexit.register(say_no_more)  # first, so that it is called last
 
 ROOT = Path(__file__).parents[1]
 SHARED = os.environ.get("RAM_ENGINE_SHARED", "")
