@@ -21,8 +21,8 @@ from models.config import CaptionerConfig
 from models.recognition_decoder import RecognitionDecoder
 
 
-class TagEncoder(nn.Module):
-    """BERT layers with cross-attention to the image, over the word pieces of the tags."""
+class _Bert(nn.Module):
+    """Embeddings and layers, under the names of the released checkpoints."""
 
     def __init__(
         self, config: CaptionerConfig, hidden: int, feed_forward: int, context_width: int, dropout: float
@@ -37,7 +37,10 @@ class TagEncoder(nn.Module):
             context_width=context_width,
             dropout=dropout,
         )
-        self.apply(initialise)
+
+
+class TagEncoder(_Bert):
+    """BERT layers with cross-attention to the image, over the word pieces of the tags."""
 
     def forward(self, ids: Tensor, mask: Tensor, context: Tensor) -> Tensor:
         """``ids`` (B, L) and ``mask`` (B, L, true for tags), ``context`` (B, N, C) -> (B, L, hidden)."""
@@ -54,20 +57,6 @@ class TagEncoder(nn.Module):
             own.crossattention.output = other.crossattention.output
             own.intermediate = other.intermediate
             own.output = other.output
-
-
-class _Bert(nn.Module):
-    def __init__(self, config: CaptionerConfig, hidden: int, feed_forward: int, dropout: float) -> None:
-        super().__init__()
-        self.embeddings = BertEmbeddings(config.vocabulary, config.positions, hidden, config.pad_id, dropout)
-        self.encoder = BertEncoder(
-            config.layers,
-            width=hidden,
-            heads=config.heads,
-            feed_forward=feed_forward,
-            context_width=hidden,
-            dropout=dropout,
-        )
 
 
 class _Transform(nn.Module):
@@ -111,7 +100,7 @@ class TextDecoder(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # tr
         self.generation_config = GenerationConfig(
             pad_token_id=config.pad_id, eos_token_id=config.end_id, bos_token_id=config.caption_id
         )
-        self.bert = _Bert(config, hidden, feed_forward, dropout)
+        self.bert = _Bert(config, hidden, feed_forward, hidden, dropout)
         self.cls = nn.ModuleDict({"predictions": _Predictions(hidden, self.bert.embeddings.word_embeddings)})
         self.apply(initialise)
 
@@ -172,7 +161,7 @@ class Captioner(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.tag_encoder = TagEncoder(config, hidden, feed_forward, context_width, dropout)
+        self.tag_encoder = TagEncoder(config, hidden, feed_forward, context_width, dropout).apply(initialise)
         self.text_decoder = TextDecoder(config, hidden, feed_forward, dropout)
 
     def encode_tags(self, tag_token_ids: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
