@@ -100,7 +100,7 @@ def _prepare() -> list[Stage]:
         Stage(
             name="parse-captions",
             kind="map",
-            version=1,
+            version=2,
             entry="tasks.parse_captions",
             settings="parse",
             about="finds objects, scenes, attributes and actions in the captions",
@@ -176,7 +176,7 @@ def _round(number: int) -> list[Stage]:
         Stage(
             name=of_round("generate", number),
             kind="map",
-            version=2,
+            version=3,
             entry="tasks.generate",
             settings="generate",
             about="the annotator adds captions and tags to every image",

@@ -194,6 +194,8 @@ class _Tags:
             return
         if not lemma or lemma in words("not_actions") or tokens.deps[i] in ("aux", "auxpass"):
             return
+        if lemma in words("speakers_verbs") and self._is_speakers(i):
+            return
         past = tag in ("VBN", "VBD")
         after = i + 1 < len(tokens)
         if past and lemma == "make":
@@ -211,6 +213,14 @@ class _Tags:
             self._add(i, i + 1, lower, ATTRIBUTE)
         else:
             self._add(i, i + 1, lemma, ACTION)
+
+    def _is_speakers(self, i: int) -> bool:
+        """Is the verb ``i`` done by writer or reader: I found a dog, look at this puppy?"""
+        tokens = self.tokens
+        subjects = [tokens.lower[child] for child in tokens.children[i] if tokens.deps[child] in ("nsubj", "nsubjpass")]
+        if subjects:
+            return subjects[0] in ("i", "we", "you")
+        return tokens.tags[i] not in ("VBG", "VBZ") and not any(kind in (NOUN, VERB) for kind in self.kinds[:i])
 
     def _is_before_noun(self, i: int) -> bool:
         """Does the participle ``i`` describe the noun behind it: a smiling woman, sliced lemon, a broken down car?"""

@@ -74,6 +74,22 @@ def test_what_is_negated_is_no_tag(parser: CaptionParser, caption: str, expected
 @pytest.mark.parametrize(
     ("caption", "expected"),
     [
+        ("Look at this cute puppy", {("cute", A), ("puppy", N)}),
+        ("I found a dog in the park", {("dog", N), ("park", S)}),
+        ("You can see a boat on the lake", {("boat", N), ("lake", S)}),
+        ("A man looks at a dog", {("man", N), ("look", V), ("dog", N)}),
+        ("People enjoying the sun", {("people", N), ("enjoy", V), ("sun", N)}),
+    ],
+)
+def test_what_writer_and_reader_do_is_no_action(
+    parser: CaptionParser, caption: str, expected: set[tuple[str, str]]
+) -> None:
+    assert tags_of(parser, caption) == expected
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
         ("Stock photo of a wooden table", {("wooden", A), ("table", N)}),
         ("Portrait of Albert Einstein", set()),
         ("Emma Watson arrives in Paris", {("arrive", V)}),
