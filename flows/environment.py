@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 LOCAL = {
@@ -18,7 +20,14 @@ LOCAL = {
 }
 
 
-def use_local_prefect(home: Path) -> None:
+@contextlib.contextmanager
+def local_prefect(home: Path) -> Iterator[None]:
     """Keeps Prefect's history in ``home`` and sends nothing anywhere; what is set already stays as it is."""
-    for name, value in {**LOCAL, "PREFECT_HOME": str(home)}.items():
-        os.environ.setdefault(name, value)
+    home.mkdir(parents=True, exist_ok=True)
+    added = {name: value for name, value in {**LOCAL, "PREFECT_HOME": str(home)}.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]

@@ -17,9 +17,10 @@ START_SECONDS = 120
 
 @contextlib.contextmanager
 def local_server(log: str, port: int = 0) -> Iterator[str]:
-    """The API's address while the block runs; the server's own output goes to the file ``log``.
+    """The API's address; flows of this process report to it while the block runs.
 
-    Port 0 is any free one. Raises RuntimeError naming ``log`` where the server does not come up.
+    The server's own output goes to the file ``log``. Port 0 is any free one. Raises RuntimeError naming ``log`` where
+    the server does not come up.
     """
     with socket.socket() as probe:
         try:
@@ -39,18 +40,31 @@ def local_server(log: str, port: int = 0) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/api"
     try:
         _wait(server, url, log)
-        yield url
+        with _reporting_to(url):
+            yield url
     finally:
-        # Imported only now: Prefect reads its settings when it is first imported, and the address is one of them.
-        from prefect.logging.handlers import APILogWorker
-
-        APILogWorker.drain_all(timeout=5)
         server.terminate()
         try:
             server.wait(5)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+@contextlib.contextmanager
+def _reporting_to(url: str) -> Iterator[None]:
+    os.environ["PREFECT_API_URL"] = url
+    # Imported only now: Prefect reads its settings when it is first imported, and the address is one of them.
+    from prefect.logging.handlers import APILogWorker
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    # No heartbeats: a server that ends with the run need not hear that it lives, and each costs its flow a second.
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        try:
+            yield
+        finally:
+            APILogWorker.drain_all(timeout=5)
+            del os.environ["PREFECT_API_URL"]
 
 
 def _wait(server: subprocess.Popen[bytes], url: str, log: str) -> None:

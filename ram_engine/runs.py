@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.environment import use_local_prefect
+from flows.environment import local_prefect
 from storage.store import Snapshot, Store
 from tasks import ingest, planning, training_child
 from tasks.planning import PlanError, StagePlan
@@ -102,23 +102,13 @@ def run(
 def with_server(store: Store, action: Callable[[], Any]) -> Any:
     """Calls ``action`` with a Prefect API to report to: the one that is configured, else a server for this call."""
     home = prefect_home(store)
-    home.mkdir(parents=True, exist_ok=True)
-    use_local_prefect(home)
-    if os.environ.get("PREFECT_API_URL"):
-        return action()
-    from flows.local_server import local_server
+    with local_prefect(home):
+        if os.environ.get("PREFECT_API_URL"):
+            return action()
+        from flows.local_server import local_server
 
-    with local_server(str(home / "server.log")) as api:
-        os.environ["PREFECT_API_URL"] = api
-        # Only now: Prefect reads its settings when it is first imported, and the address is one of them.
-        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-        try:
-            # A server that ends with the run need not hear that it lives, which takes every flow a second at its end.
-            with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-                return action()
-        finally:
-            del os.environ["PREFECT_API_URL"]
+        with local_server(str(home / "server.log")):
+            return action()
 
 
 def prefect_home(store: Store) -> Path:
@@ -157,14 +147,12 @@ def serve_ui(
 ) -> None:
     """Prefect's UI over the store's history, and a runner that answers its Run buttons, until it is interrupted."""
     home = prefect_home(store)
-    home.mkdir(parents=True, exist_ok=True)
-    use_local_prefect(home)
-    from flows.local_server import local_server
-
     url = str(Path(store.root)) if store.is_local else store.url
-    with local_server(str(home / "server.log"), port) as api:
-        os.environ["PREFECT_API_URL"] = api
-        from flows.deployments import serve_deployments
+    with local_prefect(home):
+        from flows.local_server import local_server
 
-        tell(f"Prefect's UI: http://127.0.0.1:{port}/deployments (Ctrl-C stops it)")
-        serve_deployments(url, settings, engine)
+        with local_server(str(home / "server.log"), port):
+            from flows.deployments import serve_deployments
+
+            tell(f"Prefect's UI: http://127.0.0.1:{port}/deployments (Ctrl-C stops it)")
+            serve_deployments(url, settings, engine)

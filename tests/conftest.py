@@ -14,7 +14,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from flows.environment import use_local_prefect
+from flows.environment import local_prefect
 from ram_engine.cli import say_no_more
 
 atexit.register(say_no_more)  # first, so that it is called last
@@ -45,13 +45,11 @@ def ram_engine(*arguments: str, check: bool = True, **options: object) -> subpro
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Prefect server for the session; flows and commands of the tests report to it."""
     home = tmp_path_factory.mktemp("prefect")
-    use_local_prefect(home)
-    from flows.local_server import local_server
+    with local_prefect(home):
+        from flows.local_server import local_server
 
-    with local_server(str(home / "server.log")) as api:
-        os.environ["PREFECT_API_URL"] = api
-        yield api
-        del os.environ["PREFECT_API_URL"]
+        with local_server(str(home / "server.log")) as api:
+            yield api
 
 
 @pytest.fixture(scope="session")
