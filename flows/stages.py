@@ -12,6 +12,7 @@ from flows.run_stage import run_stage
 from storage.store import Store
 from tasks.settings import (
     AssignSettings,
+    BaselineSettings,
     CleanSettings,
     EncodeSettings,
     EngineSettings,
@@ -111,7 +112,7 @@ def encode(
 @flow(name="train-baseline", flow_run_name=_run_name)
 def train_baseline(
     store: str,
-    settings: TrainSettings = TrainSettings(architecture="tag2text", caption=True, folds=3),
+    settings: BaselineSettings = BaselineSettings(architecture="tag2text", caption=True, folds=3),
     engine: EngineSettings = EngineSettings(),
     force: bool = False,
     refit: bool = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,10 @@ class RAM(Tagger):
         queries = self.label_queries if label_queries is None else label_queries
         vectors = self.token_classifier(queries if tag_ids is None else queries[tag_ids])
         return context @ vectors.mT / self.config.query_width**0.5
+
+    def keep_labels(self, kept: Sequence[int], labels: Sequence[Label]) -> None:
+        self.config, self.labels = replace(self.config, labels=len(labels)), list(labels)
+        self.label_queries = nn.Parameter(self.label_queries[list(kept)].clone(), requires_grad=False)
 
     def distillation_embedding(self, image_tokens: Tensor) -> Tensor:
         """The projected mean token (B, query width), which the teacher's image vector is to be met by."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,20 @@ class Tag2Text(Tagger):
             self.classifier = LabelClassifier(config.labels, config.hidden)
         width = self.image_encoder.width
         self.token_classifier = nn.Linear(width, config.labels) if config.token_evidence else None
+
+    @torch.no_grad()
+    def keep_labels(self, kept: Sequence[int], labels: Sequence[Label]) -> None:
+        rows = list(kept)
+        self.config, self.labels = replace(self.config, labels=len(labels)), list(labels)
+        if self.config.decoder_layers:
+            self.label_queries = nn.Embedding.from_pretrained(self.label_queries.weight[rows], freeze=False)
+            self.classifier.W = nn.Parameter(self.classifier.W[:, rows])
+            self.classifier.b = nn.Parameter(self.classifier.b[:, rows])
+        if self.token_classifier is not None:
+            narrow = nn.Linear(self.token_classifier.in_features, len(rows))
+            narrow.weight.copy_(self.token_classifier.weight[rows])
+            narrow.bias.copy_(self.token_classifier.bias[rows])
+            self.token_classifier = narrow
 
     def _context_width(self) -> int:
         return self.image_encoder.width

@@ -157,6 +157,10 @@ class Tagger(nn.Module, ModelHubMixin):
         side = grid_side(image_tokens.shape[1] - 1)
         return attention[..., 1:].unflatten(-1, (side, side))
 
+    @abstractmethod
+    def keep_labels(self, kept: Sequence[int], labels: Sequence[Label]) -> None:
+        """Leaves the model only the labels of these numbers, in this order, under the names of ``labels``."""
+
     def caption_loss(
         self, image_tokens: Tensor, caption_ids: Tensor, tag_token_ids: Tensor, ignore_first: int = 0
     ) -> Tensor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tasks.settings import CocoSource, CsvSource, EngineSettings, PipelineSettings, SampleSource
+from tasks.settings import CocoSource, CsvSource, EngineSettings, PipelineSettings, SampleSource, Settings
 
 SOURCES: dict[str, type[BaseModel]] = {"sample": SampleSource, "csv": CsvSource, "coco": CocoSource}
 
@@ -42,7 +43,12 @@ def configure(preset: str, source: str = "", sets: Sequence[str] = ()) -> tuple[
             raise ConfigurationError(f"--set {one}: write it as name=value, such as clean.outlier_share=0.2")
         _set(values, name.strip(), yaml.safe_load(value))
     engine = values.pop("engine", {})
-    return _checked(PipelineSettings, values, ""), _checked(EngineSettings, engine, "engine.")
+    settings: PipelineSettings = _checked(PipelineSettings, values, "")
+    for name, stage in settings:
+        for path in stage.files() if isinstance(stage, Settings) else ():
+            if not Path(path).is_file():
+                raise ConfigurationError(f"a setting of {name} names the file {path}, which does not exist")
+    return settings, _checked(EngineSettings, engine, "engine.")
 
 
 def _source(source: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ computed (workers, device, batch sizes) is in :class:`EngineSettings` and enters
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -142,6 +143,18 @@ class TrainSettings(Settings):
     seed: int = 0
 
 
+class BaselineSettings(TrainSettings):
+    """The annotator: a model that is trained, or one that is ready."""
+
+    pretrained: str = Field("", description="A model folder that annotates as it is; empty: one is trained.")
+
+    def files(self) -> tuple[str, ...]:
+        if not self.pretrained:
+            return ()
+        folder = Path(self.pretrained)
+        return tuple(sorted(map(str, folder.glob("*.*")))) or (str(folder / "config.json"),)
+
+
 class GenerateSettings(Settings):
     """How the annotator adds captions and tags."""
 
@@ -204,7 +217,7 @@ class PipelineSettings(Settings):
     labels: LabelSettings = LabelSettings()
     assign: AssignSettings = AssignSettings()
     encode: EncodeSettings = EncodeSettings()
-    baseline: TrainSettings = TrainSettings(architecture="tag2text", caption=True, folds=3)
+    baseline: BaselineSettings = BaselineSettings(architecture="tag2text", caption=True, folds=3)
     generate: GenerateSettings = GenerateSettings()
     ground: GroundSettings = GroundSettings()
     clean: CleanSettings = CleanSettings()

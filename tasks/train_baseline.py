@@ -1,4 +1,4 @@
-"""Training `train-baseline`: the annotator, taught the captions and the tags that were parsed from them.
+"""Training `train-baseline`: the annotator, taught the captions and the tags parsed from them, or one that is ready.
 
 Reads pairs, features, caption_tags, label_system. The model folder holds ``whole`` and, with folds, ``fold-0``, ...
 """
@@ -13,18 +13,23 @@ import pyarrow as pa
 
 from tasks.devices import device_of
 from tasks.inputs import Inputs
-from tasks.settings import EngineSettings, TrainSettings
-from tasks.training.jobs import Progress, blueprint, run_jobs, with_folds
+from tasks.settings import BaselineSettings, EngineSettings, TrainSettings
+from tasks.training.jobs import WHOLE, Progress, blueprint, log_table, run_jobs, with_folds
 from tasks.training.material import gather
+from tasks.training.pretrained import adopt
 
 
 def train(
-    settings: TrainSettings, inputs: Inputs, engine: EngineSettings, folder: Path, progress: Progress
+    settings: BaselineSettings, inputs: Inputs, engine: EngineSettings, folder: Path, progress: Progress
 ) -> Mapping[str, pa.Table]:
-    """Trains the baseline into ``folder``; its curves as ``training_log``."""
-    with gather(inputs, settings, folder, "train") as material:
+    """Trains the baseline into ``folder``; its curves as ``training_log``. A ``pretrained`` one has none."""
+    if settings.pretrained:
+        adopt(settings, inputs, folder, device_of(engine), progress)
+        return {"training_log": log_table({WHOLE: folder / WHOLE})}
+    training = TrainSettings(**settings.model_dump(exclude={"pretrained"}))
+    with gather(inputs, training, folder, "train") as material:
         captions = list(chain.from_iterable(material.examples.captions))
-        plan = blueprint(settings, material.tags, material.image_encoder, material.image_size, captions)
+        plan = blueprint(training, material.tags, material.image_encoder, material.image_size, captions)
         device = str(device_of(engine))
-        jobs = with_folds(folder, plan, material, settings, device)
+        jobs = with_folds(folder, plan, material, training, device)
         return {"training_log": run_jobs(jobs, progress)}

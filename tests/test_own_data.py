@@ -147,6 +147,7 @@ def test_a_changed_source_computes_the_new_part_alone(prefect_api: str, tmp_path
         (("--preset", "tiny", "--set", "clean.outlier_share=2"), "less than 1"),
         (("--preset", "tiny", "--source", "cvs:x"), "did you mean 'csv'?"),
         (("--preset", "tiny", "--source", "csv:/nowhere.csv"), "does not exist"),
+        (("--preset", "tiny", "--set", "baseline.pretrained=/nowhere"), "does not exist"),
         (("--preset", "tiny", "--until", "grind"), "there is no stage 'grind'"),
     ],
 )

@@ -107,10 +107,7 @@ class Job:
         log = fit(model, self.examples, self.settings, self.folder, whitening, language, progress)
         if self.held_out is not None and self.held_out.image_ids:
             logits = predict(model, self.held_out, self.settings.batch_size, whitening)
-            named = self.held_out.targets.toarray() > 0
-            types = [label.type for label in model.labels]
-            mentioned = mentioned_share(mean, named.mean(axis=0), types) if self.described else np.zeros(len(types))
-            evidence = Evidence(logits, named, self.described, mentioned)
+            evidence = evidence_of(model, logits, self.held_out.targets.toarray() > 0, mean, self.described)
             evidence.save(self.folder)
             set_thresholds(model, evidence, self.settings.target_precision)
         whitening.widen(token_readers(model))
@@ -294,6 +291,22 @@ def predict(model: Tagger, examples: Examples, batch_size: int, whitening: White
     return np.concatenate(
         [model.tag_logits(read(model, images, whitening)).cpu().numpy() for images in examples.images.whole(order)]
     )
+
+
+def evidence_of(
+    model: Tagger,
+    logits: NDArray[np.float32],
+    named: NDArray[np.bool_],
+    frequencies: NDArray[np.float32],
+    described: bool,
+) -> Evidence:
+    """What calibrates ``model``: its logits for held-out images, and what these name, (images, tags).
+
+    ``frequencies`` (tags,) is how often the training's images name each tag.
+    """
+    types = [label.type for label in model.labels]
+    mentioned = mentioned_share(frequencies, named.mean(axis=0), types) if described else np.zeros(len(types))
+    return Evidence(logits, named, described, mentioned)
 
 
 def set_thresholds(model: Tagger, evidence: Evidence, target_precision: float) -> None:

@@ -11,6 +11,7 @@ from tests import parity
 from tests.models.small import fixture, needs_shared
 
 KINDS = ["ram", "tag2text"]
+HEADS = {"ram": {"heads": 4, "decoder_heads": 2}, "tag2text": {"heads": 4, "decoder_heads": 4}}
 SPECIAL = {"pad_id": 0, "end_id": 3, "caption_id": 398, "tags_id": 399}
 
 
@@ -42,8 +43,7 @@ def test_a_checkpoint_becomes_a_model_folder(kind: str, tmp_path: Path) -> None:
     checkpoint = fixture(kind) / "checkpoint.pth"
     names = 60 if kind == "ram" else 50
     labels = [Label(f"tag {i}", threshold=0.6) for i in range(names)]
-    heads = {"heads": 4, "decoder_heads": 2 if kind == "ram" else 4}
-    model = official.import_checkpoint(checkpoint, tmp_path, labels, official_tokenizer(400), **heads)
+    model = official.import_checkpoint(checkpoint, tmp_path, labels, official_tokenizer(400), **HEADS[kind])
     loaded = load_tagger(tmp_path)
     images = torch.randn(1, 3, 224, 224)
     tokens = loaded.encode_image(images)
