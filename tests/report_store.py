@@ -17,12 +17,16 @@ from tasks import fit_clusters
 from tasks import judge as judging
 from tasks.inputs import Inputs
 from tasks.sample_world import world
-from tasks.settings import CleanSettings, EngineSettings, IngestSettings, SampleSource, Settings
+from tasks.settings import CleanSettings, EngineSettings, IngestSettings, LabelSettings, SampleSource, Settings
 from tasks.stages import stages
 
 SOURCE = SampleSource(seed=3, train=36, fine_tune=0, calibrate=0, test=4)
 CLEAN = CleanSettings(outlier_share=0.2, regions_a_cluster=3, region_threshold=0.25, doubt=0.8)
-SETTINGS: dict[str, Settings] = {"pairs": IngestSettings(source=SOURCE), "tag_verdicts": CLEAN}
+SETTINGS: dict[str, Settings] = {
+    "pairs": IngestSettings(source=SOURCE),
+    "label_system": LabelSettings(wordnet=""),
+    "tag_verdicts": CLEAN,
+}
 MODELS = (
     "chance", "zero_shot", "parsed", "generation", "cleaning", "fine_tuned", "truth",
     "parsed_fine_tuned", "truth_fine_tuned",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.labels.synonyms import source_names
 from tasks.report.views import PARSED, Views
+from tasks.settings import LabelSettings
 
 
 def tag_table(views: Views) -> dict[str, Any]:
     """``rows``: [name, type, parsed, all, kept, average precision of each of ``models``], the frequent ones first;
 
-    ``without``: the share of pictures that have no tag, and ``mean``: tags a picture, parsed and kept.
+    ``without``: the share of pictures that have no tag, and ``mean``: tags a picture, parsed and kept; ``synonyms``: a
+    sentence on where these come from.
     """
     last = views.rounds
     precisions = average_precisions(views)
@@ -54,7 +57,17 @@ def tag_table(views: Views) -> dict[str, Any]:
         "without": [pictures["none_parsed"] / total, pictures["none_kept"] / total],
         "mean": [(pictures["parsed"] or 0) / total, (pictures["kept"] or 0) / total],
         "models": [name for name in ("parsed", final) if name in precisions],
+        "synonyms": _synonyms(LabelSettings(**views.snapshots["label_system"].settings)),
     }
+
+
+def _synonyms(settings: LabelSettings) -> str:
+    """Where the synonyms that were merged, or wait to be, came from."""
+    if not settings.synonyms:
+        return "No synonyms were looked for."
+    sources = source_names(settings.wordnet)
+    missing = "" if "WordNet" in sources else "; WordNet was not at hand (labels.wordnet)"
+    return f"Synonyms were proposed by {', '.join(sources)}{missing}."
 
 
 def average_precisions(views: Views) -> dict[str, dict[tuple[str, str], float]]:

@@ -57,6 +57,11 @@ def test_report_of_an_empty_store(tmp_path: Path) -> None:
     assert not any(stage["figures"] for stage in data["stages"])
 
 
+def test_the_sources_of_synonyms_are_told(gathered: dict[str, Any]) -> None:
+    assert "everyday synonyms" in gathered["tags"]["synonyms"]
+    assert "WordNet was not at hand" in gathered["tags"]["synonyms"]
+
+
 def test_a_stage_that_was_passed_over_is_left_out(tmp_path: Path) -> None:
     data = gather(make_store(str(tmp_path), left_out="fine-tune"))
     assert [stage["name"] for stage in data["stages"] if stage["left_out"]] == ["fine-tune"]

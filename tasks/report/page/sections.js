@@ -180,7 +180,7 @@ function tagsSection(data) {
   }
   update();
   return section("tags", "How often each tag stands",
-    "Captions repeat a few words and leave out the rest; generation fills the long tail.",
+    `Captions repeat a few words and leave out the rest; generation fills the long tail. ${data.tags.synonyms}`,
     legend([["parsed", "in captions"], ...(after ? [["predicted", judged ? "kept at the end" : "with added tags"]] : [])]),
     place, element("p", { style: "margin-top:14px" }, search), list);
 }
