@@ -57,8 +57,10 @@ def load_member(folder: Path, tags: TagColumns, device: torch.device, target_pre
         calibration = Calibration.identity(model.thresholds().tolist())
     else:
         types = [label.type for label in model.labels]
-        added = target_precision is not None
-        calibration = evidence.calibrate(types, target_precision or settings.target_precision, added)
+        if target_precision is None:
+            calibration = evidence.calibrate(types, settings.target_precision, rule=settings.thresholds)
+        else:
+            calibration = evidence.calibrate(types, target_precision, added=True)
     return Member(model, columns, settings.frozen_encoder, calibration)
 
 

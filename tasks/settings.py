@@ -138,7 +138,10 @@ class TrainSettings(Settings):
         "none", description="RAM: its image projection learns ConSE's vectors, or its label queries ImageNet's classes."
     )
     distillation_weight: float = Field(1.0, ge=0)
-    target_precision: float = Field(0.7, gt=0, le=1, description="What the model's thresholds aim at.")
+    thresholds: Literal["precision", "f1", "balanced"] = Field(
+        "precision", description="The model's: at a target precision, the best F1, or precision equal to recall."
+    )
+    target_precision: float = Field(0.7, gt=0, le=1, description="What thresholds by precision aim at.")
     folds: int = Field(0, ge=0, le=10, description="Fold models, so that no image is annotated by one that saw it.")
     seed: int = 0
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 
 Floats = NDArray[np.floating]
+Rule = Literal["precision", "f1", "balanced"]
 FILE = "calibration.safetensors"
 OWN_THRESHOLD = 30  # a tag with so many positives gets a threshold of its own
 POOL_POSITIVES = 200  # pools of one type are split by frequency down to so many positives
@@ -79,8 +80,10 @@ class Evidence:
     described: bool
     mentioned: Floats  # (tags,) the share of what is there that a caption of a training image names already, 0..1
 
-    def calibrate(self, types: Sequence[str], target_precision: float, added: bool = False) -> Calibration:
-        """The calibration of tags of these types, with thresholds that aim at ``target_precision`` in 0..1.
+    def calibrate(
+        self, types: Sequence[str], target_precision: float, added: bool = False, rule: Rule = "precision"
+    ) -> Calibration:
+        """The calibration of tags of these types, with thresholds by ``rule``, aiming at ``target_precision`` in 0..1.
 
         With ``added`` the aim is the precision of the tags that captions do not name: what they name, a share c, cannot
         be added, so that a precision t of the rest needs t / (t + (1 - c) (1 - t)) of all.
@@ -88,7 +91,7 @@ class Evidence:
         target = np.full(len(types), target_precision)
         if added:
             target = target / (target + (1 - self.mentioned) * (1 - target))
-        return calibrate(self.logits, self.named, types, self.described, target)
+        return calibrate(self.logits, self.named, types, self.described, target, rule)
 
     def save(self, folder: Path) -> None:
         """Writes ``calibration.safetensors`` into a model folder."""
@@ -113,7 +116,12 @@ class Evidence:
 
 
 def calibrate(
-    logits: Floats, named: NDArray[np.bool_], types: Sequence[str], described: bool, target_precision: Floats | float
+    logits: Floats,
+    named: NDArray[np.bool_],
+    types: Sequence[str],
+    described: bool,
+    target_precision: Floats | float,
+    rule: Rule = "precision",
 ) -> Calibration:
     """Fits a :class:`Calibration` on images that the model has not been trained on.
 
@@ -122,7 +130,8 @@ def calibrate(
         named: (images, tags), whether the image's captions name the tag.
         types: the tags' types, (tags,).
         described: whether the captions name everything.
-        target_precision: what the thresholds aim at, in 0..1; (tags,), or one for all.
+        target_precision: what the thresholds of the rule "precision" aim at, in 0..1; (tags,), or one for all.
+        rule: "precision", "f1" (the best there is) or "balanced" (precision equal to recall).
     """
     target = np.broadcast_to(target_precision, logits.shape[1])
     tags = logits.shape[1]
@@ -138,11 +147,14 @@ def calibrate(
     fitted = Calibration(tuple(slopes), tuple(intercepts), tuple(rates), tuple(thresholds))
     probabilities = fitted.probabilities(logits)
     for pool in pools:
-        precision = float(target[pool].mean() * rates[pool[0]])
-        thresholds[pool] = threshold_at(probabilities[:, pool], named[:, pool], precision)
-        for tag in pool:
-            if named[:, tag].sum() >= OWN_THRESHOLD:
-                thresholds[tag] = threshold_at(probabilities[:, tag], named[:, tag], precision)
+        rate = float(rates[pool[0]])
+        own = [np.array([tag]) for tag in pool if named[:, tag].sum() >= OWN_THRESHOLD]
+        for group in [pool, *own]:
+            if rule == "precision":
+                aim = float(target[pool].mean() * rate)
+                thresholds[group] = threshold_at(probabilities[:, group], named[:, group], aim)
+            else:
+                thresholds[group] = best_threshold(probabilities[:, group], named[:, group], rate, rule)
     return Calibration(fitted.slopes, fitted.intercepts, fitted.mention_rates, tuple(thresholds.tolist()))
 
 
@@ -216,6 +228,25 @@ def threshold_at(scores: Floats, named: NDArray[np.bool_], precision: float) -> 
     last_of_equals = np.append(flat[1:] != flat[:-1], True)  # equal scores pass together
     passing = np.flatnonzero(enough & last_of_equals)
     return float(flat[passing[-1]]) if len(passing) else 1.0 + 1e-6
+
+
+def best_threshold(scores: Floats, named: NDArray[np.bool_], rate: float, rule: Rule) -> float:
+    """The score from which on F1 is greatest ("f1"), or precision and recall are closest ("balanced").
+
+    ``rate`` is the mention rate: precision against captions is that much below the true one, recall is the same where
+    what captions name is a fair sample. Just above 1 where nothing is named.
+    """
+    flat, right = scores.reshape(-1), named.reshape(-1)
+    if not right.any():
+        return 1.0 + 1e-6
+    order = np.argsort(-flat, kind="stable")
+    flat, hits, counts = flat[order], np.cumsum(right[order]), np.arange(1, len(order) + 1)
+    precision, recall = np.minimum(hits / counts / rate, 1), hits / hits[-1]
+    worth = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    if rule == "balanced":
+        worth = -np.abs(precision - recall)
+    worth[:-1][flat[1:] == flat[:-1]] = -np.inf  # equal scores pass together
+    return float(flat[np.argmax(worth)])
 
 
 def _sigmoid(values: Floats) -> Floats:

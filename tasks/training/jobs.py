@@ -109,7 +109,7 @@ class Job:
             logits = predict(model, self.held_out, self.settings.batch_size, whitening)
             evidence = evidence_of(model, logits, self.held_out.targets.toarray() > 0, mean, self.described)
             evidence.save(self.folder)
-            set_thresholds(model, evidence, self.settings.target_precision)
+            set_thresholds(model, evidence, self.settings)
         whitening.widen(token_readers(model))
         if isinstance(model, RAM) and language is not None:
             language.widen(query_readers(model))
@@ -309,10 +309,11 @@ def evidence_of(
     return Evidence(logits, named, described, mentioned)
 
 
-def set_thresholds(model: Tagger, evidence: Evidence, target_precision: float) -> None:
+def set_thresholds(model: Tagger, evidence: Evidence, settings: TrainSettings) -> None:
     """The model's thresholds from what it says about images that it has not seen."""
     types = [label.type for label in model.labels]
-    model.set_thresholds(evidence.calibrate(types, target_precision).raw_thresholds())
+    found = evidence.calibrate(types, settings.target_precision, rule=settings.thresholds)
+    model.set_thresholds(found.raw_thresholds())
 
 
 def write_record(folder: Path, settings: TrainSettings, log: Sequence[LogRow]) -> None:

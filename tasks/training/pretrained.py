@@ -53,7 +53,7 @@ def adopt(settings: BaselineSettings, inputs: Inputs, folder: Path, device: torc
         described = bool(split_ids(inputs, "fine_tune"))
         evidence = evidence_of(model, logits, named, np.asarray(taught.mean(axis=0), np.float32).ravel(), described)
         evidence.save(own)
-        set_thresholds(model, evidence, settings.target_precision)
+        set_thresholds(model, evidence, settings)
     tagger_folder.save(model.cpu(), own)
     # it looks at pictures, since the stored features are of another encoder
     plain = TrainSettings(**settings.model_dump(exclude={"pretrained", "frozen_encoder"}), frozen_encoder=False)

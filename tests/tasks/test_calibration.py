@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from tasks.training import calibration
-from tasks.training.calibration import Calibration, Evidence, calibrate, fit_sigmoid, pool_tags, threshold_at
+from tasks.training.calibration import (
+    Calibration,
+    Evidence,
+    best_threshold,
+    calibrate,
+    fit_sigmoid,
+    pool_tags,
+    threshold_at,
+)
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -54,6 +62,27 @@ def test_plain_pairs_need_the_mention_rate() -> None:
     assert found.mention_rates == pytest.approx((0.4,) * 6, abs=0.06)
     predicted = found.probabilities(logits) >= found.thresholds
     assert there[predicted].mean() == pytest.approx(0.8, abs=0.07)
+
+
+@pytest.mark.parametrize("mentioned", [1.0, 0.5])
+def test_thresholds_by_f1_and_by_balance(mentioned: float) -> None:
+    logits, there, named = world(mentioned=mentioned)
+
+    def measured(predicted: np.ndarray) -> tuple[float, float]:
+        return there[predicted].mean(), predicted[there].mean()
+
+    found = calibrate(logits, named, TYPES, mentioned == 1, 0.8, "balanced")
+    precision, recall = measured(found.probabilities(logits) >= found.thresholds)
+    assert precision == pytest.approx(recall, abs=0.05)
+    best = calibrate(logits, named, TYPES, mentioned == 1, 0.8, "f1")
+    f1 = _f1(*measured(best.probabilities(logits) >= best.thresholds))
+    every = [_f1(*measured(best.probabilities(logits) >= threshold)) for threshold in np.linspace(0.05, 0.95, 19)]
+    assert f1 == pytest.approx(max(every), abs=0.02)
+    assert best_threshold(np.array([0.9, 0.8]), np.array([False, False]), 1.0, "f1") > 1
+
+
+def _f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall)
 
 
 def test_tags_are_pooled_by_type_and_frequency(monkeypatch: pytest.MonkeyPatch) -> None:
