@@ -35,6 +35,9 @@ def tag(
     model: ModelOption = "",
     store: StoreOption = default_store(),
     as_json: JsonOption = False,
+    explain: Annotated[
+        Path | None, typer.Option(help="A folder for a drawing of each picture: where each tag was seen.")
+    ] = None,
 ) -> None:
     """Tag pictures; before anything is trained the zero-shot teacher answers."""
     tagger = _tagger(model, store)
@@ -47,6 +50,11 @@ def tag(
         else:
             listed = ", ".join(f"{one.name} {one.score:.2f}" for one in tags) or "no tag reaches its threshold"
             console.print(f"{path}: {listed}", markup=False)
+        if explain is not None and tags:
+            explain.mkdir(parents=True, exist_ok=True)
+            drawing = explain / f"{path.stem}.png"
+            tagger.explain(path, tags).save(drawing)
+            notes.print(f"  drawn in {drawing}", markup=False)
 
     _each(images, show)
 

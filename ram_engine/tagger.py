@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from models import RAM, label_queries, load_tagger
 from models import Tagger as TaggerModel
 from models.conse import ConSE, open_logits
 from models.image_encoder import preprocessing
+from ram_engine.explain import sheet
 from ram_engine.runs import latest_model
 from storage.store import Store, StoreError
 from tasks.images import decode_image
@@ -108,6 +110,24 @@ class Tagger:
         return [text for batch in _batches(images) for text in self.model.generate_captions(self._tokens(batch))]
 
     @torch.inference_mode()
+    def explain(self, image: Any, tags: Sequence[Tag]) -> Image.Image:
+        """Where the model sees each of ``tags``, its own or any labels: the picture with a map for each of them.
+
+        Raises ValueError for the zero-shot teacher, which looks at the picture as a whole.
+        """
+        if isinstance(self.model, ConSE):
+            raise ValueError("the zero-shot teacher looks at a picture as a whole: there is nothing to explain")
+        numbers = {(label.name, label.type): number for number, label in enumerate(self.model.labels)}
+        tokens = self._tokens([image])
+        if all((tag.name, tag.type) in numbers for tag in tags):
+            asked = torch.tensor([numbers[tag.name, tag.type] for tag in tags], device=self.device)
+            maps = self.model.tag_attention(tokens, asked)
+        else:
+            queries = label_queries.build([tag.name for tag in tags], self.model.config.text_encoder)
+            maps = self.model.tag_attention(tokens, label_queries=queries.to(self.device))
+        return sheet(_picture(image), [f"{tag.name} {tag.score:.2f}" for tag in tags], maps[0].float().cpu().numpy())
+
+    @torch.inference_mode()
     def _tag(self, batch: list[Any], labels: Sequence[str] | None, threshold: float | None) -> list[list[Tag]]:
         tokens = self._tokens(batch)
         if isinstance(self.model, ConSE):
@@ -142,9 +162,12 @@ class Tagger:
         known = {label.name for label in model.labels}
         new = torch.tensor([name not in known for name in labels], device=self.device)
         if bool(new.any()) and model.config.text_encoder == label_queries.MINILM:
-            teacher = ConSE(model.config.image_encoder, model.config.text_encoder).to(self.device)
-            logits = torch.where(new, open_logits(model, teacher, tokens, queries), logits)
+            logits = torch.where(new, open_logits(model, self._teacher, tokens, queries), logits)
         return logits.sigmoid()
+
+    @cached_property
+    def _teacher(self) -> ConSE:
+        return ConSE(self.model.image_encoder.name, label_queries.MINILM).to(self.device)
 
     def _zero_shot(
         self, tokens: torch.Tensor, labels: Sequence[str] | None, threshold: float | None
