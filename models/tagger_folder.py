@@ -1,8 +1,10 @@
-"""A model folder: ``model.safetensors``, ``config.json``, ``labels.json`` and, with a captioner, ``tokenizer.json``."""
+"""A model folder: ``model.safetensors``, ``config.json``, ``labels.json``, its card and, with a captioner,
+``tokenizer.json``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +12,21 @@ from typing import TYPE_CHECKING
 from safetensors.torch import load_model, save_file
 
 from models.config import Label, TaggerConfig
+from models.model_card import card
 from models.text import CaptionTokenizer
 
 if TYPE_CHECKING:
     from models.tagger import Tagger
 
 WEIGHTS, CONFIG, LABELS, TOKENIZER = "model.safetensors", "config.json", "labels.json", "tokenizer.json"
+CARD = "README.md"
 
 
-def save(model: Tagger, folder: Path | str) -> None:
-    """Writes ``model`` into ``folder``, which is made if need be. Shared weights are written once."""
+def save(model: Tagger, folder: Path | str, sections: Mapping[str, str] | None = None) -> None:
+    """Writes ``model`` into ``folder``, which is made if need be. Shared weights are written once.
+
+    ``sections`` (title -> Markdown) are added to its card.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {id(value): (name, value) for name, value in reversed(model.state_dict(keep_vars=True).items())}
@@ -29,6 +36,7 @@ def save(model: Tagger, folder: Path | str) -> None:
     (folder / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
     rows = [json.dumps(asdict(label), ensure_ascii=False) for label in model.labels]
     (folder / LABELS).write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
+    (folder / CARD).write_text(card(model, sections), encoding="utf-8")
     if model.tokenizer is not None:
         model.tokenizer.save(folder / TOKENIZER)
 

@@ -32,6 +32,7 @@ app = typer.Typer(
 app.command()(tag_commands.tag)
 app.command()(tag_commands.caption)
 app.command()(model_commands.import_checkpoint)
+app.command()(model_commands.export)
 app.add_typer(labels_cli.app, name="labels")
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 

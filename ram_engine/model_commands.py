@@ -1,14 +1,43 @@
-"""`ram-engine import-checkpoint`: the authors' checkpoints as model folders."""
+"""`ram-engine import-checkpoint` and `export`: models in, from their authors' checkpoints, and out, with a card."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
+from ram_engine.options import StoreOption, default_store
+from storage.store import Store, StoreError
+
 console = Console(highlight=False, soft_wrap=True)
+
+
+def export(
+    to: Annotated[Path, typer.Argument(help="The folder to write.")],
+    format_: Annotated[
+        Literal["folder", "onnx"], typer.Option("--format", help="A model folder, or an ONNX graph beside its labels.")
+    ] = "folder",
+    model: Annotated[str, typer.Option("--model", help="A model folder; default: the store's best model.")] = "",
+    store: StoreOption = default_store(),
+) -> None:
+    """Write a model out: weights or ONNX, labels with thresholds, and a card with what was measured."""
+    from models import onnx_export, tagger_folder
+    from models.conse import ConSE
+    from ram_engine.model_card import sections_of
+    from ram_engine.tagger import Tagger
+
+    tagger = Tagger.from_pretrained(model) if model else Tagger.from_store(store)
+    if isinstance(tagger.model, ConSE):
+        raise StoreError(f"the store {store} has no trained model to export yet: `ram-engine run --store {store}`")
+    tagger.model.cpu()
+    sections = {} if model else sections_of(Store(store, create=False))
+    tagger_folder.save(tagger.model, to, sections)
+    if format_ == "onnx":
+        onnx_export.export(tagger.model, to)
+        (to / tagger_folder.WEIGHTS).unlink()
+    console.print(f"{to}: the {tagger.name}, {', '.join(sorted(file.name for file in to.iterdir()))}", markup=False)
 
 
 def import_checkpoint(

@@ -1,0 +1,60 @@
+"""What a store knows of its best model, as sections of the model's card."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import PurePath
+from typing import Any
+
+from models.model_card import table
+from ram_engine.runs import latest_model
+from storage.store import Store
+
+MEASURED_AS = {"ram_fine_tuned": "fine_tuned", "ram": "cleaning"}
+SUBSETS = {
+    "all": "all tags",
+    "object": "objects",
+    "scene": "scenes",
+    "attribute": "attributes",
+    "action": "actions",
+    "frequent": "frequent tags",
+    "medium": "less frequent tags",
+    "rare": "rare tags",
+    "never_captioned": "nouns that no caption names",
+}
+
+
+def sections_of(store: Store) -> dict[str, str]:
+    """Data, label system and figures of the store's best model, each where the store has it."""
+    sections = {}
+    model, pairs, labels = latest_model(store), store.snapshot("pairs"), store.snapshot("label_system")
+    if pairs is not None:
+        splits = Counter(split for part in store.tables(pairs, ["split"]) for split in part["split"].to_pylist())
+        counted = ", ".join(f"{count:,} {split.replace('_', ' ')}" for split, count in splits.most_common())
+        sections["Data"] = (
+            f"Image-caption pairs of {_source(pairs.settings['source'])}: {counted}. Nothing was labelled by hand: "
+            "tags were parsed from captions, added by a first model, and cleaned."
+        )
+    if labels is not None:
+        tags = store.table(labels).to_pylist()
+        named = sum(tag["count"] for tag in tags if tag["active"])
+        sections["Label system"] = (
+            f"{sum(tag['active'] for tag in tags):,} active tags with {sum(len(tag['synonyms']) for tag in tags):,} "
+            f"synonyms, version {labels.key}; captions name them {named:,} times."
+        )
+    if model is not None and (metrics := store.snapshot("metrics")) is not None:
+        found = {
+            row["subset"]: row["value"]
+            for row in store.table(metrics).to_pylist()
+            if row["model"] == MEASURED_AS.get(model.artifact) and row["metric"] == "mAP" and row["tag"] is None
+        }
+        rows = [(title, f"{found[subset]:.3f}") for subset, title in SUBSETS.items() if subset in found]
+        if rows:
+            against = "the truth" if store.snapshot("truth") is not None else "what their captions name"
+            sections["Figures"] = f"On the test pictures, against {against}:\n\n" + table(("", "mAP"), rows)
+    return sections
+
+
+def _source(source: dict[str, Any]) -> str:
+    """Without the folder: that is nobody's concern but its owner's."""
+    return PurePath(source["path"]).name if "path" in source else f"the sample world, seed {source['seed']}"
