@@ -77,7 +77,6 @@ def _heads_a_phrase(tokens: Tokens, i: int) -> bool:
 def _repair(tokens: Tokens, lemmas: Lemmas, kinds: list[str]) -> None:
     """Word classes that the tagger gets wrong in captions, from left to right."""
     for i, kind in enumerate(kinds):
-        tokens.lower[i]
         if kind in (NOUN, ADJECTIVE) and _is_verb(tokens, lemmas, kinds, i):
             kinds[i] = VERB
         elif (kind == VERB and _verb_is_noun(tokens, lemmas, kinds, i)) or (
