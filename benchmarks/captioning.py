@@ -20,7 +20,23 @@ from torch import Tensor
 
 from models import CaptionTokenizer, Label, Tagger, create_tagger, load_tagger, small_config
 
-WORDS = "a the red blue small large dog cat bird tree house car boat street beach sky runs sits flies near on under".split()
+WORDS = [
+    "a",
+    "the",
+    "red",
+    "blue",
+    "large",
+    "dog",
+    "cat",
+    "bird",
+    "tree",
+    "house",
+    "car",
+    "boat",
+    "street",
+    "runs",
+    "near",
+]
 
 
 def main() -> None:

@@ -131,11 +131,12 @@ def whole_tokens(
             taken = tokens[[stored[ids[row]] for row in batch]].astype(np.float32)
             yield batch, torch.from_numpy(taken).to(member.device)
         else:
-            images = torch.stack([prepare(_picture(pairs, int(row))) for row in batch]).to(member.device)
+            images = torch.stack([prepare(picture(pairs, int(row))) for row in batch]).to(member.device)
             with torch.inference_mode():
                 yield batch, member.model.encode_image(images)
 
 
-def _picture(pairs: pa.Table, row: int) -> Image.Image:
+def picture(pairs: pa.Table, row: int) -> Image.Image:
+    """The decoded picture of a row of ``pairs``."""
     pair = pairs.select(["image", "width", "height"]).slice(row, 1).to_pylist()[0]
     return decode_image(read_image(pair["image"]), max_pixels=pair["width"] * pair["height"])

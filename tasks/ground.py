@@ -15,9 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.regions import CrossAttentionProposer, region_features, region_tokens
+from models.regions import (
+    CrossAttentionProposer,
+    GroundingDinoProposer,
+    Proposal,
+    grounding_dino,
+    region_features,
+    region_tokens,
+)
 from storage.schemas import contract
-from tasks.annotators import Annotator, Member, whole_tokens
+from tasks.annotators import Annotator, Member, picture, whole_tokens
 from tasks.devices import device_of
 from tasks.inputs import Inputs
 from tasks.settings import EngineSettings, GroundSettings
@@ -34,6 +41,7 @@ def build(
     tags = tag_columns(label_system)
     annotator = Annotator(inputs.model("annotator"), tags, device_of(engine))
     groundable = set(label_system.filter(label_system["groundable"])["tag_id"].to_pylist())
+    detector = _detector(settings, label_system, device_of(engine)) if settings.proposer == "grounding_dino" else None
 
     def ground(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs = shard["pairs"]
@@ -45,7 +53,11 @@ def build(
             rows = np.array([row for row in rows if any(tag in own for tag in wanted[row])], np.intp)
             for batch, tokens in whole_tokens(member, pairs, shard["features"], rows):
                 asked = [[tag for tag in wanted[row] if tag in own] for row in batch]
-                tables.append(_regions(member, tokens, [ids[row] for row in batch], asked, own, settings))
+                if detector is None:
+                    proposals = _attended(member, tokens, asked, own, settings.max_regions)
+                else:
+                    proposals = detector.propose([picture(pairs, int(row)) for row in batch], asked)
+                tables.append(_regions(member, tokens, [ids[row] for row in batch], proposals, own))
         return {"regions": pa.concat_tables(tables) if tables else _empty(annotator.whole)}
 
     return ground
@@ -66,30 +78,38 @@ def claimed_tags(
     return [sorted(claim & groundable) for claim in claims]
 
 
+def _detector(settings: GroundSettings, label_system: pa.Table, device: torch.device) -> GroundingDinoProposer:
+    model = grounding_dino.load(settings.checkpoint, settings.configuration, settings.text_encoder).to(device)
+    prompts = {row["tag_id"]: row["prompt"] or row["name"] for row in label_system.to_pylist()}
+    return GroundingDinoProposer(model, prompts, settings.max_regions, settings.threshold, settings.long_edge)
+
+
+def _attended(
+    member: Member, tokens: Tensor, tags: Sequence[Sequence[int]], own: Mapping[int, int], max_regions: int
+) -> list[list[Proposal]]:
+    """Proposals of the annotator's attention, which knows tags by the numbers of its labels."""
+    tag_of = {label: tag for tag, label in own.items()}
+    proposer = CrossAttentionProposer(member.model, max_regions)
+    found = proposer.propose(tokens, [[own[tag] for tag in each] for each in tags])
+    return [[each._replace(tag_id=tag_of[each.tag_id]) for each in proposed] for proposed in found]
+
+
 @torch.inference_mode()
 def _regions(
-    member: Member,
-    tokens: Tensor,
-    ids: Sequence[str],
-    tags: Sequence[Sequence[int]],
-    own: Mapping[int, int],
-    settings: GroundSettings,
+    member: Member, tokens: Tensor, ids: Sequence[str], proposals: Sequence[Sequence[Proposal]], own: Mapping[int, int]
 ) -> pa.Table:
     """The ``regions`` of a batch of images."""
-    proposer = CrossAttentionProposer(member.model, settings.max_regions)
-    proposals = proposer.propose(tokens, [[own[tag] for tag in each] for each in tags])
     found = [(image, each) for image, proposed in enumerate(proposals) for each in proposed]
     if not found:
         return _empty(member)
     images = torch.tensor([image for image, _ in found], device=tokens.device)
     boxes = torch.tensor([each.box for _, each in found], device=tokens.device)
-    labels = torch.tensor([each.tag_id for _, each in found], device=tokens.device)
+    labels = torch.tensor([own[each.tag_id] for _, each in found], device=tokens.device)
     features, scores = look_at(member, tokens, images, boxes, labels)
-    tag_of = {label: tag for tag, label in own.items()}
     return pa.table(
         {
             "image_id": pa.array([ids[image] for image, _ in found], pa.string()),
-            "tag_id": pa.array([tag_of[each.tag_id] for _, each in found], pa.int32()),
+            "tag_id": pa.array([each.tag_id for _, each in found], pa.int32()),
             "box": pa.FixedSizeListArray.from_arrays(pa.array(boxes.cpu().numpy().ravel(), pa.float32()), 4),
             "detector_score": pa.array([each.score for _, each in found], pa.float32()),
             "tag_score": pa.array(scores, pa.float32()),

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
@@ -175,8 +175,24 @@ class GenerateSettings(Settings):
 class GroundSettings(Settings):
     """Where the regions of a tag are looked for."""
 
-    proposer: Literal["cross_attention"] = "cross_attention"
+    proposer: Literal["cross_attention", "grounding_dino"] = Field(
+        "cross_attention", description="The annotator's own attention, or the detector Grounding DINO."
+    )
     max_regions: int = Field(2, ge=1, description="Regions kept for a tag in an image.")
+    checkpoint: str = Field("", description="Grounding DINO's weights, a .pth file.")
+    configuration: str = Field("swin-t", description="Grounding DINO's: swin-t, swin-b, or a file.")
+    text_encoder: str = Field("", description="A folder with Grounding DINO's BERT; empty: from the hub.")
+    threshold: float = Field(0.3, ge=0, le=1, description="The least score of a box of Grounding DINO.")
+    long_edge: int = Field(800, ge=32, description="Pictures are scaled to it for Grounding DINO, in pixels.")
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> GroundSettings:
+        if self.proposer == "grounding_dino" and not self.checkpoint:
+            raise ValueError("grounding_dino needs its weights: set ground.checkpoint to the .pth file")
+        return self
+
+    def files(self) -> tuple[str, ...]:
+        return (self.checkpoint,) if self.proposer == "grounding_dino" else ()
 
 
 class CleanSettings(Settings):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
-
-from torch import Tensor
+from typing import NamedTuple, Protocol, TypeVar
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in shares of the picture's width and height
 
@@ -18,13 +16,16 @@ class Proposal(NamedTuple):
     score: float
 
 
-class RegionProposer(Protocol):
+Images = TypeVar("Images", contravariant=True)
+
+
+class RegionProposer(Protocol[Images]):
     """Looks for the given tags of every image of a batch."""
 
-    def propose(self, images: Tensor, tag_ids: Sequence[Sequence[int]]) -> list[list[Proposal]]:
+    def propose(self, images: Images, tag_ids: Sequence[Sequence[int]]) -> list[list[Proposal]]:
         """For each image its proposals, in the order of its ``tag_ids`` and the best of a tag first.
 
-        ``images`` is what the proposer reads: image tokens (B, 1 + N, C) or pictures (B, 3, H, W). A tag that is
-        nowhere to be seen has no proposal.
+        ``images`` is what the proposer reads: image tokens (B, 1 + N, C), or pictures. A tag that is nowhere to be
+        seen has no proposal.
         """
         ...
