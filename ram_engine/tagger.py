@@ -97,9 +97,9 @@ class Tagger:
     ) -> list[list[Tag]]:
         """The tags of each image, the highest score first.
 
-        ``images`` are paths, PIL images, arrays (H, W, 3) of uint8, or encoded bytes. With ``labels`` the scores of
-        just these are returned, whatever they are, unless a ``threshold`` is given; else the model's own tags that
-        reach their thresholds. Raises ImageError for an image that cannot be read.
+        ``images`` are paths, PIL images, arrays (H, W, 3) of uint8, or encoded bytes, or a single one of these. With
+        ``labels`` the scores of just these are returned, whatever they are, unless a ``threshold`` is given; else the
+        model's own tags that reach their thresholds. Raises ImageError for an image that cannot be read.
         """
         return [tags for batch in _batches(images) for tags in self._tag(batch, labels, threshold)]
 
@@ -203,7 +203,10 @@ def _sorted(scores: torch.Tensor, known: list[tuple[str, str]], limits: torch.Te
     return sorted(tags, key=lambda tag: -tag.score)
 
 
-def _batches(images: Iterable[Any]) -> Iterator[list[Any]]:
+def _batches(images: Any) -> Iterator[list[Any]]:
+    alone = isinstance(images, str | Path | bytes | Image.Image) or getattr(images, "ndim", 4) == 3
+    if alone:
+        images = [images]
     batch: list[Any] = []
     for image in images:
         batch.append(image)

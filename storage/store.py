@@ -97,6 +97,11 @@ class Snapshot:
     def bytes(self) -> int:
         return sum(part.bytes for part in self.parts)
 
+    def gone(self, partition: str) -> list[str]:
+        """The ids of images whose rows of a part are not to be read any more."""
+        has_images = "image_id" in contract(self.artifact).schema.names  # candidates, say, are words
+        return self.tombstones.get(partition, []) if has_images else []
+
     def part(self, partition: str) -> Part | None:
         """The part that descends from the `pairs` part ``partition``, if there is one."""
         return next((part for part in self.parts if part.partition == partition), None)
@@ -180,7 +185,7 @@ class Store:
     def tables(self, snapshot: Snapshot, columns: Iterable[str] | None = None) -> Iterator[pa.Table]:
         """The snapshot's tables, part by part, without the rows of images that left."""
         for part in snapshot.parts:
-            gone = snapshot.tombstones.get(part.partition)
+            gone = snapshot.gone(part.partition)
             wanted = list(columns) if columns is not None else None
             if gone and wanted is not None and "image_id" not in wanted:
                 table = self.read_part(snapshot.artifact, part, [*wanted, "image_id"])
@@ -317,7 +322,7 @@ class Store:
             raise
 
 
-def without(table: pa.Table, image_ids: list[str] | None) -> pa.Table:
+def without(table: pa.Table, image_ids: list[str]) -> pa.Table:
     """``table`` without the rows of ``image_ids``."""
     if not image_ids:
         return table

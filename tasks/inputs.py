@@ -69,7 +69,7 @@ def _view(connection: duckdb.DuckDBPyConnection, store: Store, view: str, snapsh
     gone = [
         {"file": store.part_file(snapshot.artifact, part), "image_id": image_id}
         for part in snapshot.parts
-        for image_id in snapshot.tombstones.get(part.partition, ())
+        for image_id in snapshot.gone(part.partition)
     ]
     if gone:
         connection.register(f"{view}_gone", pa.Table.from_pylist(gone))

@@ -117,7 +117,8 @@ def test_a_changed_source_computes_the_new_part_alone(prefect_api: str, tmp_path
     changed[1] = "a dog on the beach"
     folder.rows = [["new.jpg", new.captions[0]], *(row for row in folder.rows if row[0] != removed)]
     folder.write()
-    folder.run(store, "--until", "judge")
+    told = folder.run(store, "--until", "judge")
+    assert "could not be written" not in told
 
     for artifact, stage in MAP_STAGES.items():
         snapshot = opened.snapshot(artifact)

@@ -72,6 +72,7 @@ def test_in_python_paths_pictures_arrays_and_bytes_are_the_same(finished_store: 
     every = tagger([path, picture, np.asarray(picture), path.read_bytes()], threshold=0.0)
     first, *others = ({(tag.name, tag.type): tag.score for tag in tags} for tags in every)
     assert all(scores == pytest.approx(first, abs=1e-5) for scores in others)
+    assert tagger(path, threshold=0.0) == tagger(np.asarray(picture), threshold=0.0)
     assert tagger([path], labels=["unicorn"])[0][0].name == "unicorn"
     with pytest.raises(ValueError, match="nothing to explain"):
         Tagger.zero_shot().explain(path, every[0][:1])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from storage.keys import digest
 from storage.schemas import CONTRACTS, ContractError
 from storage.store import DamagedPartError, Part, Snapshot, Store, StoreError
+from tasks.inputs import Inputs
 
 
 def caption_tags(*rows: tuple[str, int, list[int]]) -> pa.Table:
@@ -61,6 +62,18 @@ def test_rows_of_images_that_left_are_not_read(tmp_path: Path) -> None:
     published = snapshot(store, part, tombstones={"p": ["a"]})
     assert store.table(published)["image_id"].to_pylist() == ["b"]
     assert store.table(published, ["caption_index"])["caption_index"].to_pylist() == [0]
+
+
+def test_an_artifact_without_images_keeps_its_rows_when_an_image_leaves(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    words = pa.table({"lemma": ["dog"], "type": ["object"], "count": [2]}, CONTRACTS["candidates"].schema)
+    part = store.write_part("candidates", "k", "p", words)
+    published = store.publish(Snapshot("candidates", "k", "assign-tags", "recipe", (part,), tombstones={"p": ["a"]}))
+    assert store.table(published).equals(words)
+    assert store.table(published, ["lemma"]).column_names == ["lemma"]
+    assert Inputs(store, {"candidates": published}).sql("SELECT sum(count) AS n FROM candidates")["n"].to_pylist() == [
+        2
+    ]
 
 
 def test_a_flipped_bit_and_a_missing_file_are_found(tmp_path: Path) -> None:

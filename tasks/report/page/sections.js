@@ -140,11 +140,11 @@ function modelsSection(data) {
     curvesOf(data), element("h3", {}, "Figures"), table([["Model", false], ...columns.map(([title]) => [title, true])], rows), kinds(data.models));
 }
 
-const TONES = { zero_shot: "faint", parsed: "parsed", generation: "generated", cleaning: "predicted", fine_tuned: "second", truth: "kept" };
+const TONES = { zero_shot: "faint", parsed: "parsed", generation: "generated", cleaning: "predicted", fine_tuned: "second", truth: "kept", parsed_fine_tuned: "accent", truth_fine_tuned: "removed" };
 
 function curvesOf(data) {
   const shown = data.models.filter((row) => (data.curves[row.model] || []).length);
-  const line = (row) => ({ color: TONES[row.model], dashed: row.model === "truth" || row.model === "zero_shot", points: data.curves[row.model] });
+  const line = (row) => ({ color: TONES[row.model], dashed: !["parsed", "generation", "cleaning", "fine_tuned"].includes(row.model), points: data.curves[row.model] });
   return shown.length > 0 && [element("h3", {}, "Precision and recall of each model, over all thresholds"),
     legend(shown.map((row) => [TONES[row.model], row.title])), drawn((width) => precisionRecallChart(width, shown.map(line), 340))];
 }
