@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from flows.environment import local_prefect
-from storage.store import Snapshot, Store
+from storage.store import Snapshot, Store, StoreError
 from tasks import ingest, planning, training_child
 from tasks.planning import PlanError, StagePlan
 from tasks.settings import EngineSettings, IngestSettings, PipelineSettings
@@ -100,15 +103,28 @@ def run(
 
 
 def with_server(store: Store, action: Callable[[], Any]) -> Any:
-    """Calls ``action`` with a Prefect API to report to: the one that is configured, else a server for this call."""
+    """Calls ``action`` with a Prefect API to report to: the one that is configured, else a server for this call.
+
+    Raises StoreError where another run of this machine works on the store.
+    """
     home = prefect_home(store)
-    with local_prefect(home):
+    with local_prefect(home), _alone(home / "lock", store.url):
         if os.environ.get("PREFECT_API_URL"):
             return action()
         from flows.local_server import local_server
 
         with local_server(str(home / "server.log")):
             return action()
+
+
+@contextlib.contextmanager
+def _alone(lock: Path, url: str) -> Iterator[None]:
+    """Two runs would work on the same unfinished files. The lock of a run that was killed is free."""
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise StoreError(f"another run is working on the store {url}: wait until it has ended, or stop it") from None
 
 
 def prefect_home(store: Store) -> Path:

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from storage.store import Store
 from tasks.sample_world import world
@@ -138,6 +139,15 @@ def test_a_changed_source_computes_the_new_part_alone(prefect_api: str, tmp_path
     gone = set(opened.table(before, ["image_id"])["image_id"].to_pylist())
     left = set(opened.table(after, ["image_id"])["image_id"].to_pylist())
     assert gone - left  # the removed image is in nothing that a training or an export reads
+
+
+def test_a_store_is_worked_on_by_one_run_at_a_time(tmp_path: Path) -> None:
+    home = tmp_path / "store" / ".prefect"
+    home.mkdir(parents=True)
+    with FileLock(home / "lock"):
+        failed = ram_engine("run", "--preset", "tiny", "--store", str(tmp_path / "store"), check=False)
+    assert failed.returncode == 1
+    assert "another run is working on the store" in failed.stdout
 
 
 @pytest.mark.parametrize(
