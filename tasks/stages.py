@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 from tasks.settings import PipelineSettings, Settings
@@ -35,8 +34,8 @@ class Stage:
     entry: str
     settings: str
     about: str
-    aligned: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    whole: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    aligned: Mapping[str, str] = field(default_factory=dict)
+    whole: Mapping[str, str] = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
     carried: frozenset[str] = frozenset()
     writes: tuple[str, ...] = ()

@@ -94,3 +94,12 @@ def test_one_stage_runs_by_itself_and_status_tells_what_is_stale(copied_store: P
     status = ram_engine("status", "--store", str(copied_store)).stdout
     line = next(line for line in status.splitlines() if line.strip().startswith("caption_tags"))
     assert "label_system changed" in line
+
+
+@pytest.mark.parametrize("kind", ["processes", pytest.param("ray", marks=pytest.mark.soak)])
+def test_which_engine_ran_never_changes_a_result(kind: str, finished_store: Path, tmp_path: Path) -> None:
+    arguments = ("run", "--preset", "tiny", "--store", str(tmp_path / "store"), "--until", "assign-tags")
+    ram_engine(*arguments, "--set", f"engine.kind={kind}")
+    store, threads = Store(tmp_path / "store"), Store(finished_store)
+    for artifact in store.artifacts():
+        assert store.snapshot(artifact).digest == threads.snapshot(artifact).digest, artifact  # type: ignore[union-attr]
