@@ -29,8 +29,7 @@ def export(model: Tagger, folder: Path | str) -> Path:
     """Writes ``model.onnx`` into ``folder``: images (B, 3, H, W) -> logits (B, T), any B.
 
     The graph of a RAM has a second input, label queries (T, D), any T; ``label_queries.npy`` holds those of its own
-    labels, :func:`models.label_queries.build` makes others. Raises ModuleNotFoundError where the packages of the extra
-    ``onnx`` are missing.
+    labels, :func:`models.label_queries.build` makes others. Needs the extra ``onnx``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

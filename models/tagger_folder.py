@@ -33,6 +33,11 @@ def save(model: Tagger, folder: Path | str, sections: Mapping[str, str] | None =
     # the same model makes the same bytes: safetensors' save_model lists shared weights in a random order
     named = {name: value.detach().contiguous() for name, value in reversed(weights.values())}
     save_file(named, str(folder / WEIGHTS), {"format": "pt"})
+    describe(model, folder, sections)
+
+
+def describe(model: Tagger, folder: Path, sections: Mapping[str, str] | None = None) -> None:
+    """Writes all but the weights into ``folder``."""
     (folder / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
     rows = [json.dumps(asdict(label), ensure_ascii=False) for label in model.labels]
     (folder / LABELS).write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")

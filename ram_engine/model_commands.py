@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,8 @@ def export(
     store: StoreOption = default_store(),
 ) -> None:
     """Write a model out: weights or ONNX, labels with thresholds, and a card with what was measured."""
+    if format_ == "onnx" and importlib.util.find_spec("onnxscript") is None:
+        raise ValueError("--format onnx needs the extra: pip install 'ram-engine[onnx]'")
     from models import onnx_export, tagger_folder
     from models.conse import ConSE
     from ram_engine.model_card import sections_of
@@ -33,10 +36,11 @@ def export(
         raise StoreError(f"the store {store} has no trained model to export yet: `ram-engine run --store {store}`")
     tagger.model.cpu()
     sections = {} if model else sections_of(Store(store, create=False))
-    tagger_folder.save(tagger.model, to, sections)
     if format_ == "onnx":
         onnx_export.export(tagger.model, to)
-        (to / tagger_folder.WEIGHTS).unlink()
+        tagger_folder.describe(tagger.model, to, sections)
+    else:
+        tagger_folder.save(tagger.model, to, sections)
     console.print(f"{to}: the {tagger.name}, {', '.join(sorted(file.name for file in to.iterdir()))}", markup=False)
 
 

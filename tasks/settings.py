@@ -107,6 +107,9 @@ class EncodeSettings(Settings):
     train_at_fine_tune_size: bool = Field(False, description="Store training images at the higher resolution too.")
 
 
+ThresholdRule = Literal["precision", "f1", "balanced"]
+
+
 class TrainSettings(Settings):
     """One training: baseline, retraining, fine-tuning and the rows of the ablation alike."""
 
@@ -138,7 +141,7 @@ class TrainSettings(Settings):
         "none", description="RAM: its image projection learns ConSE's vectors, or its label queries ImageNet's classes."
     )
     distillation_weight: float = Field(1.0, ge=0)
-    thresholds: Literal["precision", "f1", "balanced"] = Field(
+    thresholds: ThresholdRule = Field(
         "precision", description="The model's: at a target precision, the best F1, or precision equal to recall."
     )
     target_precision: float = Field(0.7, gt=0, le=1, description="What thresholds by precision aim at.")
@@ -150,6 +153,10 @@ class BaselineSettings(TrainSettings):
     """The annotator: a model that is trained, or one that is ready."""
 
     pretrained: str = Field("", description="A model folder that annotates as it is; empty: one is trained.")
+
+    def training(self) -> TrainSettings:
+        """The settings of the training alone."""
+        return TrainSettings(**self.model_dump(exclude={"pretrained"}))
 
     def files(self) -> tuple[str, ...]:
         if not self.pretrained:
@@ -192,7 +199,10 @@ class GroundSettings(Settings):
         return self
 
     def files(self) -> tuple[str, ...]:
-        return (self.checkpoint,) if self.proposer == "grounding_dino" else ()
+        if self.proposer != "grounding_dino":
+            return ()
+        own = (self.configuration,) if self.configuration.endswith(".py") else ()
+        return (self.checkpoint, *own)
 
 
 class CleanSettings(Settings):

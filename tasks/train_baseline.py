@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tasks.devices import device_of
 from tasks.inputs import Inputs
-from tasks.settings import BaselineSettings, EngineSettings, TrainSettings
+from tasks.settings import BaselineSettings, EngineSettings
 from tasks.training.jobs import WHOLE, Progress, blueprint, log_table, run_jobs, with_folds
 from tasks.training.material import gather
 from tasks.training.pretrained import adopt
@@ -26,7 +26,7 @@ def train(
     if settings.pretrained:
         adopt(settings, inputs, folder, device_of(engine), progress)
         return {"training_log": log_table({WHOLE: folder / WHOLE})}
-    training = TrainSettings(**settings.model_dump(exclude={"pretrained"}))
+    training = settings.training()
     with gather(inputs, training, folder, "train") as material:
         captions = list(chain.from_iterable(material.examples.captions))
         plan = blueprint(training, material.tags, material.image_encoder, material.image_size, captions)

@@ -10,7 +10,7 @@ import contextlib
 import io
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -123,7 +123,8 @@ class GroundingDinoProposer:
         for shape, asked in shapes.items():
             for start in range(0, len(asked), self.batch):
                 part = asked[start : start + self.batch]
-                for (number, text), boxes, scores in self._look(shape, [(images[n], text) for n, text in part], part):
+                seen = self._look(shape, [images[number] for number, _ in part], [text for _, text in part])
+                for (number, text), boxes, scores in zip(part, *seen, strict=True):
                     for tag, span in text.spans.items():
                         found[number][tag] = self._best(tag, boxes, scores[:, list(span)].amax(1))
         return [
@@ -158,15 +159,15 @@ class GroundingDinoProposer:
         return height, width
 
     def _look(
-        self, shape: tuple[int, int], asked: Sequence[tuple[Image.Image, Text]], keys: Sequence[tuple[int, Text]]
-    ) -> Iterator[tuple[tuple[int, Text], Tensor, Tensor]]:
-        """For each picture and text: boxes (queries, 4) as x0, y0, x1, y1 in shares, and scores (queries, pieces)."""
-        pixels = [self.to_tensor(v2.functional.resize(image, list(shape), antialias=True)) for image, _ in asked]
+        self, shape: tuple[int, int], images: Sequence[Image.Image], texts: Sequence[Text]
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes (B, queries, 4) as x0, y0, x1, y1 in shares, and scores (B, queries, pieces)."""
+        pixels = [self.to_tensor(v2.functional.resize(image, list(shape), antialias=True)) for image in images]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch and transformers, about calls that the package makes
-            output = self.model(torch.stack(pixels).to(self.device), captions=[text.text for _, text in asked])
+            output = self.model(torch.stack(pixels).to(self.device), captions=[text.text for text in texts])
         boxes = box_convert(output["pred_boxes"].float(), "cxcywh", "xyxy").clamp(0, 1).cpu()
-        yield from zip(keys, boxes, output["pred_logits"].float().sigmoid().cpu(), strict=True)
+        return boxes, output["pred_logits"].float().sigmoid().cpu()
 
     def _best(self, tag: int, boxes: Tensor, scores: Tensor) -> list[Proposal]:
         likely = (scores >= self.threshold) & (boxes[:, 2:] > boxes[:, :2]).all(1)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 
+from tasks.settings import ThresholdRule
+
 Floats = NDArray[np.floating]
-Rule = Literal["precision", "f1", "balanced"]
 FILE = "calibration.safetensors"
 OWN_THRESHOLD = 30  # a tag with so many positives gets a threshold of its own
 POOL_POSITIVES = 200  # pools of one type are split by frequency down to so many positives
@@ -81,7 +82,7 @@ class Evidence:
     mentioned: Floats  # (tags,) the share of what is there that a caption of a training image names already, 0..1
 
     def calibrate(
-        self, types: Sequence[str], target_precision: float, added: bool = False, rule: Rule = "precision"
+        self, types: Sequence[str], target_precision: float, added: bool = False, rule: ThresholdRule = "precision"
     ) -> Calibration:
         """The calibration of tags of these types, with thresholds by ``rule``, aiming at ``target_precision`` in 0..1.
 
@@ -121,7 +122,7 @@ def calibrate(
     types: Sequence[str],
     described: bool,
     target_precision: Floats | float,
-    rule: Rule = "precision",
+    rule: ThresholdRule = "precision",
 ) -> Calibration:
     """Fits a :class:`Calibration` on images that the model has not been trained on.
 
@@ -230,7 +231,7 @@ def threshold_at(scores: Floats, named: NDArray[np.bool_], precision: float) -> 
     return float(flat[passing[-1]]) if len(passing) else 1.0 + 1e-6
 
 
-def best_threshold(scores: Floats, named: NDArray[np.bool_], rate: float, rule: Rule) -> float:
+def best_threshold(scores: Floats, named: NDArray[np.bool_], rate: float, rule: ThresholdRule) -> float:
     """The score from which on F1 is greatest ("f1"), or precision and recall are closest ("balanced").
 
     ``rate`` is the mention rate: precision against captions is that much below the true one, recall is the same where

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models import Label, Tagger, load_tagger, tagger_folder
 from tasks.inputs import Inputs
 from tasks.labels.tags import Tag, read_tags
-from tasks.settings import BaselineSettings, TrainSettings
+from tasks.settings import BaselineSettings
 from tasks.training.data import store_pictures, tag_columns
 from tasks.training.jobs import WHOLE, Progress, evidence_of, set_thresholds, write_record
 from tasks.training.targets import caption_targets, split_ids
@@ -56,8 +56,7 @@ def adopt(settings: BaselineSettings, inputs: Inputs, folder: Path, device: torc
         set_thresholds(model, evidence, settings)
     tagger_folder.save(model.cpu(), own)
     # it looks at pictures, since the stored features are of another encoder
-    plain = TrainSettings(**settings.model_dump(exclude={"pretrained", "frozen_encoder"}), frozen_encoder=False)
-    write_record(own, plain, ())
+    write_record(own, settings.training().model_copy(update={"frozen_encoder": False}), ())
 
 
 def matches(tags: Iterable[Tag], labels: Sequence[Label]) -> dict[int, int]:
