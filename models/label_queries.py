@@ -65,6 +65,15 @@ def build(
     return queries
 
 
+def described(descriptions: Sequence[Sequence[str]], text_encoder: str = MINILM) -> Tensor:
+    """Label queries (T, K, D) for labels that have K descriptions each (RAM++), see ``TaggerConfig.descriptions``."""
+    counts = {len(each) for each in descriptions}
+    if len(counts) != 1:
+        raise ValueError(f"every label needs as many descriptions as the others, but there are {sorted(counts)}")
+    flat = [text for each in descriptions for text in each]
+    return build(flat, text_encoder, ["{}"]).unflatten(0, (len(descriptions), -1))
+
+
 def user_cache() -> Path:
     """Where results are kept between runs: ``XDG_CACHE_HOME``, else ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ram-engine"
@@ -90,13 +99,20 @@ def _sentence_encoder(name: str) -> Any:
     return encode
 
 
+def open_clip_model(text_encoder: str) -> Any:
+    """The whole CLIP behind ``open_clip:MODEL[:PRETRAINED]``, in eval mode."""
+    import open_clip
+
+    name, _, pretrained = text_encoder.removeprefix(OPEN_CLIP).partition(":")
+    return open_clip.create_model(name, pretrained=pretrained or "openai").eval()
+
+
 @lru_cache(maxsize=2)
 def _open_clip(text_encoder: str) -> Any:
     import open_clip
 
-    name, _, pretrained = text_encoder.removeprefix(OPEN_CLIP).partition(":")
-    model = open_clip.create_model(name, pretrained=pretrained or "openai").eval()
-    tokenizer = open_clip.get_tokenizer(name)
+    model = open_clip_model(text_encoder)
+    tokenizer = open_clip.get_tokenizer(text_encoder.split(":")[1])
 
     def encode(texts: list[str]) -> Tensor:
         parts = [model.encode_text(tokenizer(texts[at : at + 256])) for at in range(0, len(texts), 256)]

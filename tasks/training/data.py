@@ -25,8 +25,10 @@ from torchvision.transforms import v2
 
 from models import Label
 from models.image_encoder import Preprocessing
+from tasks.encode import View, picture_of
 from tasks.images import decode_image, may_mirror, read_image
 from tasks.inputs import Inputs
+from tasks.settings import EncodeSettings
 
 Indices = NDArray[np.int64]
 MAP_BATCH = 64
@@ -81,22 +83,30 @@ class TokenImages:
         # not kept: an object that holds an open map would pickle all of its contents
         return np.memmap(self.file, np.float16, "r", shape=self.shape)
 
-    def batches(self, order: Sequence[Indices], seed: int) -> Iterator[Tensor]:
-        """Float32 tokens (B, tokens, width); each image shows one of its views, by chance."""
-        chance, tokens = np.random.default_rng(seed), self._open()
-        for indices in order:
-            views = chance.integers(self.views[indices])
-            yield torch.from_numpy(tokens[self.first[indices] + views].astype(np.float32))
+    def batches(self, order: Sequence[Indices], seed: int, pieces: Sequence[Indices] | None = None) -> Iterator[Tensor]:
+        """Float32 tokens (B, tokens, width) of ``pieces``, by default of the whole batches of ``order``.
 
-    def taught(self, order: Sequence[Indices], seed: int) -> Iterator[Tensor]:
-        """What the teacher says about the views that :meth:`batches` shows for the same order and seed."""
+        Each image shows one of its views, by chance: which, follows from ``order`` and ``seed`` alone.
+        """
+        shown, tokens = self._shown(order, seed), self._open()
+        for indices in order if pieces is None else pieces:
+            yield torch.from_numpy(tokens[shown[indices]].astype(np.float32))
+
+    def taught(self, order: Sequence[Indices], seed: int, pieces: Sequence[Indices] | None = None) -> Iterator[Tensor]:
+        """What the teacher says about the views that :meth:`batches` shows for the same arguments."""
         if self.teacher is None:
             raise ValueError("these tokens were stored without a teacher")
-        chance = np.random.default_rng(seed)
+        shown = self._shown(order, seed)
         said = np.memmap(self.teacher, np.float16, "r").reshape(self.shape[0], -1)
+        for indices in order if pieces is None else pieces:
+            yield torch.from_numpy(said[shown[indices]].astype(np.float32))
+
+    def _shown(self, order: Sequence[Indices], seed: int) -> Indices:
+        """The row of the view that each image shows, (images,)."""
+        chance, shown = np.random.default_rng(seed), self.first.copy()
         for indices in order:
-            views = chance.integers(self.views[indices])
-            yield torch.from_numpy(said[self.first[indices] + views].astype(np.float32))
+            shown[indices] += chance.integers(self.views[indices])
+        return shown
 
     def mapped(self, change: Callable[[Tensor], Tensor], file: Path) -> NDArray[np.float16]:
         """Writes ``change`` of all rows' tokens, batch by batch, into ``file`` as float16."""
@@ -159,6 +169,19 @@ def store_tokens(inputs: Inputs, image_ids: Sequence[str], image_size: int, file
     return TokenImages(file, (shape[0], shape[1], shape[2]), first, views)
 
 
+def stored_views(
+    inputs: Inputs, image_ids: Sequence[str], images: TokenImages
+) -> Iterator[tuple[int, list[Image.Image]]]:
+    """The pictures that were encoded: for each of ``image_ids`` the row of its first view, and all its views."""
+    settings = EncodeSettings(**inputs.snapshots["features"].settings)
+    place = {image_id: at for at, image_id in enumerate(image_ids)}
+    for part in inputs.parts("pairs", ["image_id", "image", "captions", "width", "height"]):
+        for pair in part.filter(pc.is_in(part["image_id"], pa.array(image_ids, pa.string()))).to_pylist():
+            at = place[pair["image_id"]]
+            views = [picture_of(View(pair, number), settings) for number in range(images.views[at])]
+            yield int(images.first[at]), views
+
+
 def token_matrix(column: pa.ChunkedArray) -> NDArray[np.float16]:
     """A ``tokens`` column whose rows all have as many tokens: float16 (rows, tokens, width)."""
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -184,11 +207,10 @@ class PictureImages:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batches(self, order: Sequence[Indices], seed: int) -> Iterator[Tensor]:
-        """Normalised pictures (B, 3, H, W)."""
-        yield from DataLoader(
-            _Pictures(self, seed), batch_sampler=[indices.tolist() for indices in order], num_workers=self.workers
-        )
+    def batches(self, order: Sequence[Indices], seed: int, pieces: Sequence[Indices] | None = None) -> Iterator[Tensor]:
+        """Normalised pictures (B, 3, H, W) of ``pieces``, by default of the whole batches of ``order``."""
+        sampler = [indices.tolist() for indices in (order if pieces is None else pieces)]
+        yield from DataLoader(_Pictures(self, seed), batch_sampler=sampler, num_workers=self.workers)
 
     def whole(self, order: Sequence[Indices]) -> Iterator[Tensor]:
         """The whole pictures, normalised, without augmentation."""

@@ -38,11 +38,13 @@ from tasks.devices import cores
 from tasks.engines import exit_with_creator
 from tasks.memory import keep_memory
 from tasks.settings import TrainSettings
+from tasks.training import parallel
 from tasks.training.calibration import Evidence, mentioned_share
 from tasks.training.data import Examples, TagColumns, fold_of
 from tasks.training.distillation import class_queries
 from tasks.training.loop import CHECKPOINT, LogRow, fit, read
 from tasks.training.material import Material
+from tasks.training.parallel import is_first_process, own_device
 from tasks.training.whitening import Whitening, query_readers, token_readers
 
 WHOLE = "whole"
@@ -90,7 +92,7 @@ class Job:
         """Trains and saves the model, its log and its calibration, the log last: it says that all is there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         mean = np.asarray(self.examples.targets.mean(axis=0), np.float32).ravel()
-        device = torch.device(self.device)
+        device = own_device(self.device)
         model = self.blueprint.make(self.settings.seed).to(device)
         whitening = self.whitening or Whitening.of_tokens(self.examples.images, self.settings.components, model)
         whitening = whitening.to(device)
@@ -105,6 +107,8 @@ class Job:
             language.narrow(query_readers(model), fresh)
             model.label_queries.data = language(plain)
         log = fit(model, self.examples, self.settings, self.folder, whitening, language, progress)
+        if not is_first_process():
+            return
         if self.held_out is not None and self.held_out.image_ids:
             logits = predict(model, self.held_out, self.settings.batch_size, whitening)
             evidence = evidence_of(model, logits, self.held_out.targets.toarray() > 0, mean, self.described)
@@ -145,8 +149,10 @@ def blueprint(
     if not tags.ids:
         raise ValueError("the label system has no active tag, so there is nothing to train: lower labels.min_count")
     tokenizer = CaptionTokenizer.train(captions, settings.vocabulary) if settings.caption else None
-    queries = label_queries.build(tags.query_texts) if settings.architecture == "ram" else None
-    language = _language(queries) if queries is not None else None
+    queries = None
+    if settings.architecture == "ram":
+        queries = label_queries.build(tags.query_texts, settings.text_encoder)
+    language = _language(queries, settings.text_encoder) if queries is not None else None
     config = small_config(
         settings.architecture,
         labels=len(tags.ids),
@@ -156,6 +162,8 @@ def blueprint(
         decoder_layers=settings.decoder_layers,
         decoder_heads=settings.heads,
         dropout=settings.dropout,
+        query_width=queries.shape[1] if queries is not None else 384,
+        text_encoder=settings.text_encoder,
         tokenizer=tokenizer,
         captioner_layers=settings.captioner_layers,
     )
@@ -169,13 +177,13 @@ def continued(folder: Path, tags: TagColumns, image_size: int) -> Blueprint:
         raise ValueError(f"the model in {folder} was trained on another label system: train it again on this one")
     language = None
     if config.architecture == "ram":
-        language = _language(label_queries.build(tags.query_texts, config.text_encoder))
+        language = _language(label_queries.build(tags.query_texts, config.text_encoder), config.text_encoder)
     return Blueprint(replace(config, image_size=image_size), tags, tokenizer, start=folder, language=language)
 
 
-def _language(queries: Tensor) -> Whitening:
+def _language(queries: Tensor, text_encoder: str) -> Whitening:
     """The statistics of the labels and of ImageNet's class names: a list of labels alone may be short."""
-    return Whitening.of_queries(torch.cat([queries, class_queries(label_queries.MINILM)]))
+    return Whitening.of_queries(torch.cat([queries, class_queries(text_encoder)]))
 
 
 def job(name: str, folder: Path, plan: Blueprint, material: Material, settings: TrainSettings, device: str) -> Job:
@@ -209,13 +217,19 @@ def with_folds(folder: Path, plan: Blueprint, material: Material, settings: Trai
     return jobs
 
 
-def run_jobs(jobs: Sequence[Job], progress: Progress) -> pa.Table:
-    """Runs the jobs that are not done yet and returns the ``training_log`` of all of them."""
+def run_jobs(jobs: Sequence[Job], progress: Progress, split: int = 1) -> pa.Table:
+    """Runs the jobs that are not done yet and returns the ``training_log`` of all of them.
+
+    With ``split`` each job is shared by so many processes, one job after the other.
+    """
     waiting = [job for job in jobs if not (job.folder / RECORD).is_file()]
     # By the number of all jobs, not of those that wait: a sum over other threads would round otherwise after a kill.
     small = sum(len(job.examples.image_ids) * job.settings.epochs for job in jobs) < WORTH_A_PROCESS
     processes = 1 if small or any(job.device != "cpu" for job in jobs) else _processes(len(jobs))
-    if processes > 1 and waiting:
+    if split > 1:
+        for number, job in enumerate(waiting):
+            parallel.run(job, split, _of_several(progress, number, len(waiting), job.name))
+    elif processes > 1 and waiting:
         _run_side_by_side(waiting, processes, max(1, cores() // processes), progress)
     elif waiting:
         torch.set_num_threads(cores())

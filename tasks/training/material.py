@@ -9,9 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
-from models import label_queries
+from models import small_config
+from models.clip import CLIP
 from models.image_encoder import preprocessing
 from tasks.inputs import Inputs
 from tasks.settings import TrainSettings
@@ -22,6 +25,7 @@ from tasks.training.data import (
     TokenImages,
     store_pictures,
     store_tokens,
+    stored_views,
     tag_columns,
 )
 from tasks.training.distillation import Teacher
@@ -77,7 +81,10 @@ def gather(
         images: TokenImages | PictureImages
         whitening = None
         if settings.frozen_encoder:
-            images, whitening = _whitened(store_tokens(inputs, everyone, size, scratch / "tokens"), settings, encoder)
+            images = store_tokens(inputs, everyone, size, scratch / "tokens")
+            if settings.distillation != "none":
+                images = _taught(images, inputs, everyone, settings, encoder, size)
+            images, whitening = _whitened(images, settings)
         else:
             images = store_pictures(inputs, everyone, preprocessing(encoder, size), scratch / "pictures")
         taught = targets(train) if targets else caption_targets(inputs, train, tags)
@@ -93,17 +100,34 @@ def gather(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _whitened(raw: TokenImages, settings: TrainSettings, encoder: str) -> tuple[TokenImages, Whitening]:
-    """The tokens as heads read them, and what the teacher says of them; the plain ones are removed."""
+def _whitened(raw: TokenImages, settings: TrainSettings) -> tuple[TokenImages, Whitening]:
+    """The tokens as heads read them; the plain ones are removed."""
     whitening = Whitening.of_tokens(raw, settings.components)
-    shape = raw.mapped(whitening, raw.file.with_name("whitened")).shape
-    teacher = None
-    if settings.distillation != "none":
-        teacher = raw.file.with_name("teacher")
-        raw.mapped(Teacher(settings.distillation, encoder, label_queries.MINILM), teacher)
-    raw.file.unlink()
     file = raw.file.with_name("whitened")
-    return TokenImages(file, (shape[0], shape[1], shape[2]), raw.first, raw.views, teacher), whitening
+    shape = raw.mapped(whitening, file).shape
+    raw.file.unlink()
+    return replace(raw, file=file, shape=(shape[0], shape[1], shape[2])), whitening
+
+
+def _taught(
+    raw: TokenImages, inputs: Inputs, image_ids: Sequence[str], settings: TrainSettings, encoder: str, size: int
+) -> TokenImages:
+    """The same tokens, and what the teacher says of each view."""
+    file = raw.file.with_name("teacher")
+    if settings.distillation == "clip":
+        clip = CLIP(settings.text_encoder)
+        prepare = clip.preprocessing.transform()
+        said: NDArray[np.float16] | None = None
+        for row, views in stored_views(inputs, image_ids, raw):
+            features = clip(torch.stack([prepare(view) for view in views])).numpy()
+            if said is None:
+                said = np.memmap(file, np.float16, "w+", shape=(raw.shape[0], features.shape[1]))
+            said[row : row + len(views)] = features
+        del said  # writes what is still in memory
+    else:
+        small = small_config("ram", 1, encoder, size, text_encoder=settings.text_encoder)
+        raw.mapped(Teacher.of(settings.distillation, small).of_tokens, file)
+    return replace(raw, teacher=file)
 
 
 def _captions(

@@ -63,7 +63,7 @@ class Whitening:
         return cls(mean.float(), forward.float(), torch.linalg.inv(forward).float())
 
     @classmethod
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: the map is part of an end-to-end training's graph
     def of_tokens(cls, images: TokenImages | PictureImages, components: int, model: Tagger | None = None) -> Whitening:
         """For image tokens, from some of the whole pictures; ``model`` encodes them where they are not stored.
 
@@ -76,8 +76,7 @@ class Whitening:
                 batch = model.eval().encode_image(batch.to(next(model.parameters()).device)).cpu()
             rows.append(batch.flatten(0, 1))
         tokens = torch.cat(rows)
-        made = cls.components(tokens, components) if components else cls.scaling(tokens)
-        return cls(made.mean.clone(), made.forward.clone(), made.inverse.clone())  # out of inference mode
+        return cls.components(tokens, components) if components else cls.scaling(tokens)
 
     def to(self, device: torch.device) -> Whitening:
         return Whitening(self.mean.to(device), self.forward.to(device), self.inverse.to(device))

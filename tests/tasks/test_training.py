@@ -68,11 +68,25 @@ def material(examples: Examples, held_out: Examples | None = None, described: bo
     return Material(LABELS, "tf_efficientnet_lite0", 224, whitened(examples), whitened(held_out), described, whitening)
 
 
-def train(folder: Path, examples: Examples, settings: TrainSettings, progress: object = silent) -> Path:
+def taught(examples: Examples) -> Examples:
+    """The examples with what a teacher of ImageNet's classes might say."""
+    file = examples.images.file.with_name("teacher")
+    said = np.random.default_rng(1).random((examples.images.shape[0], 1000))
+    said.astype(np.float16).tofile(file)
+    return replace(examples, images=replace(examples.images, teacher=file))
+
+
+def same(one: Path, two: Path, tolerance: float) -> None:
+    first, second = load_tagger(one / WHOLE).state_dict(), load_tagger(two / WHOLE).state_dict()
+    for name in first:
+        assert torch.allclose(first[name], second[name], rtol=0, atol=tolerance), name
+
+
+def train(folder: Path, examples: Examples, settings: TrainSettings, progress: object = silent, split: int = 1) -> Path:
     captions = [text for each in examples.captions for text in each]
     plan = blueprint(settings, LABELS, "tf_efficientnet_lite0", 224, captions)
     jobs = with_folds(folder, plan, material(examples), settings, "cpu")
-    run_jobs(jobs, progress)  # type: ignore[arg-type]
+    run_jobs(jobs, progress, split)  # type: ignore[arg-type]
     return folder
 
 
@@ -124,6 +138,77 @@ def test_a_killed_training_goes_on_with_the_same_curve(tmp_path: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+SAME_DRAWS = {"epochs": 2, "dropout": 0.0}  # what is dropped out differs between processes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architecture": "tag2text", "caption": True, "captioner_layers": 1},
+        {"architecture": "ram", "distillation": "classes", "decoder_layers": 0},
+    ],
+)
+def test_two_processes_learn_what_one_does(tmp_path: Path, change: dict[str, object]) -> None:
+    """47 images in batches of 16: the last batch is split unevenly."""
+    settings = SMALL.model_copy(update=SAME_DRAWS | change)
+    examples = toy(tmp_path, captions="caption" in change).subset(np.arange(47))
+    if "distillation" in change:
+        examples = taught(examples)
+    one = train(tmp_path / "one", examples, settings)
+    told: list[tuple[int, int]] = []
+    two = train(tmp_path / "two", examples, settings, lambda done, total, what: told.append((done, total)), split=2)
+    assert [row[:2] for row in curve(two)] == [row[:2] for row in curve(one)]
+    assert [row[2] for row in curve(two)] == pytest.approx([row[2] for row in curve(one)], rel=1e-4)
+    assert told[-1] == (6, 6)
+    same(one, two, 2e-3)
+
+
+def test_a_batch_in_pieces_teaches_the_same(tmp_path: Path) -> None:
+    examples = toy(tmp_path)
+    settings = SMALL.model_copy(update=SAME_DRAWS)
+    one = train(tmp_path / "one", examples, settings)
+    pieces = train(tmp_path / "pieces", examples, settings.model_copy(update={"pieces": 3}))
+    assert [row[2] for row in curve(pieces)] == pytest.approx([row[2] for row in curve(one)], rel=1e-4)
+    same(one, pieces, 2e-3)
+
+
+def test_an_error_in_one_of_two_processes_is_told(tmp_path: Path) -> None:
+    examples = toy(tmp_path)
+    given = material(examples)
+    stored = np.memmap(tmp_path / "whitened", np.float16, "r+", shape=(96, TOKENS, 16))
+    stored[20:22] = np.inf
+    stored.flush()
+    plan = blueprint(SMALL, LABELS, "tf_efficientnet_lite0", 224)
+    with pytest.raises(RuntimeError, match=rf"not finite.*{10:016x}"):
+        run_jobs(with_folds(tmp_path / "model", plan, given, SMALL, "cpu"), silent, split=2)
+
+
+def test_half_precision_learns_nearly_the_same(tmp_path: Path) -> None:
+    examples = toy(tmp_path)
+    full = train(tmp_path / "full", examples, SMALL.model_copy(update=SAME_DRAWS))
+    half = train(tmp_path / "half", examples, SMALL.model_copy(update=SAME_DRAWS | {"mixed_precision": "bf16"}))
+    assert [row[2] for row in curve(half)] == pytest.approx([row[2] for row in curve(full)], rel=0.05)
+    assert curve(half) != curve(full)
+
+
+def test_the_average_of_the_weights_becomes_the_model_and_survives_a_kill(tmp_path: Path) -> None:
+    examples = toy(tmp_path)
+    settings = SMALL.model_copy(update={"average": 0.9})
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 8:
+            raise KeyboardInterrupt
+
+    whole = train(tmp_path / "whole", examples, settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", examples, settings, stop)
+    same(whole, train(tmp_path / "killed", examples, settings), 0.0)
+    last = load_tagger(train(tmp_path / "last", examples, SMALL) / WHOLE)
+    averaged = load_tagger(whole / WHOLE)
+    assert curve(whole) == curve(tmp_path / "last")  # the average does not touch the training
+    assert not torch.equal(averaged.label_projection.weight, last.label_projection.weight)
+
+
 def test_a_finished_job_is_not_run_again(tmp_path: Path) -> None:
     examples = toy(tmp_path)
     folder = train(tmp_path / "model", examples, SMALL)
@@ -143,6 +228,23 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_images(tmp_path: Path
     plan = blueprint(SMALL, LABELS, "tf_efficientnet_lite0", 224)
     with pytest.raises(TrainingError, match=rf"step \d+ \(epoch 1\).*{10:016x}"):
         run_jobs(with_folds(tmp_path / "model", plan, given, SMALL, "cpu"), silent)
+
+
+def test_the_last_good_checkpoint_is_kept_and_named(tmp_path: Path) -> None:
+    examples = toy(tmp_path)
+    given = material(examples)
+    stored = np.memmap(tmp_path / "whitened", np.float16, "r+", shape=(96, TOKENS, 16))
+
+    def spoil(done: int, total: int, what: str) -> None:
+        if done == 3:  # the first epoch is over
+            stored[:] = np.inf
+            stored.flush()
+
+    plan = blueprint(SMALL, LABELS, "tf_efficientnet_lite0", 224)
+    kept = tmp_path / "model" / WHOLE / CHECKPOINT
+    with pytest.raises(TrainingError, match=rf"epoch 2.*checkpoint is kept: {kept}"):
+        run_jobs(with_folds(tmp_path / "model", plan, given, SMALL, "cpu"), spoil)
+    assert kept.is_file()
 
 
 def test_fold_models_do_not_see_their_fold(tmp_path: Path) -> None:
@@ -199,12 +301,19 @@ def test_views_follow_from_the_seed_and_all_are_shown(tmp_path: Path) -> None:
 
 
 def test_warm_up_and_cosine() -> None:
-    rates = [schedule(step, 100) for step in range(100)]
+    rates = [schedule(step, 100, 10, SMALL) for step in range(100)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5] == 1.0
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates[5:]))
     assert rates[-1] < 0.01
-    assert schedule(0, 1) == 1.0
+    assert schedule(0, 1, 1, SMALL) == 1.0
+
+
+def test_a_tenth_less_after_each_epoch_as_in_pretraining() -> None:
+    settings = SMALL.model_copy(update={"schedule": "decay", "warm_up_steps": 4})
+    rates = [schedule(step, 30, 10, settings) for step in range(30)]
+    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates[9::10] == pytest.approx([1.0, 0.9, 0.81])
 
 
 def test_norms_and_biases_do_not_decay() -> None:

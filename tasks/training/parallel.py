@@ -1,0 +1,87 @@
+"""One training in several processes that share each batch, started by torch's own launcher (``torchrun``)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from tasks.devices import cores
+from tasks.engines import exit_with_creator
+from tasks.memory import keep_memory
+
+START = "spawn"  # a process that has used a GPU cannot be forked
+
+
+class Runnable(Protocol):
+    """A training, to be sent to other processes."""
+
+    def run(self, progress: Callable[[int, int], None]) -> None:
+        """Runs it, or this process' share of it."""
+
+
+def run(job: Runnable, processes: int, progress: Callable[[int, int], None]) -> None:
+    """Runs ``job`` in ``processes`` processes on this machine. Raises RuntimeError with the first one's error."""
+    reports: Any = multiprocessing.get_context(START).Queue()
+    over = threading.Event()
+    listener = threading.Thread(target=_listen, args=(reports, progress, over), daemon=True)
+    listener.start()
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        start_method=START,
+        monitor_interval=0.2,
+    )
+    try:
+        elastic_launch(launch, _run_share)(job, reports, processes)
+    except ChildFailedError as error:
+        raise RuntimeError(error.get_first_failure()[1].message) from error
+    finally:
+        over.set()
+        listener.join()
+
+
+def _listen(reports: Any, progress: Callable[[int, int], None], over: threading.Event) -> None:
+    while not over.is_set():
+        try:
+            progress(*reports.get(timeout=0.2))
+        except queue.Empty:
+            continue
+
+
+@record
+def _run_share(job: Runnable, reports: Any, processes: int) -> None:
+    exit_with_creator()
+    keep_memory()
+    threads = max(1, cores() // processes)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # accelerate would set its own
+    torch.set_num_threads(threads)
+    # reports of the others would say the same
+    job.run((lambda done, total: reports.put((done, total))) if is_first_process() else lambda done, total: None)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def is_first_process() -> bool:
+    """Whether this process writes what a training leaves."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def own_device(device: str) -> torch.device:
+    """Of several processes each has a GPU of its own."""
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return torch.device(device)
