@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -54,6 +55,7 @@ class TaggerConfig:
     query_width: int = 512  # RAM: width of the label queries and of the projected image tokens
     token_evidence: bool = False  # add each label's strongest single token to its logit; not in the published models
     text_classifier: bool = False  # RAM: add a classifier vector made from the label query; not in the published model
+    descriptions: int = 1  # RAM++: texts a label, which each image weighs anew
     text_encoder: str = "open_clip:ViT-B-16"  # RAM: what made the label queries, see models.label_queries
     captioner: CaptionerConfig | None = CaptionerConfig()
     threshold: float = 0.68  # for labels without their own
@@ -74,3 +76,8 @@ class TaggerConfig:
             if name in values:
                 values[name] = tuple(values[name])
         return cls(**values)
+
+
+def label_thresholds(config: TaggerConfig, labels: Sequence[Label]) -> list[float]:
+    """Every label's threshold, a probability: its own or the configuration's."""
+    return [config.threshold if label.threshold is None else label.threshold for label in labels]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from models.ram import RAM
 from models.tagger import Tagger
 
 LARGEST_FILE = 2**31  # of a protocol buffer: larger weights lie beside it
-GRAPH, QUERIES = "model.onnx", "label_queries.npy"
+GRAPH, GRAPH_INT8, QUERIES = "model.onnx", "model.int8.onnx", "label_queries.npy"
 
 
 class _Graph(nn.Module):
@@ -25,11 +27,12 @@ class _Graph(nn.Module):
         return self.model.tag_logits(self.model.encode_image(images), label_queries)
 
 
-def export(model: Tagger, folder: Path | str) -> Path:
+def export(model: Tagger, folder: Path | str, int8: bool = False) -> Path:
     """Writes ``model.onnx`` into ``folder``: images (B, 3, H, W) -> logits (B, T), any B.
 
     The graph of a RAM has a second input, label queries (T, D), any T; ``label_queries.npy`` holds those of its own
-    labels, :func:`models.label_queries.build` makes others. Needs the extra ``onnx``.
+    labels, :func:`models.label_queries.build` makes others. With ``int8`` it is ``model.int8.onnx``, whose linear
+    layers have weights of 8 bits, a scale a channel, and round their inputs by their range. Needs the extra ``onnx``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,4 +57,25 @@ def export(model: Tagger, folder: Path | str) -> Path:
             external_data=bytes_ >= LARGEST_FILE,
             verbose=False,
         )
-    return folder / GRAPH
+    return _to_int8(folder) if int8 else folder / GRAPH
+
+
+def _to_int8(folder: Path) -> Path:
+    path = list(sys.path)
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    sys.path[:] = path  # it adds a folder that has a package 'models' too, which processes started later would find
+    logging.disable(logging.WARNING)  # that the graph might be simplified before
+    try:
+        quantize_dynamic(
+            folder / GRAPH,
+            folder / GRAPH_INT8,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+    finally:
+        logging.disable(logging.NOTSET)
+    for file in folder.glob(f"{GRAPH}*"):  # its weights may lie beside it
+        file.unlink()
+    return folder / GRAPH_INT8

@@ -34,5 +34,6 @@ PRESETS: dict[str, TaggerConfig] = {
     "tag2text_swin_base_224": _TAG2TEXT_BASE,
     "tag2text_swin_base_384": replace(_TAG2TEXT_BASE, image_encoder="swin_base_patch4_window12_384", image_size=384),
     "ram_small": _SMALL,
+    "ram_plus_small": replace(_SMALL, descriptions=5, captioner=None),
     "tag2text_small": replace(_SMALL, architecture="tag2text"),
 }

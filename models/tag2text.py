@@ -62,7 +62,7 @@ class Tag2Text(Tagger):
     def context(self, image_tokens: Tensor) -> Tensor:
         return image_tokens
 
-    def _queries(self, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
+    def _queries(self, context: Tensor, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
         if label_queries is not None:
             raise ValueError("Tag2Text knows only the labels it was trained with; for other labels take a RAM")
         queries = self.label_queries.weight if tag_ids is None else self.label_queries(tag_ids)

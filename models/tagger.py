@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models import tagger_folder
 from models.captioner import Captioner
-from models.config import Label, TaggerConfig
+from models.config import Label, TaggerConfig, label_thresholds
 from models.image_encoder import ImageEncoder, Preprocessing, grid_side
 from models.losses import caption_loss
 from models.recognition_decoder import RecognitionDecoder
@@ -77,7 +77,7 @@ class Tagger(nn.Module, ModelHubMixin):
         """Image tokens (B, 1 + N, C) as recognition decoder and captioner see them: (B, 1 + N, their width)."""
 
     @abstractmethod
-    def _queries(self, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
+    def _queries(self, context: Tensor, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
         """(1 or B, T, hidden)"""
 
     @abstractmethod
@@ -95,8 +95,7 @@ class Tagger(nn.Module, ModelHubMixin):
 
     def thresholds(self) -> Tensor:
         """Every label's threshold, a probability: (T,)."""
-        default = self.config.threshold
-        return torch.tensor([default if each.threshold is None else each.threshold for each in self.labels])
+        return torch.tensor(label_thresholds(self.config, self.labels))
 
     def set_thresholds(self, thresholds: Sequence[float]) -> None:
         """One probability a label; they are saved with the model."""
@@ -124,7 +123,7 @@ class Tagger(nn.Module, ModelHubMixin):
         evidence = self._evidence(context, label_queries, tag_ids) if self.sharpness is not None else None
         if not self.config.decoder_layers and evidence is not None:
             return evidence
-        queries = self._queries(label_queries, tag_ids)
+        queries = self._queries(context, label_queries, tag_ids)
         logits = self._classify(self.recognition_decoder(queries, context), label_queries, tag_ids)
         return logits if evidence is None else logits + evidence
 
@@ -153,7 +152,7 @@ class Tagger(nn.Module, ModelHubMixin):
             shares = (evidence * self._sharpness()).softmax(dim=1).mT
             side = grid_side(shares.shape[-1])
             return shares.unflatten(-1, (side, side))
-        attention = self.recognition_decoder.attention(self._queries(label_queries, tag_ids), context)
+        attention = self.recognition_decoder.attention(self._queries(context, label_queries, tag_ids), context)
         side = grid_side(image_tokens.shape[1] - 1)
         return attention[..., 1:].unflatten(-1, (side, side))
 
@@ -195,6 +194,8 @@ class Tagger(nn.Module, ModelHubMixin):
         if extra_queries is None:
             return TaggerOutput(self._tag_logits(context), caption, embedding, None)
         # in one pass: all labels look at the same keys and values
+        if self.config.descriptions > 1:
+            extra_queries = extra_queries[:, None].expand(-1, self.config.descriptions, -1)
         logits = self._tag_logits(context, torch.cat([self.label_queries, extra_queries]))
         own, extra = logits.split([self.config.labels, len(extra_queries)], dim=1)
         return TaggerOutput(own, caption, embedding, extra)

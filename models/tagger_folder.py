@@ -49,13 +49,23 @@ def describe(model: Tagger, folder: Path, sections: Mapping[str, str] | None = N
 def read(folder: Path | str) -> tuple[TaggerConfig, list[Label], CaptionTokenizer | None]:
     """All but the weights; raises FileNotFoundError saying which file of a model folder is missing."""
     folder = Path(folder)
-    missing = [name for name in (WEIGHTS, CONFIG, LABELS) if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(f"{folder} is no model folder: {', '.join(missing)} missing")
-    config = TaggerConfig.from_json((folder / CONFIG).read_text(encoding="utf-8"))
-    labels = [Label(**row) for row in json.loads((folder / LABELS).read_text(encoding="utf-8"))]
+    _require(folder, WEIGHTS, CONFIG, LABELS)
+    config, labels = read_description(folder)
     tokenizer = CaptionTokenizer.load(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else None
     return config, labels, tokenizer
+
+
+def read_description(folder: Path) -> tuple[TaggerConfig, list[Label]]:
+    """The configuration and the labels, which an ONNX graph has beside it as well."""
+    _require(folder, CONFIG, LABELS)
+    config = TaggerConfig.from_json((folder / CONFIG).read_text(encoding="utf-8"))
+    return config, [Label(**row) for row in json.loads((folder / LABELS).read_text(encoding="utf-8"))]
+
+
+def _require(folder: Path, *names: str) -> None:
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{folder} is no model folder: {', '.join(missing)} missing")
 
 
 def load_weights(model: Tagger, folder: Path | str) -> None:

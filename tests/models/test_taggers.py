@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from models import RAM, Tag2Text, load_tagger, tagger_folder
+from models import PRESETS, RAM, Tag2Text, label_queries, load_tagger, tagger_folder
 from models.config import TaggerConfig
 from tests.models.small import LABELS, image_tokens, small_tagger
 
@@ -29,6 +30,34 @@ def test_any_label_list_can_be_asked_for() -> None:
     assert torch.allclose(logits[:, 2:], model.tag_logits(tokens)[:, 1:3])
     with pytest.raises(ValueError, match="only the labels it was trained with"):
         small_tagger("tag2text").tag_logits(tokens, queries)
+
+
+def test_an_image_weighs_the_descriptions_of_a_label() -> None:
+    torch.manual_seed(0)
+    config = replace(PRESETS["ram_plus_small"], labels=3, descriptions=4, hidden=64)
+    queries = torch.nn.functional.normalize(torch.randn(3, 4, 384), dim=-1)
+    model = RAM(config, label_queries=queries).double().eval()
+    tokens = image_tokens(2)
+    direction = torch.nn.functional.normalize(model.context(tokens)[:, 0], dim=-1)
+    for image in range(2):
+        weights = (model.description_scale.exp() * (model.label_queries @ direction[image])).softmax(-1)
+        mixed = (weights[..., None] * model.label_queries).sum(1)
+        alone = model.tag_logits(tokens[image : image + 1], mixed)
+        assert torch.allclose(model.tag_logits(tokens)[image], alone[0])
+    own = torch.tensor([[2], [0]])
+    assert torch.allclose(model.tag_logits(tokens, tag_ids=own), model.tag_logits(tokens).gather(1, own))
+    assert model(tokens, extra_queries=queries[:, 0].double()).extra_logits.shape == (2, 3)
+    with pytest.raises(ValueError, match="one description a label"):
+        RAM(replace(config, descriptions=1)).double().tag_logits(tokens, queries.double())
+
+
+def test_descriptions_are_label_queries_of_three_dimensions(tmp_path: Path) -> None:
+    texts = [["a barking animal", "a pet on a lead"], ["a red fruit", "a round thing to eat"]]
+    queries = label_queries.described(texts)
+    assert queries.shape == (2, 2, 384)
+    assert torch.allclose(queries[1, 0], label_queries.build(["a red fruit"])[0], atol=1e-5)
+    with pytest.raises(ValueError, match="as many descriptions"):
+        label_queries.described([["one"], ["one", "two"]])
 
 
 @pytest.mark.parametrize("architecture", ["ram", "tag2text"])
