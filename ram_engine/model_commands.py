@@ -21,23 +21,29 @@ def export(
         Literal["folder", "onnx"], typer.Option("--format", help="A model folder, or an ONNX graph beside its labels.")
     ] = "folder",
     model: Annotated[str, typer.Option("--model", help="A model folder; default: the store's best model.")] = "",
+    int8: Annotated[bool, typer.Option("--int8", help="ONNX: linear layers of 8 bits, for speed on a CPU.")] = False,
     store: StoreOption = default_store(),
 ) -> None:
     """Write a model out: weights or ONNX, labels with thresholds, and a card with what was measured."""
+    if int8 and format_ != "onnx":
+        raise ValueError("--int8 is for ONNX graphs: add --format onnx")
     if format_ == "onnx" and importlib.util.find_spec("onnxscript") is None:
         raise ValueError("--format onnx needs the extra: pip install 'ram-engine[onnx]'")
     from models import onnx_export, tagger_folder
     from models.conse import ConSE
+    from models.onnx_tagger import OnnxTagger
     from ram_engine.model_card import sections_of
     from ram_engine.tagger import Tagger
 
     tagger = Tagger.from_pretrained(model) if model else Tagger.from_store(store)
     if isinstance(tagger.model, ConSE):
         raise StoreError(f"the store {store} has no trained model to export yet: `ram-engine run --store {store}`")
+    if isinstance(tagger.model, OnnxTagger):
+        raise ValueError(f"{model} is exported already: take the model folder that it was made from")
     tagger.model.cpu()
     sections = {} if model else sections_of(Store(store, create=False))
     if format_ == "onnx":
-        onnx_export.export(tagger.model, to)
+        onnx_export.export(tagger.model, to, int8)
         tagger_folder.describe(tagger.model, to, sections)
     else:
         tagger_folder.save(tagger.model, to, sections)

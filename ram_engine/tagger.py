@@ -15,6 +15,7 @@ from models import RAM, label_queries, load_tagger
 from models import Tagger as TaggerModel
 from models.conse import ConSE, open_logits
 from models.image_encoder import preprocessing
+from models.onnx_tagger import OnnxTagger, is_onnx_folder
 from ram_engine.explain import sheet
 from ram_engine.runs import latest_model
 from storage.store import Store, StoreError
@@ -36,21 +37,28 @@ class Tag:
 class Tagger:
     """Tags images with a trained model, or with the zero-shot teacher where there is none yet."""
 
-    def __init__(self, model: TaggerModel | ConSE, name: str) -> None:
-        self.model = model.eval()
+    def __init__(self, model: TaggerModel | ConSE | OnnxTagger, name: str) -> None:
+        self.model = model
         self.name = name
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model.to(self.device)
-        encoder = model.image_encoder
-        prepared = preprocessing(encoder.name, encoder.image_size) if isinstance(model, ConSE) else model.preprocessing
+        cuda = torch.cuda.is_available() and not isinstance(model, OnnxTagger)
+        self.device = torch.device("cuda" if cuda else "cpu")
+        if not isinstance(model, OnnxTagger):
+            model.eval().to(self.device)
+        if isinstance(model, ConSE):
+            prepared = preprocessing(model.image_encoder.name, model.image_encoder.image_size)
+        else:
+            prepared = model.preprocessing
         self.transform = prepared.transform()
 
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | Path) -> Tagger:
-        """A model folder on this machine, or a hub id."""
+        """A model folder on this machine, an exported ONNX folder, which is faster on a CPU, or a hub id."""
         path = Path(folder_or_hub_id)
         if (path / "whole").is_dir():
             path = path / "whole"
+        if is_onnx_folder(path):
+            graph = OnnxTagger(path)
+            return cls(graph, f"{folder_or_hub_id}, by {graph.runtime}")
         model = load_tagger(path) if path.is_dir() else TaggerModel.from_pretrained(str(folder_or_hub_id))
         return cls(model, str(folder_or_hub_id))
 
@@ -107,16 +115,20 @@ class Tagger:
         """A caption an image. Raises ValueError where the model has no captioner."""
         if isinstance(self.model, ConSE):
             raise ValueError("the zero-shot teacher writes no captions: train a baseline first (`ram-engine run`)")
+        if isinstance(self.model, OnnxTagger):
+            raise ValueError("an ONNX graph writes no captions: take the model folder that it was exported from")
         return [text for batch in _batches(images) for text in self.model.generate_captions(self._tokens(batch))]
 
     @torch.inference_mode()
     def explain(self, image: Any, tags: Sequence[Tag]) -> Image.Image:
         """Where the model sees each of ``tags``, its own or any labels: the picture with a map for each of them.
 
-        Raises ValueError for the zero-shot teacher, which looks at the picture as a whole.
+        Raises ValueError for the zero-shot teacher, which looks at the picture as a whole, and for ONNX graphs.
         """
         if isinstance(self.model, ConSE):
             raise ValueError("the zero-shot teacher looks at a picture as a whole: there is nothing to explain")
+        if isinstance(self.model, OnnxTagger):
+            raise ValueError("an ONNX graph tells no attention: take the model folder that it was exported from")
         numbers = {(label.name, label.type): number for number, label in enumerate(self.model.labels)}
         tokens = self._tokens([image])
         if all((tag.name, tag.type) in numbers for tag in tags):
@@ -129,35 +141,44 @@ class Tagger:
 
     @torch.inference_mode()
     def _tag(self, batch: list[Any], labels: Sequence[str] | None, threshold: float | None) -> list[list[Tag]]:
-        tokens = self._tokens(batch)
         if isinstance(self.model, ConSE):
-            return self._zero_shot(tokens, labels, threshold)
+            return self._zero_shot(self.model, self._tokens(batch), labels, threshold)
         if labels is None:
-            scores = self.model.tag_logits(tokens).sigmoid()
+            scores = self._logits(self.model, batch).sigmoid()
             limits = self.model.thresholds() if threshold is None else torch.full((scores.shape[1],), threshold)
             known = [(label.name, label.type) for label in self.model.labels]
         else:
-            scores = self._open(tokens, labels)
+            scores = self._asked(self.model, batch, labels)
             limits = torch.full((len(labels),), -1.0 if threshold is None else threshold)
             known = [(name, "") for name in labels]
         return [_sorted(row, known, limits) for row in scores.cpu()]
 
-    def _open(self, tokens: torch.Tensor, labels: Sequence[str]) -> torch.Tensor:
-        if isinstance(self.model, ConSE):
-            raise TypeError("the zero-shot teacher answers elsewhere")
-        if isinstance(self.model, RAM):
-            return self._any_label(self.model, tokens, labels)
-        names = {label.name: index for index, label in enumerate(self.model.labels)}
+    def _logits(
+        self, model: TaggerModel | OnnxTagger, batch: list[Any], queries: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if isinstance(model, OnnxTagger):
+            return model.tag_logits(self._pixels(batch), queries)
+        return model.tag_logits(self._tokens(batch), queries)
+
+    def _asked(self, model: TaggerModel | OnnxTagger, batch: list[Any], labels: Sequence[str]) -> torch.Tensor:
+        """Probabilities (B, T) of ``labels``."""
+        if model.config.architecture == "ram":
+            queries = label_queries.build(list(labels), model.config.text_encoder).to(self.device)
+            if isinstance(model, RAM):
+                return self._any_label(model, self._tokens(batch), labels, queries)
+            return self._logits(model, batch, queries).sigmoid()
+        names = {label.name: index for index, label in enumerate(model.labels)}
         unknown = [name for name in labels if name not in names]
         if unknown:
             raise ValueError(
                 f"this model answers for its own tags only, and has no {', '.join(unknown)}: use a RAM model"
             )
-        return self.model.tag_logits(tokens).sigmoid()[:, [names[name] for name in labels]]
+        return self._logits(model, batch).sigmoid()[:, [names[name] for name in labels]]
 
-    def _any_label(self, model: RAM, tokens: torch.Tensor, labels: Sequence[str]) -> torch.Tensor:
-        """Probabilities (B, T): of labels it was trained on by the model alone, of others with the teacher's help."""
-        queries = label_queries.build(list(labels), model.config.text_encoder).to(self.device)
+    def _any_label(
+        self, model: RAM, tokens: torch.Tensor, labels: Sequence[str], queries: torch.Tensor
+    ) -> torch.Tensor:
+        """Labels it was trained on are answered for by the model alone, others with the teacher's help."""
         logits = model.tag_logits(tokens, queries)
         known = {label.name for label in model.labels}
         new = torch.tensor([name not in known for name in labels], device=self.device)
@@ -167,24 +188,26 @@ class Tagger:
 
     @cached_property
     def _teacher(self) -> ConSE:
+        assert not isinstance(self.model, OnnxTagger)
         return ConSE(self.model.image_encoder.name, label_queries.MINILM).to(self.device)
 
     def _zero_shot(
-        self, tokens: torch.Tensor, labels: Sequence[str] | None, threshold: float | None
+        self, model: ConSE, tokens: torch.Tensor, labels: Sequence[str] | None, threshold: float | None
     ) -> list[list[Tag]]:
-        if not isinstance(self.model, ConSE):
-            raise TypeError("only the zero-shot teacher answers here")
-        names = list(labels) if labels is not None else self.model.class_names
+        names = list(labels) if labels is not None else model.class_names
         queries = label_queries.build(names).to(self.device)
-        scores = self.model.scores(tokens, queries).cpu()
+        scores = model.scores(tokens, queries).cpu()
         limits = torch.full((len(names),), -1.0 if threshold is None else threshold)
         found = [_sorted(row, [(name, "") for name in names], limits) for row in scores]
         return found if labels is not None or threshold is not None else [tags[:ZERO_SHOT_TAGS] for tags in found]
 
+    def _pixels(self, batch: list[Any]) -> torch.Tensor:
+        return torch.stack([self.transform(_picture(image)) for image in batch]).to(self.device)
+
     def _tokens(self, batch: list[Any]) -> torch.Tensor:
+        assert not isinstance(self.model, OnnxTagger)
         with torch.inference_mode():
-            pixels = torch.stack([self.transform(_picture(image)) for image in batch])
-            return self.model.encode_image(pixels.to(self.device))
+            return self.model.encode_image(self._pixels(batch))
 
 
 def _picture(image: Any) -> Image.Image:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from models import Tagger, label_queries, load_tagger, official, onnx_export
+from models import Tagger, label_queries, load_tagger, official, onnx_export, tagger_folder
+from ram_engine import Tagger as EngineTagger
 from tests.conftest import ram_engine
 from tests.models.small import fixture, needs_shared, small_tagger
 from tests.models.test_official import SPECIAL
@@ -57,6 +59,32 @@ def test_the_best_model_is_exported_with_a_card(finished_store: Path, tmp_path: 
     names = {file.name for file in (tmp_path / "onnx").iterdir()}
     assert names == {"README.md", "config.json", "labels.json", "label_queries.npy", "model.onnx"}
     assert agrees(model, tmp_path / "onnx", 2, label_queries.build(["forklift", "pallet"]))
+
+
+@pytest.mark.parametrize("architecture", ["ram", "tag2text"])
+@pytest.mark.parametrize("int8", [False, True])
+def test_an_exported_folder_is_a_tagger(architecture: str, int8: bool, tmp_path: Path) -> None:
+    model = small_tagger(architecture).float()
+    path = list(sys.path)
+    onnx_export.export(model, tmp_path / "onnx", int8)
+    assert sys.path == path  # onnxruntime adds a folder with another package of the name 'models'
+    tagger_folder.describe(model, tmp_path / "onnx")
+    tagger = EngineTagger.from_pretrained(tmp_path / "onnx")
+    assert "ONNX Runtime" in tagger.name or not int8
+    size = model.config.image_size
+    pictures = [np.random.default_rng(seed).integers(0, 255, (size, size, 3), np.uint8) for seed in range(3)]
+    expected, found = EngineTagger(model, "torch")(pictures, threshold=0.0), tagger(pictures, threshold=0.0)
+    for one, other in zip(expected, found, strict=True):
+        scores = {tag.name: tag.score for tag in other}
+        assert len(scores) == len(model.labels)
+        assert all(abs(scores[tag.name] - tag.score) < (0.05 if int8 else 1e-3) for tag in one)
+    if architecture == "ram":
+        assert [tag.name for tag in tagger(pictures[0], ["forklift"])[0]] == ["forklift"]
+    else:
+        with pytest.raises(ValueError, match="its own tags only"):
+            tagger(pictures[0], ["forklift"])
+    with pytest.raises(ValueError, match="writes no captions"):
+        tagger.captions(pictures)
 
 
 def test_without_a_trained_model_there_is_nothing_to_export(tmp_path: Path) -> None:
