@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ram_engine import configuration, labels_cli, model_commands, runs, tag_commands
+from ram_engine import configuration, labels_cli, model_commands, runs, tag_commands, verdicts_cli, why_command
 from ram_engine.options import StoreOption, default_store
 from storage.sources import SourceError
 from storage.store import Store, StoreError
@@ -34,6 +34,8 @@ app.command()(tag_commands.caption)
 app.command()(model_commands.import_checkpoint)
 app.command()(model_commands.export)
 app.add_typer(labels_cli.app, name="labels")
+app.add_typer(verdicts_cli.app, name="verdicts")
+app.command()(why_command.why)
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 
 PresetOption = Annotated[str, typer.Option("--preset", help="sample, tiny or laptop.")]

@@ -74,9 +74,6 @@ def caption(
 
 
 def _tagger(model: str, store: str, captioner: bool = False) -> Tagger:
-    from tasks.memory import keep_memory
-
-    keep_memory()  # before torch starts its threads
     from ram_engine.tagger import Tagger
 
     if model:

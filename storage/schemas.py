@@ -149,6 +149,7 @@ CONTRACTS: dict[str, Contract] = {
         tag_score=pa.float32(),  # the annotator's probability of the tag for this region alone
         feature=FEATURE,  # L2-normalised
     ),
+    "regions_rejected": REJECTED,
     "clusters": _contract(
         unique="tag_id cluster",
         tag_id=pa.int32(),
@@ -162,13 +163,19 @@ CONTRACTS: dict[str, Contract] = {
         nullable="distance region_score",
         image_id=pa.string(),
         tag_id=pa.int32(),
-        source=pa.uint8(),  # bits: 1 original caption, 2 generated caption, 4 predicted
+        source=pa.uint8(),  # bits: 1 original caption, 2 generated caption, 4 predicted, 8 added by hand
         score=pa.float32(),  # the annotator's calibrated probability for the whole image
         target=pa.float32(),  # what the retrained model is taught: 0..1
         region_score=pa.float32(),  # the best tag_score of its regions
         distance=pa.float32(),  # the least distance / radius of its regions: above 1 is an outlier
         kept=pa.bool_(),
         reason=pa.string(),  # kept, no_box, cluster_outlier, region_not_predicted, ...
+    ),
+    "verdict_edits": _contract(  # a person's decisions, which win over the engine's
+        unique="image_id tag_id",
+        image_id=pa.string(),
+        tag_id=pa.int32(),
+        kept=pa.bool_(),
     ),
     "predictions": _contract(
         unique="model image_id",

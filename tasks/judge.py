@@ -1,18 +1,22 @@
 """Map stage `judge`: keeps or removes every tag, with the reason, and says what the retrained model is to be taught.
 
-Reads pairs, caption_tags, generated and regions (aligned), clusters, label_system and the annotator (pinned); writes
+Reads pairs, caption_tags, generated and regions (aligned), clusters, label_system and annotator (pinned); writes
 tag_verdicts, one row for every tag that a caption names, that a generated caption names, or that was predicted.
 
 A region is good when the annotator predicts the tag for the region alone and when it is no outlier of the tag's
-clusters. A tag falls where it has regions and none is good, unless the whole picture leaves no doubt about it.
+clusters. A tag falls where it has regions and none is good, unless the whole picture leaves no doubt about it. What
+has no place in a picture (attributes, scenes, actions) is not judged by regions.
 
 A caption of another picture has all its tags wrong. So a tag that a caption names falls as well where it and the other
 tags of that caption are, together, less likely than their frequency lets expect.
+
+What a person decided (verdict_edits, optional) wins over all of this, and may add a tag that nothing claims.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -26,7 +30,7 @@ from tasks.settings import CleanSettings, EngineSettings
 from tasks.training.data import tag_columns
 from tasks.training.jobs import WHOLE
 
-CAPTION, GENERATED_CAPTION, PREDICTED = 1, 2, 4  # the bits of `source`
+CAPTION, GENERATED_CAPTION, PREDICTED, BY_HAND = 1, 2, 4, 8  # the bits of `source`
 
 
 def build(
@@ -41,40 +45,58 @@ def build(
         {"tag_id": pa.array(shares.keys(), pa.int32()), "expected": pa.array(shares.values(), pa.float64())}
     )
 
+    label_system = inputs.table("label_system", ["tag_id", "groundable"])
+    edits = inputs.table("verdict_edits") if inputs.has("verdict_edits") else None
+
     def judge(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         regions = shard["regions"]
         measured = regions.drop_columns(["feature", "box"]).append_column(
             "distance", pa.array(distances(regions, clusters), pa.float32(), from_pandas=True)
         )
-        return {"tag_verdicts": decide(shard, measured, expected, settings)}
+        return {"tag_verdicts": decide(shard, measured, expected, settings, label_system, edits)}
 
     return judge
 
 
-def decide(shard: Mapping[str, pa.Table], regions: pa.Table, expected: pa.Table, settings: CleanSettings) -> pa.Table:
-    """The verdicts of a shard: from its claims and scores, its measured ``regions`` (with their ``distance``), and what
-    is ``expected`` of each tag (tag_id, expected), whose captions are then held against the picture as well."""
+def decide(
+    shard: Mapping[str, pa.Table],
+    regions: pa.Table,
+    expected: pa.Table,
+    settings: CleanSettings,
+    label_system: pa.Table,
+    edits: pa.Table | None = None,
+) -> pa.Table:
+    """The verdicts of a shard: from its claims and scores, its measured ``regions`` (with their ``distance``), what is
+    ``expected`` of each tag (tag_id, expected), whose captions are then held against the picture as well, which tags of
+    ``label_system`` (tag_id, groundable) can have a region, and the ``edits`` of a person."""
     with duckdb.connect() as connection:
         for name in ("pairs", "caption_tags", "generated"):
             connection.register(name, shard[name].select(_COLUMNS[name]))
         connection.register("regions", regions)
         connection.register("expected", expected)
+        connection.register("label_system", label_system)
+        connection.register("edits", contract("verdict_edits").schema.empty_table() if edits is None else edits)
         rules = settings.model_dump(include={"doubt", "region_threshold", "no_box", "least_agreement"})
         verdicts: pa.Table = connection.sql(_VERDICTS, params=rules).to_arrow_table()
     return verdicts.cast(contract("tag_verdicts").schema)
 
 
-Clusters = Mapping[int, tuple[NDArray[np.float32], float]]
+Clusters = Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 def cluster_index(clusters: pa.Table) -> Clusters:
-    """tag_id -> its centroids (k, width) and its radius."""
+    """tag_id -> its centroids (k, width) and their radii (k,)."""
     rows = clusters.sort_by([("tag_id", "ascending"), ("cluster", "ascending")]).to_pylist()
-    centroids: dict[int, list[list[float]]] = {}
+    found: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
-        centroids.setdefault(row["tag_id"], []).append(row["centroid"])
-    radii = {row["tag_id"]: row["radius"] for row in rows}
-    return {tag_id: (np.array(each, np.float32), radii[tag_id]) for tag_id, each in centroids.items()}
+        found.setdefault(row["tag_id"], []).append(row)
+    return {
+        tag_id: (
+            np.array([row["centroid"] for row in each], np.float32),
+            np.array([row["radius"] for row in each], np.float32),
+        )
+        for tag_id, each in found.items()
+    }
 
 
 def distances(regions: pa.Table, clusters: Clusters) -> NDArray[np.float32]:
@@ -86,10 +108,16 @@ def distances(regions: pa.Table, clusters: Clusters) -> NDArray[np.float32]:
     features = regions["feature"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(tags), -1)
     for tag_id in np.unique(tags):
         if tag_id in clusters:
-            centroids, radius = clusters[tag_id]
+            centroids, radii = clusters[tag_id]
+            if centroids.shape[1] != features.shape[1]:
+                raise ValueError(
+                    f"tag {tag_id}: its clusters are of features {centroids.shape[1]} wide, the regions' are "
+                    f"{features.shape[1]} wide: fit the clusters anew (--refit)"
+                )
             of_tag = features[tags == tag_id].astype(np.float32)
-            nearest = np.linalg.norm(of_tag[:, None] - centroids, axis=2).min(axis=1)
-            found[tags == tag_id] = nearest / max(radius, 1e-6)
+            apart = np.linalg.norm(of_tag[:, None] - centroids, axis=2)
+            nearest = apart.argmin(axis=1)
+            found[tags == tag_id] = apart.min(axis=1) / np.maximum(radii[nearest], 1e-6)
     return found
 
 
@@ -104,6 +132,7 @@ WITH claims AS (
     SELECT image_id, unnest(tag_ids) AS tag_id, {CAPTION} AS source FROM caption_tags
     UNION ALL SELECT image_id, unnest(flatten(caption_tag_ids)), {GENERATED_CAPTION} FROM generated
     UNION ALL SELECT image_id, unnest(predicted), {PREDICTED} FROM generated
+    UNION ALL SELECT image_id, tag_id, {BY_HAND} FROM edits WHERE kept
 ),
 tags AS (
     SELECT image_id, tag_id, bit_or(source) AS source FROM claims SEMI JOIN pairs USING (image_id)
@@ -139,6 +168,7 @@ judged AS (
         coalesce(scores.score, least.score, 0) AS score,
         CASE
             WHEN agreement < $least_agreement AND source & {PREDICTED} = 0 THEN 'caption_disagrees'
+            WHEN looked.image_id IS NULL AND NOT coalesce(groundable, false) THEN 'kept'
             WHEN looked.image_id IS NULL THEN 'no_box'
             WHEN any_good THEN 'kept'
             WHEN any_predicted THEN 'cluster_outlier'
@@ -146,6 +176,7 @@ judged AS (
         END AS found
     FROM tags LEFT JOIN scores USING (image_id, tag_id) LEFT JOIN least USING (image_id)
     LEFT JOIN looked USING (image_id, tag_id) LEFT JOIN agreements USING (image_id, tag_id)
+    LEFT JOIN label_system USING (tag_id)
 ),
 decided AS (
     SELECT *,
@@ -159,9 +190,19 @@ decided AS (
 )
 SELECT
     image_id, tag_id, source, score,
-    CASE WHEN NOT kept THEN 0 WHEN source & {CAPTION} = {CAPTION} THEN 1 ELSE score END AS target,
-    region_score, distance, kept,
-    CASE WHEN kept AND found <> 'no_box' THEN 'kept' ELSE found END AS reason
-FROM decided ORDER BY image_id, tag_id
+    CASE
+        WHEN NOT coalesce(edits.kept, decided.kept) THEN 0
+        WHEN edits.kept OR source & {CAPTION} = {CAPTION} THEN 1
+        ELSE score
+    END AS target,
+    region_score, distance,
+    coalesce(edits.kept, decided.kept) AS kept,
+    CASE
+        WHEN edits.kept THEN 'kept_by_hand'
+        WHEN NOT edits.kept THEN 'removed_by_hand'
+        WHEN decided.kept AND found <> 'no_box' THEN 'kept'
+        ELSE found
+    END AS reason
+FROM decided LEFT JOIN edits USING (image_id, tag_id) ORDER BY image_id, tag_id
 """
 """DuckDB: from a shard's claims, scores and measured regions to its verdicts."""

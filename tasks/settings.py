@@ -206,25 +206,34 @@ class GenerateSettings(Settings):
 class GroundSettings(Settings):
     """Where the regions of a tag are looked for."""
 
-    proposer: Literal["cross_attention", "grounding_dino"] = Field(
-        "cross_attention", description="The annotator's own attention, or the detector Grounding DINO."
+    proposer: Literal["cross_attention", "grounding_dino", "onnx_detector"] = Field(
+        "cross_attention",
+        description="The annotator's own attention, Grounding DINO, or a detector with a list of classes; of tags that "
+        "are none of its classes the attention tells.",
     )
     max_regions: int = Field(2, ge=1, description="Regions kept for a tag in an image.")
-    checkpoint: str = Field("", description="Grounding DINO's weights, a .pth file.")
+    checkpoint: str = Field("", description="The detector's weights: Grounding DINO's .pth, or a YOLOX as .onnx.")
+    classes: str = Field(
+        "", description="The detector's classes, one a line; more words that it stands for after commas."
+    )
     configuration: str = Field("swin-t", description="Grounding DINO's: swin-t, swin-b, or a file.")
     text_encoder: str = Field("", description="A folder with Grounding DINO's BERT; empty: from the hub.")
-    threshold: float = Field(0.3, ge=0, le=1, description="The least score of a box of Grounding DINO.")
+    threshold: float = Field(0.3, ge=0, le=1, description="The least score of a detector's box.")
     long_edge: int = Field(800, ge=32, description="Pictures are scaled to it for Grounding DINO, in pixels.")
 
     @model_validator(mode="after")
     def _has_weights(self) -> GroundSettings:
-        if self.proposer == "grounding_dino" and not self.checkpoint:
-            raise ValueError("grounding_dino needs its weights: set ground.checkpoint to the .pth file")
+        if self.proposer != "cross_attention" and not self.checkpoint:
+            raise ValueError(f"{self.proposer} needs its weights: set ground.checkpoint to the file")
+        if self.proposer == "onnx_detector" and not self.classes:
+            raise ValueError("onnx_detector needs to know its classes: set ground.classes to a file with one a line")
         return self
 
     def files(self) -> tuple[str, ...]:
-        if self.proposer != "grounding_dino":
+        if self.proposer == "cross_attention":
             return ()
+        if self.proposer == "onnx_detector":
+            return (self.checkpoint, self.classes)
         own = (self.configuration,) if self.configuration.endswith(".py") else ()
         return (self.checkpoint, *own)
 
@@ -235,7 +244,11 @@ class CleanSettings(Settings):
     outlier_share: float = Field(0.1, ge=0, lt=1, description="The share of a tag's regions that are outliers.")
     max_clusters: int = Field(8, ge=1)
     regions_a_cluster: int = Field(20, ge=1, description="A tag has at most its regions divided by this clusters.")
-    max_regions_a_tag: int = Field(20_000, ge=1, description="Of more regions a fixed sample is clustered.")
+    mini_batches_from: int = Field(10_000, ge=1, description="Of more regions k-means sees mini-batches.")
+    max_regions_a_tag: int = Field(50_000, ge=1, description="Of more regions a fixed sample is clustered.")
+    outlier_measure: Literal["distance", "small_clusters"] = Field(
+        "distance", description="An outlier is far from its centroid, or in one of the tag's smallest clusters."
+    )
     region_threshold: float = Field(0.1, ge=0, le=1, description="A region's least probability of its tag.")
     doubt: float = Field(
         0.01, ge=0, le=1, description="A whole picture's probability from which its regions fell no tag."

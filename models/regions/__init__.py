@@ -12,14 +12,17 @@ from __future__ import annotations
 from models.regions.cross_attention import CrossAttentionProposer
 from models.regions.features import region_features, region_scores, region_tokens
 from models.regions.grounding_dino import GroundingDinoProposer
+from models.regions.onnx_detector import OnnxDetectorProposer, read_classes
 from models.regions.proposer import Box, Proposal, RegionProposer
 
 __all__ = [
     "Box",
     "CrossAttentionProposer",
     "GroundingDinoProposer",
+    "OnnxDetectorProposer",
     "Proposal",
     "RegionProposer",
+    "read_classes",
     "region_features",
     "region_scores",
     "region_tokens",

@@ -123,7 +123,7 @@ class GroundingDinoProposer:
         for shape, asked in shapes.items():
             for start in range(0, len(asked), self.batch):
                 part = asked[start : start + self.batch]
-                seen = self._look(shape, [images[number] for number, _ in part], [text for _, text in part])
+                seen = self.look(shape, [images[number] for number, _ in part], [text for _, text in part])
                 for (number, text), boxes, scores in zip(part, *seen, strict=True):
                     for tag, span in text.spans.items():
                         found[number][tag] = self._best(tag, boxes, scores[:, list(span)].amax(1))
@@ -158,16 +158,20 @@ class GroundingDinoProposer:
         width, height = (max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in image.size)
         return height, width
 
-    def _look(
+    def look(
         self, shape: tuple[int, int], images: Sequence[Image.Image], texts: Sequence[Text]
     ) -> tuple[Tensor, Tensor]:
         """Boxes (B, queries, 4) as x0, y0, x1, y1 in shares, and scores (B, queries, pieces)."""
-        pixels = [self.to_tensor(v2.functional.resize(image, list(shape), antialias=True)) for image in images]
+        pixels = [self.pixels(image, shape) for image in images]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch and transformers, about calls that the package makes
             output = self.model(torch.stack(pixels).to(self.device), captions=[text.text for text in texts])
         boxes = box_convert(output["pred_boxes"].float(), "cxcywh", "xyxy").clamp(0, 1).cpu()
         return boxes, output["pred_logits"].float().sigmoid().cpu()
+
+    def pixels(self, image: Image.Image, shape: tuple[int, int] | None = None) -> Tensor:
+        """A picture as the model takes it, (3, H, W), in its own shape or another (height, width)."""
+        return self.to_tensor(v2.functional.resize(image, list(shape or self._shape(image)), antialias=True))
 
     def _best(self, tag: int, boxes: Tensor, scores: Tensor) -> list[Proposal]:
         likely = (scores >= self.threshold) & (boxes[:, 2:] > boxes[:, :2]).all(1)

@@ -61,13 +61,14 @@ def cleaning(views: Views) -> dict[str, Any] | None:
 
 
 def _verdicts(views: Views) -> pa.Table:
-    """(image_id, tag_id, score, kept, is_true) of as many images as have :data:`MOST_VERDICTS` tags together, by id."""
+    """(image_id, tag_id, score, kept, by_hand, is_true), by id, of images with :data:`MOST_VERDICTS` tags together."""
     return views.db.sql(
         f"""
         WITH numbered AS (
             SELECT *, count(*) OVER (ORDER BY image_id) AS number FROM entries WHERE round = {views.judged}
         )
-        SELECT image_id, tag_id, score, kept, true_tags.tag_id IS NOT NULL AS is_true
+        SELECT image_id, tag_id, score, kept, suffix(reason, '_by_hand') AS by_hand,
+            true_tags.tag_id IS NOT NULL AS is_true
         FROM numbered LEFT JOIN true_tags USING (image_id, tag_id)
         WHERE number <= {MOST_VERDICTS} ORDER BY image_id, tag_id
         """
@@ -113,7 +114,8 @@ def _flags(verdicts: pa.Table, regions: pa.Table, settings: dict[str, float]) ->
     stays = good | (verdicts["score"].to_numpy() >= settings["doubt"])
     flags: NDArray[np.uint8] = np.where(kept, KEPT, 0).astype(np.uint8)
     flags |= np.where(verdicts["is_true"].to_numpy(zero_copy_only=False), TRUE, 0).astype(np.uint8)
-    flags |= np.where(~looked | (stays != kept), FIXED, 0).astype(np.uint8)
+    by_hand = verdicts["by_hand"].to_numpy(zero_copy_only=False)
+    flags |= np.where(~looked | by_hand | (stays != kept), FIXED, 0).astype(np.uint8)
     return flags
 
 

@@ -110,7 +110,8 @@ def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
         return ""
     return f"""
         SELECT {number} AS round, {columns}, CASE
-            WHEN source & {PARSED} > 0 THEN 'parsed' WHEN source & {GENERATED} > 0 THEN 'generated' ELSE 'predicted'
+            WHEN source & {PARSED} > 0 THEN 'parsed' WHEN source & {GENERATED} > 0 THEN 'generated'
+            WHEN source & {PREDICTED} > 0 THEN 'predicted' ELSE 'by_hand'
         END AS origin FROM ({query}) SEMI JOIN pictures USING (image_id)
     """
 

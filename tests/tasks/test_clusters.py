@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from storage.schemas import check
-from tasks import fit_clusters
+from storage.store import Snapshot, Store
 from tasks.fit_clusters import cluster, reduce
+from tasks.inputs import Inputs
 from tasks.judge import cluster_index, distances
 from tasks.settings import CleanSettings, EngineSettings
 from tests.tasks.stage_inputs import inputs_of
@@ -44,7 +45,8 @@ def two_looks(count: int, seed: int = 0) -> np.ndarray:
 def test_clusters_are_found_and_the_farthest_share_lies_beyond_the_radius() -> None:
     settings = CleanSettings(outlier_share=0.1, regions_a_cluster=50, max_clusters=8)
     features = two_looks(100)
-    centroids, members, radius = cluster(features, settings)
+    fit = cluster(features, settings)
+    centroids, members, (radius, _) = fit.centroids, fit.members, fit.radii
     assert sorted(members.tolist()) == [50, 50]
     assert sorted(np.round(centroids).argmax(axis=1).tolist()) == [0, 1]
     nearest = np.linalg.norm(features[:, None] - centroids, axis=2).min(axis=1)
@@ -61,13 +63,55 @@ def test_a_tag_has_as_many_clusters_as_its_regions_allow(tmp_path: Path) -> None
     assert counts == {4: 3, 7: 2, 9: 1, 11: 0}
 
 
-def test_clusters_do_not_depend_on_how_tags_are_grouped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs = inputs_of(tmp_path, {"regions": regions({tag: two_looks(40, seed=tag) for tag in range(5)})})
+def test_clusters_depend_neither_on_workers_nor_on_parts(tmp_path: Path) -> None:
+    table = regions({tag: two_looks(40, seed=tag) for tag in range(5)})
     settings = CleanSettings(max_regions_a_tag=30)
-    whole = reduce(settings, inputs, EngineSettings())["clusters"]
-    monkeypatch.setattr(fit_clusters, "ROWS_AT_ONCE", 60)
-    assert reduce(settings, inputs, EngineSettings())["clusters"].equals(whole)
+    whole = reduce(settings, inputs_of(tmp_path, {"regions": table}), EngineSettings(workers=1))["clusters"]
     assert sum(whole["count"].to_pylist()) == 5 * 30
+    store = Store(tmp_path / "parts")
+    shuffled = table.take(np.random.default_rng(0).permutation(table.num_rows))
+    parts = tuple(
+        store.write_part("regions", f"{at:016x}", f"p{at}", shuffled.slice(at, 37)) for at in range(0, 200, 37)
+    )
+    snapshot = store.publish(Snapshot("regions", "a" * 16, "test", "test", parts=parts))
+    inputs = Inputs(store, {"regions": snapshot})
+    assert reduce(settings, inputs, EngineSettings(workers=2))["clusters"].equals(whole)
+
+
+def test_small_clusters_are_outliers_as_they_are(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    centres = np.eye(8)[[0] * 60 + [1] * 34 + [2] * 6]
+    features = unit(centres + chance.normal(0, 0.02, (100, 8)))
+    settings = CleanSettings(outlier_share=0.1, regions_a_cluster=33, max_clusters=3, outlier_measure="small_clusters")
+    table = regions({1: features})
+    clusters = reduce(settings, inputs_of(tmp_path, {"regions": table}), EngineSettings())["clusters"]
+    beyond = distances(table, cluster_index(clusters)) > 1
+    assert beyond.tolist() == [False] * 94 + [True] * 6
+
+
+@pytest.mark.parametrize("mini_batches_from", [100, 100_000])
+def test_equal_features_are_one_cluster_without_outliers(tmp_path: Path, mini_batches_from: int) -> None:
+    table = regions({1: np.tile(unit(np.ones((1, 8))), (10_000, 1)), 2: two_looks(2)[:1]})
+    settings = CleanSettings(mini_batches_from=mini_batches_from)
+    clusters = reduce(settings, inputs_of(tmp_path, {"regions": table}), EngineSettings())["clusters"]
+    assert set(clusters["tag_id"].to_pylist()) == {1}  # a single region is no cluster
+    found = distances(table, cluster_index(clusters))
+    assert (found[:-1] <= 1).all()
+    assert np.isnan(found[-1])
+
+
+def test_clusters_of_other_features_are_an_error_that_says_so() -> None:
+    clusters = pa.table(
+        {
+            "tag_id": pa.array([1], pa.int32()),
+            "cluster": pa.array([0], pa.int16()),
+            "centroid": pa.array([[1.0, 0.0, 0.0]], pa.list_(pa.float32())),
+            "radius": pa.array([0.5], pa.float32()),
+            "count": pa.array([9], pa.int32()),
+        }
+    )
+    with pytest.raises(ValueError, match="fit the clusters anew"):
+        distances(regions({1: np.eye(2)}), cluster_index(clusters))
 
 
 def test_distances_are_in_radii_and_to_the_nearest_cluster() -> None:

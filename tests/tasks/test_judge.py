@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 
 from storage.schemas import check, contract
-from tasks.judge import CAPTION, GENERATED_CAPTION, PREDICTED, build, decide
+from tasks.judge import BY_HAND, CAPTION, GENERATED_CAPTION, PREDICTED, build, decide
 from tasks.settings import CleanSettings, EngineSettings
 from tests.tasks.stage_inputs import inputs_of
 
 IMAGE = "00000000000000aa"
+COLOUR = 7  # a tag that has no place in a picture
 # what tag 1's regions look like: its single cluster, with a radius of half a unit
 CLUSTERS = pa.table(
     {
@@ -22,7 +23,22 @@ CLUSTERS = pa.table(
         "count": pa.array([30], pa.int32()),
     }
 )
-LABELS = pa.Table.from_pylist([], contract("label_system").schema)
+LABELS = pa.Table.from_pylist(
+    [
+        {
+            "tag_id": tag,
+            "name": f"tag {tag}",
+            "type": "object",
+            "synonyms": [],
+            "count": 9,
+            "active": True,
+            "groundable": tag != COLOUR,
+            "prompt": "",
+        }
+        for tag in range(1, 10)
+    ],
+    contract("label_system").schema,
+)
 TYPICAL, OUTLIER = [1.0, 0.0], [0.0, 1.0]
 
 
@@ -33,6 +49,7 @@ def verdicts(
     predicted: list[int],
     regions: list[tuple[int, float, list[float]]],
     generated_captions: list[list[int]] | None = None,
+    edits: dict[int, bool] | None = None,
     **settings: Any,
 ) -> dict[int, dict[str, Any]]:
     """The verdicts of one image, by tag."""
@@ -69,7 +86,11 @@ def verdicts(
     annotator = folder / "annotator"
     annotator.mkdir(exist_ok=True)
     (annotator / "uncalibrated").touch()
-    inputs = inputs_of(folder, {"clusters": CLUSTERS, "label_system": LABELS}, {"annotator": annotator})
+    tables = {"clusters": CLUSTERS, "label_system": LABELS}
+    if edits is not None:
+        rows = [{"image_id": IMAGE, "tag_id": tag, "kept": kept} for tag, kept in edits.items()]
+        tables["verdict_edits"] = pa.Table.from_pylist(rows, contract("verdict_edits").schema)
+    inputs = inputs_of(folder, tables, {"annotator": annotator})
     judge = build(CleanSettings(**settings), inputs, EngineSettings())
     rows = check("tag_verdicts", judge(shard)["tag_verdicts"]).to_pylist()
     return {row["tag_id"]: row for row in rows}
@@ -128,6 +149,24 @@ def test_tags_without_a_box_fall_if_told_to(tmp_path: Path) -> None:
     assert (row["kept"], row["reason"], row["target"]) == (False, "no_box", 0)
 
 
+def test_what_has_no_place_in_a_picture_passes_untouched(tmp_path: Path) -> None:
+    row = verdicts(tmp_path, [COLOUR], {COLOUR: 0.2}, [], [], no_box="drop")[COLOUR]
+    assert (row["kept"], row["reason"], row["target"]) == (True, "kept", 1)
+
+
+def test_a_person_wins_over_the_engine_and_may_add_a_tag(tmp_path: Path) -> None:
+    regions = [(1, 0.1, TYPICAL), (2, 0.8, TYPICAL)]
+    edits = {1: True, 2: False, 5: True, 6: False}
+    found = verdicts(tmp_path, [1], {1: 0.2, 2: 0.9, 3: 0.9}, [2, 3], regions, edits=edits, **RULES)
+    said = {tag: (row["kept"], row["reason"], row["target"], row["source"]) for tag, row in found.items()}
+    assert said == {
+        1: (True, "kept_by_hand", 1, CAPTION | BY_HAND),
+        2: (False, "removed_by_hand", 0, PREDICTED),
+        3: (True, "no_box", pytest.approx(0.9), PREDICTED),
+        5: (True, "kept_by_hand", 1, BY_HAND),  # nothing else claims it; 6 is claimed by nothing at all
+    }
+
+
 def test_a_caption_of_another_picture_loses_its_tags() -> None:
     """Two captions: one whose tags the annotator sees, one whose tags it sees no more than anywhere."""
     shard = {
@@ -165,7 +204,7 @@ def test_a_caption_of_another_picture_loses_its_tags() -> None:
         }
     )
     expected = pa.table({"tag_id": pa.array([1, 2, 3, 4, 5], pa.int32()), "expected": [0.2] * 5})
-    rows = decide(shard, regions, expected, CleanSettings()).to_pylist()
+    rows = decide(shard, regions, expected, CleanSettings(), LABELS).to_pylist()
     assert {row["tag_id"]: row["reason"] for row in rows} == {
         1: "no_box",
         2: "no_box",

@@ -4,13 +4,16 @@ const ORIGINS = {
   parsed: "named in captions",
   generated: "added by generated captions",
   predicted: "added by prediction",
+  by_hand: "added by hand",
 };
-const SHORT = { parsed: "captions", generated: "generated captions", predicted: "prediction" };
+const SHORT = { parsed: "captions", generated: "generated captions", predicted: "prediction", by_hand: "by hand" };
 const REASONS = {
   no_box: "no region was found",
   cluster_outlier: "its region looks unlike the tag's other regions",
   region_not_predicted: "the annotator does not see it in its region",
   caption_disagrees: "its caption does not fit the picture",
+  kept_by_hand: "a person kept it",
+  removed_by_hand: "a person removed it",
 };
 const reason = (code) => REASONS[code] || words(code);
 

@@ -1,0 +1,79 @@
+"""`ram-engine why IMAGE [TAG]`: a tag's life through the stages, and a picture with its boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ram_engine.options import StoreOption, default_store
+from storage.store import Store
+from tasks.why import Life, Round, draw, find_image, lives
+
+console = Console(highlight=False, soft_wrap=True)
+REASONS = {
+    "kept": "a region of it is good",
+    "no_box": "no region was found",
+    "cluster_outlier": "its region looks unlike the tag's other regions",
+    "region_not_predicted": "the annotator does not see it in its region",
+    "caption_disagrees": "its caption does not fit the picture",
+    "kept_by_hand": "a person kept it",
+    "removed_by_hand": "a person removed it",
+}
+
+
+def why(
+    image: Annotated[str, typer.Argument(help="An image id, the source's name for the image, or a file.")],
+    tag: Annotated[str, typer.Argument(help="A tag, or a word for it; default: all tags of the image.")] = "",
+    picture: Annotated[Path | None, typer.Option(help="Draw the tags' regions into this file.")] = None,
+    store: StoreOption = default_store(),
+) -> None:
+    """Say who gave an image each of its tags, and which stage took it."""
+    opened = Store(store, create=False)
+    pair = find_image(opened, image)
+    found = lives(opened, pair, tag)
+    named = f" ({', '.join(pair['names'][:3])})" if pair["names"] else ""
+    console.print(f"{pair['image_id']}{named}, split {pair['split']}, {pair['width']} x {pair['height']}", markup=False)
+    for number, caption in enumerate(pair["captions"]):
+        console.print(f"  caption {number}: {caption}", markup=False)
+    for life in found:
+        for line in _told(life):
+            console.print(line, markup=False)
+    if not found:
+        console.print("no stage gave it a tag")
+    if picture is not None:
+        draw(pair, found).save(picture)
+        console.print(f"drawn in {picture}", markup=False)
+
+
+def _told(life: Life) -> list[str]:
+    state = {True: "kept", False: "removed", None: "not judged yet"}[life.kept]
+    if not life.said and not any(each.verdict for each in life.rounds):
+        state = "not a tag of this image"
+    lines = [f"{life.tag.name} ({life.tag.type}): {state}"]
+    lines += [f"  {one}" for one in life.said]
+    several = len(life.rounds) > 1
+    for each in life.rounds:
+        lines += [f"  {f'round {each.number}: ' if several else ''}{one}" for one in _round(each)]
+    return lines
+
+
+def _round(each: Round) -> list[str]:
+    lines = [f'the generated caption "{caption}" names it' for caption in each.captions]
+    if each.score is not None:
+        lines.append(f"the annotator gives it {each.score:.3f}: {'added' if each.predicted else 'below its threshold'}")
+    for region in each.regions:
+        box = ", ".join(f"{value:.2f}" for value in region.box)
+        apart = "" if region.distance is None else f", {region.distance:.2f} radii from its cluster"
+        lines.append(
+            f"region ({box}): detector {region.detector_score:.2f}, the annotator alone {region.tag_score:.3f}{apart}"
+        )
+    if each.verdict is not None:
+        verdict, reason = each.verdict, each.verdict["reason"]
+        if reason == "kept" and not each.regions:
+            reason = "what has no place in the picture is not judged by regions"
+        said = "kept" if verdict["kept"] else "removed"
+        lines.append(f"{said}: {REASONS.get(reason, reason)}; taught as {verdict['target']:.2f}")
+    return lines

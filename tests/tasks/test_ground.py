@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from models.regions import Proposal
+from storage.schemas import check, contract
+from tasks.ground import Rejected, classes_of_tags, detected, usable
+
+IMAGES = [Image.new("RGB", (8 + number, 8)) for number in range(4)]
+NAMES = [f"{number:016x}" for number in range(4)]
+
+
+class Fails:
+    """A detector that cannot do with pictures of one width."""
+
+    def propose(self, images: list[Image.Image], tag_ids: list[list[int]]) -> list[list[Proposal]]:
+        if any(image.width == 10 for image in images):
+            raise RuntimeError("out of luck")
+        return [[Proposal(tag, (0.0, 0.0, 0.5, 0.5), 0.9) for tag in tags] for tags in tag_ids]
+
+
+def test_a_detector_that_fails_on_one_image_loses_that_image_alone() -> None:
+    rejected = Rejected()
+    found = detected(Fails(), IMAGES, [[1], [2], [3], [4]], NAMES, rejected)
+    assert [[each.tag_id for each in proposals] for proposals in found] == [[1], [2], [], [4]]
+    (row,) = check("regions_rejected", rejected.table()).to_pylist()
+    assert (row["image_id"], row["reason"]) == (NAMES[2], "detector_failed")
+    assert "out of luck" in row["detail"]
+
+
+NUMBERS = st.floats(width=32, allow_nan=True, allow_infinity=True)
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS)))
+def test_boxes_are_within_the_picture_or_rejected(drawn: list[tuple[float, ...]]) -> None:
+    rejected = Rejected()
+    proposals = [Proposal(number, box[:4], box[4]) for number, box in enumerate(drawn)]  # type: ignore[arg-type]
+    kept = usable(proposals, NAMES[0], rejected)
+    assert len(kept) + len(rejected.rows) == len(proposals)
+    for each in kept:
+        x0, y0, x1, y1 = each.box
+        assert 0 <= x0 < x1 <= 1
+        assert 0 <= y0 < y1 <= 1
+        assert math.isfinite(each.score)
+    check("regions_rejected", rejected.table())
+
+
+def test_boxes_that_are_none_are_named() -> None:
+    rejected = Rejected()
+    boxes = [(1.2, 0, 1.4, 1), (0.5, 0, 0.5, 1), (math.nan, 0, 1, 1), (-1, -1, 2, 2)]
+    kept = usable([Proposal(5, box, 0.5) for box in boxes], NAMES[0], rejected)
+    assert [each.box for each in kept] == [(0, 0, 1, 1)]
+    assert [row["reason"] for row in rejected.rows] == ["bad_box"] * 3
+    assert "nan" in rejected.rows[2]["detail"]
+
+
+def test_classes_are_tags_by_name_or_synonym() -> None:
+    def tag(tag_id: int, name: str, *synonyms: str, groundable: bool = True, active: bool = True) -> dict[str, object]:
+        row = {"tag_id": tag_id, "name": name, "type": "object", "synonyms": list(synonyms), "count": 1}
+        return row | {"active": active, "groundable": groundable, "prompt": name}
+
+    rows = [
+        tag(1, "airplane", "aeroplane", "plane"),
+        tag(2, "man", "guy"),
+        tag(3, "puppy"),
+        tag(4, "dog", groundable=False),
+        tag(5, "orange"),
+    ]
+    system = pa.Table.from_pylist(rows, contract("label_system").schema)
+    classes = [["person", "man", "woman"], ["aeroplane"], ["dog"], ["orange"]]
+    assert classes_of_tags(system, classes) == {1: 1, 2: 0, 5: 3}
