@@ -54,8 +54,7 @@ def build(
         if file.is_file():
             return load_file(file)["label_queries"]
     texts = [prompt.format(label) for label in labels for prompt in prompts]
-    encode = _open_clip(text_encoder) if text_encoder.startswith(OPEN_CLIP) else _sentence_encoder(text_encoder)
-    embeddings = F.normalize(encode(texts).float(), dim=-1).unflatten(0, (len(labels), len(prompts)))
+    embeddings = embed(texts, text_encoder).unflatten(0, (len(labels), len(prompts)))
     queries = F.normalize(embeddings.mean(1), dim=-1).clone()
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +62,13 @@ def build(
         save_file({"label_queries": queries}, partial)
         partial.replace(file)
     return queries
+
+
+@torch.no_grad()
+def embed(texts: Sequence[str], text_encoder: str = MINILM) -> Tensor:
+    """Whole texts, captions say, in the space of the label queries: (N, D), L2-normalised; nothing is cached."""
+    encode = _open_clip(text_encoder) if text_encoder.startswith(OPEN_CLIP) else _sentence_encoder(text_encoder)
+    return F.normalize(encode(list(texts)).float(), dim=-1)
 
 
 def described(descriptions: Sequence[Sequence[str]], text_encoder: str = MINILM) -> Tensor:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from ram_engine.options import StoreOption, default_store
 from storage.store import Store
-from tasks.why import Life, Round, draw, find_image, lives
+
+if TYPE_CHECKING:
+    from tasks.why import Life, Round
 
 console = Console(highlight=False, soft_wrap=True)
 REASONS = {
@@ -31,6 +33,8 @@ def why(
     store: StoreOption = default_store(),
 ) -> None:
     """Say who gave an image each of its tags, and which stage took it."""
+    from tasks.why import draw, find_image, lives  # torch only where it is needed
+
     opened = Store(store, create=False)
     pair = find_image(opened, image)
     found = lives(opened, pair, tag)
@@ -75,5 +79,6 @@ def _round(each: Round) -> list[str]:
         if reason == "kept" and not each.regions:
             reason = "what has no place in the picture is not judged by regions"
         said = "kept" if verdict["kept"] else "removed"
-        lines.append(f"{said}: {REASONS.get(reason, reason)}; taught as {verdict['target']:.2f}")
+        figures = f"confidence {verdict['confidence']:.2f}, taught as {verdict['target']:.2f}"
+        lines.append(f"{said}: {REASONS.get(reason, reason)}; {figures}")
     return lines

@@ -138,6 +138,8 @@ CONTRACTS: dict[str, Contract] = {
         image_id=pa.string(),
         captions=pa.list_(pa.string()),
         caption_tag_ids=pa.list_(pa.list_(pa.int32())),  # one list a generated caption
+        fits=pa.list_(pa.float32()),  # how well each generated caption fits the picture; empty: no one was asked
+        original_fits=pa.list_(pa.float32()),  # and each of the original captions
         scores=pa.list_(TAG_SCORE),  # calibrated probabilities, highest first, some below the thresholds too
         predicted=pa.list_(pa.int32()),  # the tags whose score passes their threshold
     ),
@@ -168,6 +170,7 @@ CONTRACTS: dict[str, Contract] = {
         target=pa.float32(),  # what the retrained model is taught: 0..1
         region_score=pa.float32(),  # the best tag_score of its regions
         distance=pa.float32(),  # the least distance / radius of its regions: above 1 is an outlier
+        confidence=pa.float32(),  # 0..1, how sure the picture makes the engine of it, be it said or added
         kept=pa.bool_(),
         reason=pa.string(),  # kept, no_box, cluster_outlier, region_not_predicted, ...
     ),

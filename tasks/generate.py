@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from storage.schemas import contract
-from tasks.annotators import Annotator, Member, whole_tokens
+from tasks.annotators import Annotator, Member, picture, whole_tokens
+from tasks.caption_fit import caption_fit
 from tasks.devices import device_of
 from tasks.inputs import Inputs
 from tasks.labels.lookup import TagLookup
@@ -38,12 +39,15 @@ def build(
     names = [label.name for label in tags.labels]
     captions = settings.captions > 0 and annotator.whole.model.captioner is not None
     parse = _caption_parser(label_system) if captions else None
+    fit = caption_fit(settings.caption_judge, annotator.whole.model.config.image_encoder, device_of(engine))
 
     def generate(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs = shard["pairs"]
         scores = np.zeros((pairs.num_rows, len(tags.ids)), np.float32)
         predicted = np.zeros(scores.shape, bool)
         written: Captions = [[] for _ in range(pairs.num_rows)]
+        fits: list[list[list[float]]] = [[[], []] for _ in range(pairs.num_rows)]  # of written and original captions
+        originals = pairs["captions"].to_pylist()
         ids = pairs["image_id"].to_pylist()
         for member, rows in annotator.members(pairs):
             for batch, tokens in whole_tokens(member, pairs, shard["features"], rows):
@@ -57,6 +61,12 @@ def build(
                     texts = _write(member, tokens, steering, [ids[row] for row in batch], settings)
                     for row, text in zip(batch, texts, strict=True):
                         written[row] = text
+                if fit is not None:
+                    images = [picture(pairs, int(row)) for row in batch]
+                    for row, both in zip(
+                        batch, fit(images, [[written[row], originals[row]] for row in batch]), strict=True
+                    ):
+                        fits[row] = both
         if parse is not None:
             caption_tags = _supported(parse(written), scores, tags, settings.caption_support)
         else:
@@ -67,6 +77,8 @@ def build(
                 "image_id": pairs["image_id"],
                 "captions": pa.array(written, pa.list_(pa.string())),
                 "caption_tag_ids": pa.array(caption_tags, pa.list_(pa.list_(pa.int32()))),
+                "fits": pa.array([each[0] for each in fits], pa.list_(pa.float32())),
+                "original_fits": pa.array([each[1] for each in fits], pa.list_(pa.float32())),
                 "scores": pa.array(
                     [_scored(tags.ids, scores[row], kept[row]) for row in range(pairs.num_rows)],
                     contract("generated").schema.field("scores").type,

@@ -8,7 +8,8 @@ clusters. A tag falls where it has regions and none is good, unless the whole pi
 has no place in a picture (attributes, scenes, actions) is not judged by regions.
 
 A caption of another picture has all its tags wrong. So a tag that a caption names falls as well where it and the other
-tags of that caption are, together, less likely than their frequency lets expect.
+tags of that caption are, together, less likely than their frequency lets expect, or where no caption that names it fits
+the picture in the eyes of the caption judge, if there is one.
 
 What a person decided (verdict_edits, optional) wins over all of this, and may add a tag that nothing claims.
 """
@@ -76,7 +77,7 @@ def decide(
         connection.register("expected", expected)
         connection.register("label_system", label_system)
         connection.register("edits", contract("verdict_edits").schema.empty_table() if edits is None else edits)
-        rules = settings.model_dump(include={"doubt", "region_threshold", "no_box", "least_agreement"})
+        rules = settings.model_dump(include={"doubt", "region_threshold", "no_box", "least_agreement", "least_fit"})
         verdicts: pa.Table = connection.sql(_VERDICTS, params=rules).to_arrow_table()
     return verdicts.cast(contract("tag_verdicts").schema)
 
@@ -124,7 +125,7 @@ def distances(regions: pa.Table, clusters: Clusters) -> NDArray[np.float32]:
 _COLUMNS = {
     "pairs": ["image_id"],
     "caption_tags": ["image_id", "caption_index", "tag_ids"],
-    "generated": ["image_id", "caption_tag_ids", "scores", "predicted"],
+    "generated": ["image_id", "caption_tag_ids", "fits", "original_fits", "scores", "predicted"],
 }
 
 _VERDICTS = f"""
@@ -154,6 +155,15 @@ agreements AS (
         FROM lifts WINDOW caption AS (PARTITION BY image_id, caption_index)
     ) GROUP BY image_id, tag_id
 ),
+fits AS (  -- of the caption that fits best among those that name a tag
+    SELECT image_id, tag_id, max(coalesce(fit, 1)) AS fit FROM (
+        SELECT image_id, unnest(tag_ids) AS tag_id, original_fits[caption_index + 1] AS fit
+        FROM caption_tags JOIN generated USING (image_id)
+        UNION ALL SELECT image_id, unnest(named), fit FROM (
+            SELECT image_id, unnest(caption_tag_ids) AS named, unnest(fits) AS fit FROM generated
+        ) WHERE named IS NOT NULL
+    ) GROUP BY image_id, tag_id
+),
 looked AS (
     SELECT
         image_id, tag_id, max(tag_score) AS region_score, min(distance) AS distance,
@@ -164,10 +174,14 @@ looked AS (
 judged AS (
     SELECT
         tags.*, looked.region_score, looked.distance,
+        -- an agreement is a log-likelihood: relative to the one at which a caption's tag falls it is the log of odds
+        CASE WHEN agreement IS NULL THEN coalesce(scores.score, least.score, 0)
+            ELSE 1 / (1 + exp(greatest(-30, least(30, $least_agreement - agreement)))) END AS confidence,
         -- a tag whose score was not kept has less than the least that was
         coalesce(scores.score, least.score, 0) AS score,
         CASE
-            WHEN agreement < $least_agreement AND source & {PREDICTED} = 0 THEN 'caption_disagrees'
+            WHEN (agreement < $least_agreement OR fits.fit < $least_fit) AND source & {PREDICTED} = 0
+                THEN 'caption_disagrees'
             WHEN looked.image_id IS NULL AND NOT coalesce(groundable, false) THEN 'kept'
             WHEN looked.image_id IS NULL THEN 'no_box'
             WHEN any_good THEN 'kept'
@@ -176,7 +190,7 @@ judged AS (
         END AS found
     FROM tags LEFT JOIN scores USING (image_id, tag_id) LEFT JOIN least USING (image_id)
     LEFT JOIN looked USING (image_id, tag_id) LEFT JOIN agreements USING (image_id, tag_id)
-    LEFT JOIN label_system USING (tag_id)
+    LEFT JOIN label_system USING (tag_id) LEFT JOIN fits USING (image_id, tag_id)
 ),
 decided AS (
     SELECT *,
@@ -195,7 +209,7 @@ SELECT
         WHEN edits.kept OR source & {CAPTION} = {CAPTION} THEN 1
         ELSE score
     END AS target,
-    region_score, distance,
+    region_score, distance, confidence,
     coalesce(edits.kept, decided.kept) AS kept,
     CASE
         WHEN edits.kept THEN 'kept_by_hand'

@@ -201,6 +201,19 @@ class GenerateSettings(Settings):
         0.4, ge=0, le=1, description="A generated caption adds a tag only from this probability of the tagger on."
     )
     keep_below: int = Field(20, ge=0, description="Scores kept of the best tags below their threshold.")
+    caption_judge: str = Field(
+        "tagger",
+        description="Who says whether a caption fits its picture: tagger (by the tags that it names), conse, or "
+        "open_clip:MODEL[:PRETRAINED]; what falls for it: clean.least_fit.",
+    )
+
+    @model_validator(mode="after")
+    def _knows_judge(self) -> GenerateSettings:
+        if self.caption_judge not in ("tagger", "conse") and not self.caption_judge.startswith("open_clip:"):
+            raise ValueError(
+                f"there is no caption judge '{self.caption_judge}': say tagger, conse or open_clip:ViT-B-16, say"
+            )
+        return self
 
 
 class GroundSettings(Settings):
@@ -256,6 +269,13 @@ class CleanSettings(Settings):
     no_box: Literal["keep", "drop"] = "keep"
     least_agreement: float = Field(
         -4.0, description="A caption's tag falls where it and the caption's others are less likely (log) than this."
+    )
+    least_fit: float = Field(
+        -1.0,
+        ge=-1,
+        le=1,
+        description="Captions, original and generated, that fit their picture less than this by generate.caption_judge "
+        "(cosine) name nothing.",
     )
     seed: int = 0
 

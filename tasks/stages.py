@@ -175,7 +175,7 @@ def _round(number: int) -> list[Stage]:
         Stage(
             name=of_round("generate", number),
             kind="map",
-            version=3,
+            version=4,
             entry="tasks.generate",
             settings="generate",
             about="the annotator adds captions and tags to every image",

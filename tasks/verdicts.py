@@ -35,6 +35,7 @@ class Row:
     type: str
     verdict: str  # kept or removed
     reason: str
+    confidence: float | None
     score: float | None
     region_score: float | None
     distance: float | None
@@ -61,8 +62,9 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
         WHERE tag_id IN ({", ".join(map(str, ids))}) {"AND kept" if verdict == "kept" else ""}
             {"AND NOT kept" if verdict == "removed" else ""}
         -- the likeliest that fell and the least likely that stayed
-        ORDER BY row_number() OVER (PARTITION BY kept ORDER BY CASE WHEN kept THEN score ELSE -score END, image_id),
-            kept, image_id
+        ORDER BY row_number() OVER (
+            PARTITION BY kept ORDER BY CASE WHEN kept THEN confidence ELSE -confidence END, image_id
+        ), kept, image_id
         LIMIT {limit}
         """
     ).to_pylist()
@@ -79,7 +81,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
                 one["tag"],
                 one["type"],
                 verdict_,
-                *(one[name] for name in ("reason", "score", "region_score", "distance")),
+                *(one[name] for name in ("reason", "confidence", "score", "region_score", "distance")),
             )
         )
         try:

@@ -45,7 +45,7 @@ def make_store(folder: str, until: str = "evaluate", truth: bool = True, rounds:
             if name == "clusters":
                 tables[name] = fit_clusters.reduce(CLEAN, _inputs(store, "regions"), EngineSettings())[name]
             if name == "tag_verdicts":
-                judge = judging.build(CLEAN, _inputs(store, "clusters"), EngineSettings())
+                judge = judging.build(CLEAN, _inputs(store, "clusters", "label_system"), EngineSettings())
                 tables[name] = judge(tables)[name]
             if name != "truth" or truth:
                 _publish(store, stage.name, artifact, tables.get(name, contract(name).schema.empty_table()), at)
@@ -54,10 +54,9 @@ def make_store(folder: str, until: str = "evaluate", truth: bool = True, rounds:
     return store
 
 
-def _inputs(store: Store, artifact: str) -> Inputs:
-    snapshot = store.snapshot(artifact)
-    assert snapshot is not None
-    return Inputs(store, {artifact: snapshot})
+def _inputs(store: Store, *artifacts: str) -> Inputs:
+    snapshots = {artifact: store.snapshot(artifact) for artifact in artifacts}
+    return Inputs(store, {artifact: snapshot for artifact, snapshot in snapshots.items() if snapshot is not None})
 
 
 def _publish(store: Store, stage: str, artifact: str, table: pa.Table, at: int) -> None:
@@ -127,6 +126,8 @@ def _tables() -> dict[str, pa.Table]:
                 "image_id": image_id,
                 "captions": ["a generated caption"],
                 "caption_tag_ids": [sources[1]],
+                "fits": [],
+                "original_fits": [],
                 "scores": [{"tag_id": tag_id, "score": score} for tag_id, score in scores.items()],
                 "predicted": sources[2],
             }

@@ -56,7 +56,8 @@ def test_decisions_of_a_person_win_in_the_next_run(copied_store: Path, tmp_path:
     }
     why = ram_engine("why", rows[0]["picture"], rows[0]["tag"], "--store", store).stdout
     assert f"{rows[0]['tag']} ({rows[0]['type']}): removed" in why
-    assert "a person removed it; taught as 0.00" in why
+    assert "a person removed it; confidence" in why
+    assert "taught as 0.00" in why
     # and a decision can be taken back
     sheet.write_text(decide(text, ["engine"]), "utf-8")
     assert "1 taken back" in ram_engine("verdicts", "import", str(sheet), "--store", store).stdout

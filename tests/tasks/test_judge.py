@@ -50,6 +50,7 @@ def verdicts(
     regions: list[tuple[int, float, list[float]]],
     generated_captions: list[list[int]] | None = None,
     edits: dict[int, bool] | None = None,
+    fits: tuple[float, ...] = (),
     **settings: Any,
 ) -> dict[int, dict[str, Any]]:
     """The verdicts of one image, by tag."""
@@ -64,6 +65,8 @@ def verdicts(
                     "image_id": IMAGE,
                     "captions": [],
                     "caption_tag_ids": generated_captions or [],
+                    "fits": fits[1:],
+                    "original_fits": fits[:1],
                     "scores": [{"tag_id": tag, "score": score} for tag, score in scores.items()],
                     "predicted": predicted,
                 }
@@ -154,6 +157,17 @@ def test_what_has_no_place_in_a_picture_passes_untouched(tmp_path: Path) -> None
     assert (row["kept"], row["reason"], row["target"]) == (True, "kept", 1)
 
 
+def test_captions_that_do_not_fit_name_nothing(tmp_path: Path) -> None:
+    """The original caption fits, of the generated ones the second does not."""
+    scores = {tag: 0.2 for tag in range(1, 7)}
+    named = [[3, 4], [2, 5, 6]]
+    found = verdicts(tmp_path, [1, 2], scores, [6], [], named, fits=(0.5, 0.4, 0.1), least_fit=0.3)
+    assert {tag for tag, row in found.items() if not row["kept"]} == {5}  # 2 is in a caption that fits, 6 is predicted
+    assert found[5]["reason"] == "caption_disagrees"
+    found = verdicts(tmp_path, [1, 2], scores, [6], [], named, fits=(0.1, 0.4, 0.5), least_fit=0.3)
+    assert {tag for tag, row in found.items() if not row["kept"]} == {1}
+
+
 def test_a_person_wins_over_the_engine_and_may_add_a_tag(tmp_path: Path) -> None:
     regions = [(1, 0.1, TYPICAL), (2, 0.8, TYPICAL)]
     edits = {1: True, 2: False, 5: True, 6: False}
@@ -184,6 +198,8 @@ def test_a_caption_of_another_picture_loses_its_tags() -> None:
                     "image_id": IMAGE,
                     "captions": [],
                     "caption_tag_ids": [],
+                    "fits": [],
+                    "original_fits": [],
                     # tag 3 is hardly seen, but the rest of its caption is
                     "scores": [
                         {"tag_id": tag, "score": q} for tag, q in [(1, 0.9), (2, 0.8), (3, 0.03), (4, 0.04), (5, 0.01)]
