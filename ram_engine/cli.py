@@ -19,6 +19,7 @@ from storage.sources import SourceError
 from storage.store import Store, StoreError
 from tasks.memory import keep_memory
 from tasks.planning import PlanError, StageFailedError
+from tasks.settings import EngineSettings, IngestSettings, PipelineSettings
 from tasks.stages import stage_named
 
 DEFAULT_STORE = default_store()
@@ -57,7 +58,7 @@ def run(
     refit: RefitOption = False,
 ) -> None:
     """Run the pipeline: whatever is not up to date, from ingest to the report."""
-    settings, engine = configuration.configure(preset, source, sets)
+    settings, engine = _configured(store, preset, source, sets)
     for name in filter(None, (until, force)):
         stage_named(name, settings.rounds)
     runs.run(store, settings, engine, until, force, refit, console.print)
@@ -75,7 +76,7 @@ def plan(
     refit: RefitOption = False,
 ) -> None:
     """Show what a run would compute, with minutes, before it starts."""
-    settings, _ = configuration.configure(preset, source, sets)
+    settings, _ = _configured(store, preset, source, sets)
     planned = runs.outlook(Store(store), settings, until, force, refit)
     table = Table("stage", "state", "shards", "rows", "seconds", "", box=None, header_style="bold")
     for one in planned:
@@ -100,7 +101,7 @@ def stage(
     refit: RefitOption = False,
 ) -> None:
     """Run one stage on the latest snapshots of its inputs."""
-    settings, engine = configuration.configure(preset, source, sets)
+    settings, engine = _configured(store, preset, source, sets)
     chosen = stage_named(name, settings.rounds)
     opened = Store(store)
 
@@ -190,6 +191,20 @@ def ui(
     """Serve Prefect's own UI over the store's history, each stage with its Run button; Ctrl-C stops it."""
     settings, engine = configuration.configure(preset)
     runs.serve_ui(Store(store), settings, engine, port, console.print)
+
+
+def _configured(store: str, preset: str, source: str, sets: list[str]) -> tuple[PipelineSettings, EngineSettings]:
+    """The settings; a store of one's own data goes on with its source where none is named, not with the sample."""
+    settings, engine = configuration.configure(preset, source, sets)
+    named = source or any(one.startswith("ingest.source") for one in sets)
+    pairs = Store(store).snapshot("pairs")
+    if named or pairs is None or settings.ingest.source.kind != "sample" or not pairs.settings:
+        return settings, engine
+    last = IngestSettings(source=pairs.settings["source"]).source
+    if last.kind == "sample":
+        return settings, engine
+    console.print(f"the source is the one that the store was made from: {last.kind}:{last.path}", markup=False)
+    return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"source": last})}), engine
 
 
 def _time(seconds: float) -> str:

@@ -52,9 +52,12 @@ def outlook(
             shards = 0 if work is None else len(work.shards)
             seconds = planning.estimate(store, stage, stage.settings_of(settings), rows)
             state = "to do" if work is not None else "waiting"
-            planned.append(
-                PlannedStage(stage, state, shards, rows, seconds, f"after {', '.join(stale)}" if stale else "")
-            )
+            notes = [f"after {', '.join(stale)}"] if stale else []
+            if folds := getattr(stage.settings_of(settings), "folds", 0) if stage.model else 0:
+                notes.append(
+                    f"with {folds} fold models, so that none annotates what it saw: {folds} times the training"
+                )
+            planned.append(PlannedStage(stage, state, shards, rows, seconds, "; ".join(notes)))
             changed |= set(stage.outputs)
         if stage.name == "ingest":
             pairs = store.snapshot("pairs")

@@ -163,7 +163,14 @@ def _detector(settings: GroundSettings, label_system: pa.Table, device: torch.de
         return Detector(proposer, frozenset(classes))
     model = grounding_dino.load(settings.checkpoint, settings.configuration, settings.text_encoder).to(device)
     prompts = {row["tag_id"]: row["prompt"] or row["name"] for row in label_system.to_pylist()}
-    dino = GroundingDinoProposer(model, prompts, settings.max_regions, settings.threshold, settings.long_edge)
+    dino = GroundingDinoProposer(
+        model,
+        prompts,
+        settings.max_regions,
+        settings.threshold,
+        settings.long_edge,
+        half_precision=settings.half_precision,
+    )
     return Detector(dino, frozenset(prompts))
 
 

@@ -225,7 +225,10 @@ class GroundSettings(Settings):
         "are none of its classes the attention tells.",
     )
     max_regions: int = Field(2, ge=1, description="Regions kept for a tag in an image.")
-    checkpoint: str = Field("", description="The detector's weights: Grounding DINO's .pth, or a YOLOX as .onnx.")
+    checkpoint: str = Field(
+        "",
+        description="The detector's weights: Grounding DINO's .pth (or hub:OWNER/NAME/FILE), or a YOLOX as .onnx.",
+    )
     classes: str = Field(
         "", description="The detector's classes, one a line; more words that it stands for after commas."
     )
@@ -233,6 +236,7 @@ class GroundSettings(Settings):
     text_encoder: str = Field("", description="A folder with Grounding DINO's BERT; empty: from the hub.")
     threshold: float = Field(0.3, ge=0, le=1, description="The least score of a detector's box.")
     long_edge: int = Field(800, ge=32, description="Pictures are scaled to it for Grounding DINO, in pixels.")
+    half_precision: bool = Field(False, description="Grounding DINO computes in bfloat16 where it may, for a GPU.")
 
     @model_validator(mode="after")
     def _has_weights(self) -> GroundSettings:
@@ -248,7 +252,7 @@ class GroundSettings(Settings):
         if self.proposer == "onnx_detector":
             return (self.checkpoint, self.classes)
         own = (self.configuration,) if self.configuration.endswith(".py") else ()
-        return (self.checkpoint, *own)
+        return own if self.checkpoint.startswith("hub:") else (self.checkpoint, *own)
 
 
 class CleanSettings(Settings):

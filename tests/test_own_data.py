@@ -83,6 +83,9 @@ def test_bad_rows_are_set_apart_and_counted(prefect_api: str, tmp_path: Path) ->
     pairs = store.snapshot("pairs")
     assert pairs is not None
     assert pairs.rows == 10
+    # without a source the store's own is meant, not the sample
+    again = ram_engine("plan", "--preset", "tiny", "--store", str(tmp_path / "store"), "--until", "ingest").stdout
+    assert f"the source is the one that the store was made from: csv:{folder.path / 'captions.csv'}" in again
 
 
 def test_too_many_bad_rows_fail_with_a_sentence(prefect_api: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
 from PIL import Image
 from torch import Tensor
 from torchvision.ops import box_convert, nms
@@ -39,7 +40,7 @@ class Text:
 
 
 def load(checkpoint: Path | str, configuration: str = "swin-t", text_encoder: str = "") -> Any:
-    """The model of an official checkpoint (``.pth``), read as tensors only.
+    """The model of an official checkpoint (``.pth``, or ``hub:OWNER/NAME/FILE`` of the hub), read as tensors only.
 
     ``configuration`` is swin-t, swin-b or the path of a file in the package's format (which is Python, and run).
     ``text_encoder``: a folder with the BERT that the configuration names, where the hub cannot be reached. Raises
@@ -55,6 +56,9 @@ def load(checkpoint: Path | str, configuration: str = "swin-t", text_encoder: st
     arguments.device = "cpu"
     if text_encoder:
         arguments.text_encoder_type = text_encoder
+    if str(checkpoint).startswith("hub:"):
+        owner, name, file = str(checkpoint).removeprefix("hub:").split("/", 2)
+        checkpoint = hf_hub_download(f"{owner}/{name}", file)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     model = build(arguments)
     missing, _ = model.load_state_dict(clean_state_dict(state.get("model", state)), strict=False)
@@ -101,7 +105,9 @@ class GroundingDinoProposer:
         threshold: float = 0.3,
         long_edge: int = 800,
         batch: int = 4,
+        half_precision: bool = False,
     ) -> None:
+        self.half_precision = half_precision
         self.model = model
         self.prompts = prompts
         self.max_regions = max_regions
@@ -163,7 +169,8 @@ class GroundingDinoProposer:
     ) -> tuple[Tensor, Tensor]:
         """Boxes (B, queries, 4) as x0, y0, x1, y1 in shares, and scores (B, queries, pieces)."""
         pixels = [self.pixels(image, shape) for image in images]
-        with warnings.catch_warnings():
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision)
+        with warnings.catch_warnings(), half:
             warnings.simplefilter("ignore")  # of torch and transformers, about calls that the package makes
             output = self.model(torch.stack(pixels).to(self.device), captions=[text.text for text in texts])
         boxes = box_convert(output["pred_boxes"].float(), "cxcywh", "xyxy").clamp(0, 1).cpu()

@@ -68,6 +68,32 @@ def test_a_batch_gives_what_single_pictures_give(model: object) -> None:
     assert none.propose(pictures()[:1], [[0]]) == [[]]
 
 
+def test_half_precision_sees_nearly_the_same(model: object) -> None:
+    prompts = {0: "dog", 1: "hot dog"}
+    full, half = (
+        GroundingDinoProposer(model, prompts, threshold=0.0, long_edge=96, half_precision=half).look(
+            (64, 96), pictures()[:1], GroundingDinoProposer(model, prompts).texts([0, 1])
+        )
+        for half in (False, True)
+    )
+    assert half[0].dtype == half[1].dtype == torch.float32
+    # the same queries need not win, but most boxes stay where they were
+    assert (half[0] - full[0]).abs().median() < 0.05
+    assert not torch.equal(half[1], full[1])
+
+
+def test_weights_may_come_from_the_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def download(repository: str, file: str) -> str:
+        asked.append((repository, file))
+        return str(folder / "dino.pth")
+
+    monkeypatch.setattr(grounding_dino, "hf_hub_download", download)
+    grounding_dino.load("hub:owner/name/weights/dino.pth", str(folder / "small.py"), str(folder / "bert"))
+    assert asked == [("owner/name", "weights/dino.pth")]
+
+
 def test_spans_are_the_phrases_that_the_package_reads(model: object) -> None:
     from groundingdino.util.utils import get_phrases_from_posmap
 
