@@ -68,7 +68,13 @@ def main() -> None:
         "attention, regions alone": [REGIONS_ALONE],
         "detector": detector,
         "detector, regions alone": [*detector, REGIONS_ALONE],
-        "detector, no box falls": [*detector, REGIONS_ALONE, "clean.no_box=drop"],
+        "detector, no box falls too": [*detector, REGIONS_ALONE, "clean.no_box=drop"],
+        "detector, only no box falls": [
+            *detector,
+            "clean.no_box=drop",
+            "clean.region_threshold=0",
+            "clean.outlier_share=0",
+        ],
     }
     found = {}
     for name, sets in ways.items():
