@@ -67,7 +67,7 @@ def _told(life: Life) -> list[str]:
 def _round(each: Round) -> list[str]:
     lines = [f'the generated caption "{caption}" names it' for caption in each.captions]
     if each.score is not None:
-        lines.append(f"the annotator gives it {each.score:.3f}: {'added' if each.predicted else 'below its threshold'}")
+        lines.append(f"the annotator gives it {each.score:.3f}: {'above' if each.predicted else 'below'} its threshold")
     for region in each.regions:
         box = ", ".join(f"{value:.2f}" for value in region.box)
         apart = "" if region.distance is None else f", {region.distance:.2f} radii from its cluster"

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pyarrow as pa
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from models import Label, tagger_folder
 from models.regions import Proposal
 from storage.schemas import check, contract
+from tasks.annotators import load_member
 from tasks.ground import Rejected, classes_of_tags, detected, usable
+from tasks.settings import TrainSettings
+from tasks.training.data import TagColumns
+from tasks.training.jobs import write_record
+from tests.models.small import small_tagger
 
 IMAGES = [Image.new("RGB", (8 + number, 8)) for number in range(4)]
 NAMES = [f"{number:016x}" for number in range(4)]
@@ -74,3 +83,11 @@ def test_classes_are_tags_by_name_or_synonym() -> None:
     system = pa.Table.from_pylist(rows, contract("label_system").schema)
     classes = [["person", "man", "woman"], ["aeroplane"], ["dog"], ["orange"]]
     assert classes_of_tags(system, classes) == {1: 1, 2: 0, 5: 3}
+
+
+def test_a_model_of_another_label_system_is_refused(tmp_path: Path) -> None:
+    tagger_folder.save(small_tagger("ram").float(), tmp_path)
+    write_record(tmp_path, TrainSettings(), [])
+    others = TagColumns((0, 1), (Label("cat"), Label("forklift")))
+    with pytest.raises(ValueError, match="labels that are not active tags: dog, beach"):
+        load_member(tmp_path, others, torch.device("cpu"))
