@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ram_engine import configuration, labels_cli, model_commands, runs, tag_commands, verdicts_cli, why_command
 from ram_engine.options import StoreOption, default_store
+from storage import garbage
 from storage.sources import SourceError
 from storage.store import Store, StoreError
 from tasks.memory import keep_memory
@@ -180,6 +181,25 @@ def report(store: StoreOption = DEFAULT_STORE) -> None:
         default=1,
     )
     console.print(f"{store.rstrip('/')}/{write_report(opened, rounds)}")
+
+
+@app.command()
+def gc(
+    store: StoreOption = DEFAULT_STORE,
+    keep: Annotated[int, typer.Option(min=1, help="Snapshots of each artifact to keep.")] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+) -> None:
+    """Remove what no recent snapshot needs; refused while a run is working on the store."""
+    opened = Store(store, create=False)
+    with runs.alone(opened):
+        found = garbage.find(opened, keep)
+        if dry_run:
+            for one in found:
+                console.print(f"{one.what:15} {one.bytes / 1e6:10,.2f} MB  {one.path}", markup=False)
+        else:
+            garbage.remove(opened, found)
+    total = sum(one.bytes for one in found) / 1e6
+    console.print(f"{len(found):,} files, {total:,.1f} MB {'would be' if dry_run else ''} removed".replace("  ", " "))
 
 
 @app.command()

@@ -106,12 +106,9 @@ def run(
 
 
 def with_server(store: Store, action: Callable[[], Any]) -> Any:
-    """Calls ``action`` with a Prefect API to report to: the one that is configured, else a server for this call.
-
-    Raises StoreError where another run of this machine works on the store.
-    """
+    """Calls ``action`` with a Prefect API to report to: the one that is configured, else a server for this call."""
     home = prefect_home(store)
-    with local_prefect(home), _alone(home / "lock", store.url):
+    with local_prefect(home), alone(store):
         if os.environ.get("PREFECT_API_URL"):
             return action()
         from flows.local_server import local_server
@@ -121,13 +118,20 @@ def with_server(store: Store, action: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path, url: str) -> Iterator[None]:
-    """Two runs would work on the same unfinished files. The lock of a run that was killed is free."""
+def alone(store: Store) -> Iterator[None]:
+    """Two runs would work on the same unfinished files. The lock of a run that was killed is free.
+
+    Raises StoreError where another run of this machine works on the store.
+    """
+    home = prefect_home(store)
+    home.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(lock, timeout=0):
+        with FileLock(home / "lock", timeout=0):
             yield
     except Timeout:
-        raise StoreError(f"another run is working on the store {url}: wait until it has ended, or stop it") from None
+        raise StoreError(
+            f"another run is working on the store {store.url}: wait until it has ended, or stop it"
+        ) from None
 
 
 def prefect_home(store: Store) -> Path:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+from filelock import FileLock
+
+from ram_engine.runs import prefect_home
+from storage import garbage
+from storage.schemas import contract
+from storage.store import TEMPORARY, Snapshot, Store
+from tests.conftest import ram_engine
+
+
+def table(number: int) -> pa.Table:
+    row = {"image_id": f"{number:016x}", "caption_index": 0, "tag_ids": [number]}
+    return pa.Table.from_pylist([row], contract("caption_tags").schema)
+
+
+def version(store: Store, number: int, made_from: str = "", artifact: str = "caption_tags") -> Snapshot:
+    """A snapshot of the part of this number and the part that all share."""
+    keys = {f"{number:016x}": number, "f" * 16: 0}
+    parts = tuple(store.write_part(artifact, key, key, table(content)) for key, content in keys.items())
+    inputs = {"phrases": made_from} if made_from else {}
+    snapshot = Snapshot(artifact, f"{number:08x}", "test", "test", parts=parts, inputs=inputs, created=float(number))
+    return store.publish(snapshot)
+
+
+def test_what_recent_snapshots_need_stays(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    versions = [version(store, number) for number in range(1, 6)]
+    store.point_to(versions[1])  # the latest is not the newest: an older setting was run again
+    (tmp_path / "store/caption_tags/parts" / f"{TEMPORARY}abc").write_bytes(b"half")
+    found = garbage.find(store, keep=2)
+    assert [(one.what, one.path.rsplit("/", 1)[-1]) for one in found] == [
+        ("snapshot", "00000001.json"),
+        ("snapshot", "00000003.json"),
+        ("temporary file", f"{TEMPORARY}abc"),
+        ("part", "0000000000000001.parquet"),
+        ("part", "0000000000000003.parquet"),
+    ]
+    garbage.remove(store, found)
+    assert garbage.find(store, keep=2) == []
+    assert [one.key for one in store.snapshots("caption_tags")] == [versions[at].key for at in (4, 3, 1)]
+    for snapshot in store.snapshots("caption_tags"):
+        assert store.table(snapshot).num_rows == 2
+
+
+def test_what_a_kept_snapshot_was_made_from_stays(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    old = version(store, 1)
+    version(store, 2)
+    version(store, 3, made_from=f"caption_tags@{old.key}")
+    assert {one.path.rsplit("/", 1)[-1] for one in garbage.find(store, keep=1)} == {
+        "00000002.json",
+        "0000000000000002.parquet",
+    }
+
+
+def test_models_of_dropped_snapshots_go_with_all_their_files(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for number in (1, 2):
+        folder = tmp_path / f"model-{number}"
+        (folder / "whole").mkdir(parents=True)
+        (folder / "whole" / "weights").write_bytes(b"0" * 10)
+        key = f"{number:08x}"
+        digest = store.write_model("ram", key, folder)
+        store.publish(Snapshot("ram", key, "test", "test", model=digest, created=float(number)))
+    found = garbage.find(store, keep=1)
+    assert [one.path for one in found] == ["ram/snapshots/00000001.json", "ram/models/00000001/whole/weights"]
+
+
+def test_gc_lists_first_and_waits_for_runs(finished_store: Path, copied_store: Path) -> None:
+    store = str(copied_store)
+    assert "0 files" in ram_engine("gc", "--store", store, "--keep", "1").stdout
+    ram_engine("run", "--preset", "tiny", "--store", store, "--until", "judge", "--set", "clean.outlier_share=0.3")
+    ram_engine("run", "--preset", "tiny", "--store", store, "--until", "judge", "--set", "clean.outlier_share=0.4")
+    listed = ram_engine("gc", "--store", store, "--keep", "1", "--dry-run").stdout
+    assert "clusters/snapshots/" in listed
+    assert "would be removed" in listed
+    with FileLock(prefect_home(Store(store)) / "lock"):
+        refused = ram_engine("gc", "--store", store, check=False)
+    assert refused.returncode == 1
+    assert "another run is working" in refused.stdout
+    assert "MB removed" in ram_engine("gc", "--store", store, "--keep", "1").stdout
+    opened = Store(store)
+    for name in opened.artifacts():
+        snapshot = opened.snapshot(name)
+        assert snapshot is not None
+        if not snapshot.model:
+            opened.table(snapshot)
+    assert "0 files" in ram_engine("gc", "--store", store, "--keep", "1").stdout
