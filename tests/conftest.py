@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from flows.environment import local_prefect
-from ram_engine.cli import say_no_more
+from ram_engine.cli import main, say_no_more
 
 atexit.register(say_no_more)  # first, so that it is called last
 
@@ -32,13 +34,29 @@ def shared(name: str) -> Path:
 
 
 def ram_engine(*arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
-    """Runs the console command in a process of its own."""
-    done = subprocess.run(  # type: ignore[call-overload]
-        [sys.executable, "-m", "ram_engine", *arguments], capture_output=True, text=True, **options
-    )
+    """Runs the console command: in a process of its own where it computes stages, else in this one, which has torch."""
+    if arguments[0] in ("run", "stage", "ui") or options:
+        done = subprocess.run(  # type: ignore[call-overload]
+            [sys.executable, "-m", "ram_engine", *arguments], capture_output=True, text=True, **options
+        )
+    else:
+        done = _here(arguments)
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def _here(arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    before, sys.argv = sys.argv, ["ram-engine", *arguments]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = before
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")
