@@ -74,6 +74,7 @@ def test_gc_lists_first_and_waits_for_runs(finished_store: Path, copied_store: P
     store = str(copied_store)
     assert "0 files" in ram_engine("gc", "--store", store, "--keep", "1").stdout
     ram_engine("run", "--preset", "tiny", "--store", store, "--until", "judge", "--set", "clean.outlier_share=0.3")
+    assert "0 files" in ram_engine("gc", "--store", store, "--keep", "1").stdout  # the models were made from the first
     ram_engine("run", "--preset", "tiny", "--store", store, "--until", "judge", "--set", "clean.outlier_share=0.4")
     listed = ram_engine("gc", "--store", store, "--keep", "1", "--dry-run").stdout
     assert "clusters/snapshots/" in listed
