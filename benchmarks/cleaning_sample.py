@@ -90,7 +90,9 @@ def load(store: Store) -> Judged:
         f"SELECT count(*) AS count FROM ({TRUE_TAGS}) SEMI JOIN (SELECT image_id FROM pairs WHERE split = 'train') "
         "USING (image_id)"
     )["count"][0].as_py()
-    place = {key: at for at, key in enumerate(zip(table["image_id"].to_pylist(), table["tag_id"].to_pylist()))}  # noqa: B905
+    place = {
+        key: at for at, key in enumerate(zip(table["image_id"].to_pylist(), table["tag_id"].to_pylist(), strict=True))
+    }
     regions = inputs.table("regions", ["image_id", "tag_id", "tag_score", "feature"])
     keys = zip(regions["image_id"].to_pylist(), regions["tag_id"].to_pylist(), strict=True)
     rows = np.array([place.get(key, -1) for key in keys])

@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import PRESETS, RAM, create_tagger, onnx_export, tagger_folder
+from models import PRESETS, RAM, TaggerConfig, create_tagger, onnx_export, tagger_folder
 from models.onnx_tagger import OnnxTagger
 from ram_engine import Tagger, configuration, runs
 from storage.store import Store
@@ -71,10 +71,10 @@ def main() -> None:
     print(json.dumps({name: float(f"{value:.3g}") for name, value in figures.items()}))
 
 
-def random_ram(config: object) -> RAM:
+def random_ram(config: TaggerConfig) -> RAM:
     torch.manual_seed(0)
-    queries = F.normalize(torch.randn(config.labels, config.query_width), dim=-1)  # type: ignore[attr-defined]
-    model = create_tagger(config, queries=queries, pretrained_encoder=False)  # type: ignore[arg-type]
+    queries = F.normalize(torch.randn(config.labels, config.query_width), dim=-1)
+    model = create_tagger(config, queries=queries, pretrained_encoder=False)
     assert isinstance(model, RAM)
     return model.eval().requires_grad_(False)
 
@@ -169,7 +169,7 @@ def map_loss(store: Path, scratch: Path) -> float:
     training = ["retrain.epochs=30", "retrain.width=256", "retrain.decoder_layers=2", "fine_tune.epochs=1"]
     settings, engine = configuration.configure("tiny", sets=[*source, *training, "evaluate.ablation=false"])
     runs.run(str(store), settings, engine)
-    model = Tagger.from_pretrained(store_model(store)).model
+    model = Tagger.from_store(str(store)).model
     assert isinstance(model, RAM)
     onnx_export.export(model, scratch, int8=True)
     tagger_folder.describe(model, scratch)
@@ -183,14 +183,6 @@ def map_loss(store: Path, scratch: Path) -> float:
         )
     console.print(f"mAP on {len(images)} test pictures: float32 {before:.2f}, int8 {after:.2f}")
     return before - after
-
-
-def store_model(store: Path) -> Path:
-    opened = Store(str(store), create=False)
-    snapshot = opened.snapshot("ram")
-    if snapshot is None:
-        raise SystemExit(f"{store} has no model")
-    return Path(opened.model_folder(snapshot))
 
 
 def test_pictures(store: Store, model: RAM) -> tuple[Tensor, np.ndarray]:

@@ -17,7 +17,7 @@ from models.config import label_thresholds
 from models.image_encoder import Preprocessing
 from models.onnx_export import GRAPH, GRAPH_INT8, QUERIES
 
-AT_ONCE = 2  # images: more are no faster, and with thousands of labels each takes a gigabyte
+AT_ONCE = 2  # images: more are no faster, and with thousands of labels each takes over half a gigabyte
 Run = Callable[[Mapping[str, NDArray[np.float32]]], NDArray[np.float32]]
 
 

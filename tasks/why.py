@@ -69,10 +69,11 @@ def find_image(store: Store, image: str) -> dict[str, Any]:
     wanted = [image]
     if Path(image).is_file():
         wanted.append(hashlib.sha256(Path(image).read_bytes()).hexdigest()[:16])
-    quoted = ", ".join("'" + each.replace("'", "''") + "'" for each in wanted)
+    literals = ["'" + each.replace("'", "''") + "'" for each in wanted]
+    quoted = ", ".join(literals)
     found = inputs.sql(
         f"SELECT image_id FROM pairs WHERE image_id IN ({quoted}) OR list_has_any(names, [{quoted}]) "
-        f"OR starts_with(image_id, {quoted.split(', ')[0]})"
+        f"OR starts_with(image_id, {literals[0]})"
     )["image_id"].to_pylist()
     if len(found) != 1:
         some = f"{len(found)} images: {', '.join(found[:3])}, .." if found else "no image of the store"
@@ -136,11 +137,10 @@ def _round(store: Store, number: int, image_id: str) -> dict[int, Round]:
                 of(tag_id).captions.append(caption)
         for tag_id in row["predicted"]:
             of(tag_id).predicted = True
-    for row in _rows(inputs, "tag_verdicts", image_id):
-        of(row["tag_id"]).verdict = row
-    for row in _rows(inputs, "generated", image_id):
         for scored in row["scores"]:
             of(scored["tag_id"]).score = scored["score"]
+    for row in _rows(inputs, "tag_verdicts", image_id):
+        of(row["tag_id"]).verdict = row
     if inputs.has("regions"):
         regions = inputs.sql(f"SELECT * FROM regions WHERE image_id = '{image_id}' ORDER BY tag_score DESC")
         index = cluster_index(inputs.table("clusters")) if inputs.has("clusters") else {}

@@ -91,6 +91,8 @@ def test_why_tells_of_every_tag_and_draws_them(finished_store: Path, tmp_path: P
     pair = next(one for one in opened.table(opened.snapshot("pairs")).to_pylist() if one["image_id"] == image_id)
     (tmp_path / "copy").write_bytes(pair["image"]["bytes"])
     assert image_id in ram_engine("why", str(tmp_path / "copy"), "--store", str(finished_store)).stdout
+    failed = ram_engine("why", "it's, nothing", "--store", str(finished_store), check=False)
+    assert "is no image of the store" in failed.stdout
     failed = ram_engine("why", "nothing", "--store", str(finished_store), check=False)
     assert failed.returncode == 1
     assert "is no image of the store" in failed.stdout

@@ -76,6 +76,15 @@ def taught(examples: Examples) -> Examples:
     return replace(examples, images=replace(examples.images, teacher=file))
 
 
+def spoiled(folder: Path) -> Material:
+    """The toy's material, with tokens of its image 10 that are no numbers."""
+    given = material(toy(folder))
+    stored = np.memmap(folder / "whitened", np.float16, "r+", shape=(96, TOKENS, 16))
+    stored[20:22] = np.inf
+    stored.flush()
+    return given
+
+
 def same(one: Path, two: Path, tolerance: float) -> None:
     first, second = load_tagger(one / WHOLE).state_dict(), load_tagger(two / WHOLE).state_dict()
     for name in first:
@@ -173,11 +182,7 @@ def test_a_batch_in_pieces_teaches_the_same(tmp_path: Path) -> None:
 
 
 def test_an_error_in_one_of_two_processes_is_told(tmp_path: Path) -> None:
-    examples = toy(tmp_path)
-    given = material(examples)
-    stored = np.memmap(tmp_path / "whitened", np.float16, "r+", shape=(96, TOKENS, 16))
-    stored[20:22] = np.inf
-    stored.flush()
+    given = spoiled(tmp_path)
     plan = blueprint(SMALL, LABELS, "tf_efficientnet_lite0", 224)
     with pytest.raises(RuntimeError, match=rf"not finite.*{10:016x}"):
         run_jobs(with_folds(tmp_path / "model", plan, given, SMALL, "cpu"), silent, split=2)
@@ -220,11 +225,7 @@ def test_a_finished_job_is_not_run_again(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_and_names_step_and_images(tmp_path: Path) -> None:
-    examples = toy(tmp_path)
-    given = material(examples)
-    stored = np.memmap(tmp_path / "whitened", np.float16, "r+", shape=(96, TOKENS, 16))
-    stored[20:22] = np.inf
-    stored.flush()
+    given = spoiled(tmp_path)
     plan = blueprint(SMALL, LABELS, "tf_efficientnet_lite0", 224)
     with pytest.raises(TrainingError, match=rf"step \d+ \(epoch 1\).*{10:016x}"):
         run_jobs(with_folds(tmp_path / "model", plan, given, SMALL, "cpu"), silent)
