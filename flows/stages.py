@@ -1,15 +1,31 @@
-"""One Prefect flow a stage. Each can be run by itself, from the command line or from Prefect's UI."""
+"""One Prefect flow a stage, and `clean-tags`, which chains three. Each can be run by itself, also from Prefect's UI."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.parameters import (
+    DEFAULT_STORE,
+    Candidate,
+    Force,
+    Inputs,
+    Refit,
+    RetryRejected,
+    RoundNumber,
+    Rounds,
+    Store,
+    WarmStart,
+)
+from flows.progress import console
 from flows.run_stage import run_stage
-from storage.store import Store
+from flows.stage_report import tell, write_reports
+from storage.store import Store as OpenStore
+from tasks.planning import Again
 from tasks.settings import (
     AssignSettings,
     BaselineSettings,
@@ -22,19 +38,20 @@ from tasks.settings import (
     IngestSettings,
     LabelSettings,
     ParseSettings,
+    PipelineSettings,
     Settings,
     TrainSettings,
 )
 from tasks.stages import of_round, stage_named
 
 Result = dict[str, Any]
+USUAL, USUAL_ENGINE = PipelineSettings(), EngineSettings()
 
 
-def _run_name() -> str:
+def run_name() -> str:
     """``<stage> on <store>``: what an operator looks for in a list of runs."""
     parameters = flow_run.parameters
-    number = parameters.get("round_number", 1)
-    name = of_round(str(flow_run.flow_name), int(number))
+    name = of_round(str(flow_run.flow_name), int(parameters.get("round_number", 1)))
     return f"{name} on {str(parameters.get('store', '')).rstrip('/').rsplit('/', 1)[-1]}"
 
 
@@ -43,179 +60,243 @@ def _run(
     store: str,
     settings: Settings,
     engine: EngineSettings,
-    force: bool,
-    refit: bool = False,
+    again: Again,
     round_number: int = 1,
     rounds: int = 1,
+    candidate: bool = False,
 ) -> Result:
     rounds = max(rounds, round_number)
     stage = stage_named(of_round(name, round_number), rounds)
-    return asdict(run_stage(Store(store), stage, settings, engine, rounds, force, refit))
+    summary = run_stage(OpenStore(store), stage, settings, engine, rounds, again, "a candidate" if candidate else "")
+    if summary.kept:
+        tell(summary)
+        return asdict(summary)
+    told = write_reports(store, stage, settings, summary, rounds, return_state=True)
+    if told.is_failed():
+        console.print(f"  the report could not be written: {told.message}")
+    return asdict(summary)
 
 
-@flow(name="ingest", flow_run_name=_run_name)
+def again(force: bool, inputs: Sequence[str], **more: bool) -> Again:
+    """What a form asks to be computed although it is done."""
+    return Again(force=force, inputs=tuple(one.strip() for one in inputs if one.strip()), **more)
+
+
+@flow(name="ingest", flow_run_name=run_name)
 def ingest(
-    store: str,
-    settings: IngestSettings = IngestSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
+    store: Store = DEFAULT_STORE,
+    settings: IngestSettings = USUAL.ingest,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    retry_rejected: RetryRejected = False,
 ) -> Result:
     """Reads what is new or changed in the source; unfit rows are kept apart with their reason."""
-    return _run("ingest", store, settings, engine, force)
+    return _run("ingest", store, settings, engine, Again(force, retry_rejected=retry_rejected))
 
 
-@flow(name="parse-captions", flow_run_name=_run_name)
+@flow(name="parse-captions", flow_run_name=run_name)
 def parse_captions(
-    store: str,
-    settings: ParseSettings = ParseSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
+    store: Store = DEFAULT_STORE,
+    settings: ParseSettings = USUAL.parse,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    retry_rejected: RetryRejected = False,
+    inputs: Inputs = [],
 ) -> Result:
     """Finds objects, scenes, attributes and actions in the captions."""
-    return _run("parse-captions", store, settings, engine, force)
+    return _run("parse-captions", store, settings, engine, again(force, inputs, retry_rejected=retry_rejected))
 
 
-@flow(name="build-labels", flow_run_name=_run_name)
+@flow(name="build-labels", flow_run_name=run_name)
 def build_labels(
-    store: str,
-    settings: LabelSettings = LabelSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    refit: bool = False,
+    store: Store = DEFAULT_STORE,
+    settings: LabelSettings = USUAL.labels,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    refit: Refit = False,
+    inputs: Inputs = [],
 ) -> Result:
     """Chooses the tags and merges synonyms; frozen until a refit."""
-    return _run("build-labels", store, settings, engine, force, refit)
+    return _run("build-labels", store, settings, engine, again(force, inputs, refit=refit))
 
 
-@flow(name="assign-tags", flow_run_name=_run_name)
+@flow(name="assign-tags", flow_run_name=run_name)
 def assign_tags(
-    store: str,
-    settings: AssignSettings = AssignSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
+    store: Store = DEFAULT_STORE,
+    settings: AssignSettings = USUAL.assign,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    inputs: Inputs = [],
 ) -> Result:
     """Maps phrases to tags of the label system."""
-    return _run("assign-tags", store, settings, engine, force)
+    return _run("assign-tags", store, settings, engine, again(force, inputs))
 
 
-@flow(name="encode", flow_run_name=_run_name)
+@flow(name="encode", flow_run_name=run_name)
 def encode(
-    store: str,
-    settings: EncodeSettings = EncodeSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
+    store: Store = DEFAULT_STORE,
+    settings: EncodeSettings = USUAL.encode,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    inputs: Inputs = [],
 ) -> Result:
     """Stores the frozen image encoder's spatial features."""
-    return _run("encode", store, settings, engine, force)
+    return _run("encode", store, settings, engine, again(force, inputs))
 
 
-@flow(name="train-baseline", flow_run_name=_run_name)
+@flow(name="train-baseline", flow_run_name=run_name)
 def train_baseline(
-    store: str,
-    settings: BaselineSettings = BaselineSettings(architecture="tag2text", caption=True, folds=3),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    refit: bool = False,
+    store: Store = DEFAULT_STORE,
+    settings: BaselineSettings = USUAL.baseline,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    refit: Refit = False,
+    inputs: Inputs = [],
 ) -> Result:
     """Trains the annotator on the captions and their tags, and its fold models; frozen until a refit."""
-    return _run("train-baseline", store, settings, engine, force, refit)
+    return _run("train-baseline", store, settings, engine, again(force, inputs, refit=refit))
 
 
-@flow(name="generate", flow_run_name=_run_name)
+@flow(name="generate", flow_run_name=run_name)
 def generate(
-    store: str,
-    settings: GenerateSettings = GenerateSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    round_number: int = 1,
+    store: Store = DEFAULT_STORE,
+    settings: GenerateSettings = USUAL.generate,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    inputs: Inputs = [],
+    round_number: RoundNumber = 1,
 ) -> Result:
     """The annotator adds captions and tags to every image."""
-    return _run("generate", store, settings, engine, force, False, round_number)
+    return _run("generate", store, settings, engine, again(force, inputs), round_number=round_number)
 
 
-@flow(name="ground", flow_run_name=_run_name)
+@flow(name="ground", flow_run_name=run_name)
 def ground(
-    store: str,
-    settings: GroundSettings = GroundSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    round_number: int = 1,
+    store: Store = DEFAULT_STORE,
+    settings: GroundSettings = USUAL.ground,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    retry_rejected: RetryRejected = False,
+    inputs: Inputs = [],
+    round_number: RoundNumber = 1,
 ) -> Result:
     """Finds the regions of every groundable tag."""
-    return _run("ground", store, settings, engine, force, False, round_number)
+    return _run(
+        "ground",
+        store,
+        settings,
+        engine,
+        again(force, inputs, retry_rejected=retry_rejected),
+        round_number=round_number,
+    )
 
 
-@flow(name="fit-clusters", flow_run_name=_run_name)
+@flow(name="fit-clusters", flow_run_name=run_name)
 def fit_clusters(
-    store: str,
-    settings: CleanSettings = CleanSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    refit: bool = False,
-    round_number: int = 1,
+    store: Store = DEFAULT_STORE,
+    settings: CleanSettings = USUAL.clean,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    refit: Refit = False,
+    inputs: Inputs = [],
+    round_number: RoundNumber = 1,
 ) -> Result:
     """Clusters each tag's regions with k-means++; frozen until a refit."""
-    return _run("fit-clusters", store, settings, engine, force, refit, round_number)
+    return _run("fit-clusters", store, settings, engine, again(force, inputs, refit=refit), round_number=round_number)
 
 
-@flow(name="judge", flow_run_name=_run_name)
+@flow(name="judge", flow_run_name=run_name)
 def judge(
-    store: str,
-    settings: CleanSettings = CleanSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    round_number: int = 1,
+    store: Store = DEFAULT_STORE,
+    settings: CleanSettings = USUAL.clean,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    inputs: Inputs = [],
+    round_number: RoundNumber = 1,
 ) -> Result:
     """Keeps or removes every tag, with the reason."""
-    return _run("judge", store, settings, engine, force, False, round_number)
+    return _run("judge", store, settings, engine, again(force, inputs), round_number=round_number)
 
 
-@flow(name="retrain", flow_run_name=_run_name)
+@flow(name="retrain", flow_run_name=run_name)
 def retrain(
-    store: str,
-    settings: TrainSettings = TrainSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    round_number: int = 1,
+    store: Store = DEFAULT_STORE,
+    settings: TrainSettings = USUAL.retrain,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    inputs: Inputs = [],
+    warm_start: WarmStart = False,
+    round_number: RoundNumber = 1,
+    candidate: Candidate = False,
 ) -> Result:
     """Trains RAM on the tags that were kept."""
-    return _run("retrain", store, settings, engine, force, False, round_number)
+    return _run(
+        "retrain",
+        store,
+        settings,
+        engine,
+        again(force, inputs, warm_start=warm_start),
+        round_number=round_number,
+        candidate=candidate,
+    )
 
 
-@flow(name="fine-tune", flow_run_name=_run_name)
+@flow(name="fine-tune", flow_run_name=run_name)
 def fine_tune(
-    store: str,
-    settings: TrainSettings = TrainSettings(epochs=10),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    rounds: int = 1,
+    store: Store = DEFAULT_STORE,
+    settings: TrainSettings = USUAL.fine_tune,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    inputs: Inputs = [],
+    rounds: Rounds = 1,
+    candidate: Candidate = False,
 ) -> Result:
     """Fine-tunes RAM on the fully described pairs at the higher resolution."""
-    return _run("fine-tune", store, settings, engine, force, rounds=rounds)
+    return _run("fine-tune", store, settings, engine, again(force, inputs), rounds=rounds, candidate=candidate)
 
 
-@flow(name="train-ablation", flow_run_name=_run_name)
+@flow(name="train-ablation", flow_run_name=run_name)
 def train_ablation(
-    store: str,
-    settings: TrainSettings = TrainSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    rounds: int = 1,
+    store: Store = DEFAULT_STORE,
+    settings: TrainSettings = USUAL.retrain,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    inputs: Inputs = [],
+    rounds: Rounds = 1,
 ) -> Result:
     """Trains the ablation's other rows: the same trainer on other labels."""
-    return _run("train-ablation", store, settings, engine, force, rounds=rounds)
+    return _run("train-ablation", store, settings, engine, again(force, inputs), rounds=rounds)
 
 
-@flow(name="evaluate", flow_run_name=_run_name)
+@flow(name="evaluate", flow_run_name=run_name)
 def evaluate(
-    store: str,
-    settings: EvaluateSettings = EvaluateSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    rounds: int = 1,
+    store: Store = DEFAULT_STORE,
+    settings: EvaluateSettings = USUAL.evaluate,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: Force = False,
+    inputs: Inputs = [],
+    rounds: Rounds = 1,
+    candidate: Candidate = False,
 ) -> Result:
     """Measures every model on the test pictures."""
-    return _run("evaluate", store, settings, engine, force, rounds=rounds)
+    return _run("evaluate", store, settings, engine, again(force, inputs), rounds=rounds, candidate=candidate)
+
+
+@flow(name="clean-tags", flow_run_name=run_name)
+def clean_tags(
+    store: Store = DEFAULT_STORE,
+    ground_settings: GroundSettings = USUAL.ground,
+    clean_settings: CleanSettings = USUAL.clean,
+    engine: EngineSettings = USUAL_ENGINE,
+    refit: Refit = False,
+    round_number: RoundNumber = 1,
+) -> list[Result]:
+    """Finds the regions of every tag, clusters them, and keeps or removes every tag: ground, fit-clusters and judge."""
+    return [
+        ground(store, ground_settings, engine, round_number=round_number),
+        fit_clusters(store, clean_settings, engine, refit=refit, round_number=round_number),
+        judge(store, clean_settings, engine, round_number=round_number),
+    ]
 
 
 FLOWS: dict[str, Any] = {

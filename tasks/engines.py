@@ -1,4 +1,4 @@
-"""Where shards run: three short classes behind one signature, ``submit(shard)`` and ``close()``.
+"""Where shards run: three short classes behind one signature: ``submit(shard)``, ``close()`` and ``abandon()``.
 
 ``threads`` shares one worker within this process; ``processes`` spawns processes with a worker each; ``ray`` places
 actors on a Ray cluster. Results never depend on the choice.
@@ -6,15 +6,19 @@ actors on a Ray cluster. Results never depend on the choice.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import queue
 import threading
 import time
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
 from tasks.settings import EngineSettings
+from tasks.stages import Stage
 from tasks.worker import Shard, ShardResult, Worker, WorkerFactory
 
 
@@ -25,7 +29,14 @@ class Engine(Protocol):
         """Starts a shard; the future holds its result or its error."""
 
     def close(self) -> None:
-        """Stops what is running and waits until nothing is left."""
+        """Waits for what is running, and stops."""
+
+    def abandon(self) -> None:
+        """Drops what is running: its futures fail with :class:`AbandonedError` or another error, at once."""
+
+
+class AbandonedError(RuntimeError):
+    """A shard that was dropped because its run is being stopped."""
 
 
 def open_engine(settings: EngineSettings, factory: WorkerFactory) -> Engine:
@@ -36,51 +47,104 @@ def open_engine(settings: EngineSettings, factory: WorkerFactory) -> Engine:
 
 
 class Threads:
-    """Threads of this process; all share one worker, and so one model."""
+    """Threads of this process; all share one worker, and so one model.
+
+    They are daemons: the process of a run that is cancelled ends without waiting for the shards in flight.
+    """
 
     def __init__(self, settings: EngineSettings, factory: WorkerFactory) -> None:
         self.worker = factory()
-        self.pool = ThreadPoolExecutor(settings.workers, thread_name_prefix=factory.stage.name)
+        self.waiting: queue.SimpleQueue[tuple[Future[ShardResult], Shard] | None] = queue.SimpleQueue()
+        self.unfinished: set[Future[ShardResult]] = set()
+        self.threads = [
+            threading.Thread(target=self._work, daemon=True, name=f"{factory.stage.name}-{number}")
+            for number in range(settings.workers)
+        ]
+        for thread in self.threads:
+            thread.start()
 
     def submit(self, shard: Shard) -> Future[ShardResult]:
-        return self.pool.submit(self.worker, shard)
+        future: Future[ShardResult] = Future()
+        self.unfinished.add(future)
+        self.waiting.put((future, shard))
+        return future
 
     def close(self) -> None:
-        self.pool.shutdown(cancel_futures=True)
+        for _ in self.threads:
+            self.waiting.put(None)
+        for thread in self.threads:
+            thread.join()
+
+    def abandon(self) -> None:
+        self.threads.clear()
+        for future in list(self.unfinished):
+            with contextlib.suppress(InvalidStateError):  # it has just ended
+                future.set_exception(AbandonedError("the run was stopped"))
+
+    def _work(self) -> None:
+        while (given := self.waiting.get()) is not None:
+            future, shard = given
+            if future.done():
+                continue
+            try:
+                result = self.worker(shard)
+            except BaseException as error:
+                outcome, value = future.set_exception, error
+            else:
+                outcome, value = future.set_result, result  # type: ignore[assignment]
+            with contextlib.suppress(InvalidStateError):  # it was abandoned meanwhile
+                outcome(value)
+            self.unfinished.discard(future)
 
 
 class Processes:
-    """Spawned processes with a worker each; they end when this process does, however it ends."""
+    """Spawned processes with a worker each; they end when this process does, however it ends.
+
+    Where one of them is killed, the shards that were in flight fail, and those submitted later get new processes.
+    """
 
     def __init__(self, settings: EngineSettings, factory: WorkerFactory) -> None:
-        self.pool = ProcessPoolExecutor(
-            settings.workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_process,
-            initargs=(factory,),
-        )
+        self.settings, self.factory = settings, factory
+        self.lock = threading.Lock()
+        self.abandoned = False
+        self.pool = self._open()
 
     def submit(self, shard: Shard) -> Future[ShardResult]:
-        return self.pool.submit(_run_in_process, shard)
+        with self.lock:
+            if self.abandoned:
+                raise AbandonedError("the run was stopped")
+            try:
+                return self.pool.submit(_run_in_process, shard)
+            except BrokenProcessPool:
+                self.pool = self._open()
+                return self.pool.submit(_run_in_process, shard)
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
 
+    def abandon(self) -> None:
+        self.abandoned = True
+        for process in list(self.pool._processes.values()):  # a public way comes with Python 3.14
+            process.kill()
+
+    def _open(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self.settings.workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_process,
+            initargs=(self.factory,),
+        )
+
 
 class Ray:
-    """Actors on a Ray cluster, one a worker. Needs the extra ``ray``."""
+    """Actors on a Ray cluster, one a worker, with their processors and GPUs reserved. Needs the extra ``ray``.
+
+    An actor whose node is lost starts again on another, and computes its shards there.
+    """
 
     def __init__(self, settings: EngineSettings, factory: WorkerFactory) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise ModuleNotFoundError(
-                "the engine 'ray' needs the extra: pip install 'ram-engine[ray]', or use --set engine.kind=processes"
-            ) from None
-
-        if not ray.is_initialized():
-            ray.init(address=settings.address or None, log_to_driver=False, include_dashboard=False)
-        actor: Any = ray.remote(num_gpus=1 if settings.device.startswith("cuda") else 0, max_restarts=3)(Worker)
+        ray = _connected_ray(settings)
+        actor: Any = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus, max_restarts=-1)(Worker)
         self.ray = ray
         self.actors = [actor.remote(factory) for _ in range(settings.workers)]
         self.submitted = 0
@@ -94,6 +158,33 @@ class Ray:
     def close(self) -> None:
         for actor in self.actors:
             self.ray.kill(actor)
+
+    def abandon(self) -> None:
+        self.close()
+
+
+def _connected_ray(settings: EngineSettings) -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise ModuleNotFoundError(
+            "the engine 'ray' needs the extra: pip install 'ram-engine[ray]', or use --set engine.kind=processes"
+        ) from None
+
+    if not ray.is_initialized():
+        ray.init(address=settings.address or None, log_to_driver=False, include_dashboard=False)
+    return ray
+
+
+def with_workers(settings: EngineSettings, stage: Stage, shards: int) -> EngineSettings:
+    """The settings with their number of workers: one a core for plain code; one in all for a model in threads."""
+    wanted = settings.workers
+    if not wanted and settings.kind == "ray":
+        resources = _connected_ray(settings).cluster_resources()
+        wanted = int(resources.get("GPU", 0) / settings.gpus if settings.gpus else resources["CPU"] / settings.cpus)
+    elif not wanted:
+        wanted = 1 if stage.uses_model and settings.kind == "threads" else os.cpu_count() or 1
+    return settings.model_copy(update={"workers": max(1, min(wanted, shards))})
 
 
 _worker: Worker | None = None

@@ -6,6 +6,7 @@ becomes a tombstone in the snapshot. So one row added to a source computes one n
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from storage.sources import SourceItem, list_coco, list_csv
 from storage.store import Part, Snapshot, Store
 from tasks.images import ImageError, check_image, read_image
 from tasks.inputs import Inputs
-from tasks.planning import StagePlan, finish_plan
+from tasks.planning import Again, StagePlan, finish_plan
 from tasks.sample_world import world
 from tasks.settings import CocoSource, CsvSource, EngineSettings, IngestSettings, SampleSource
 from tasks.stages import Stage
@@ -41,26 +42,30 @@ def list_items(source: SampleSource | CsvSource | CocoSource) -> list[SourceItem
     return listing(source.path, source.images, source.limit)
 
 
-def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = False) -> StagePlan:
+def plan(store: Store, stage: Stage, settings: IngestSettings, again: Again = Again()) -> StagePlan:
     """Compares the source with the latest snapshot: which items are new, and which rows left."""
     items = {fingerprint(item, settings, stage.version): item for item in list_items(settings.source)}
-    latest = None if force else store.snapshot("pairs")
+    latest = None if again.force else store.snapshot("pairs")
+    if latest is not None:  # the images of a part that was lost are read from the source again
+        present = store.parts_present("pairs")
+        latest = dataclasses.replace(latest, parts=tuple(part for part in latest.parts if part.key in present))
     tombstones = {} if latest is None else {key: list(ids) for key, ids in latest.tombstones.items()}
     known = _known_rows(store, latest)
     by_size = _by_size(items)
     unclaimed = dict(items)
     for row in known:
         matched = [one if one in items else _same_contents(one, row, by_size) for one in row.fingerprints]
-        if all(matched):
+        if all(matched) and not (row.rejected and again.retry_rejected):
             for one in matched:
                 unclaimed.pop(one, None)
-        elif row.image_id:
-            tombstones.setdefault(row.partition, []).append(row.image_id)
+        else:
+            tombstones.setdefault(row.partition, []).append(row.row_id)
     shards = []
     names = list(unclaimed)
     for start in range(0, len(names), settings.shard_size):
         chunk = names[start : start + settings.shard_size]
-        key = digest(["ingest", chunk])
+        retried = [latest.key] if latest is not None and again.retry_rejected else []  # its first part stays as it is
+        key = digest(["ingest", chunk, *retried])
         tombstones.pop(key, None)  # the same items came back: their part is alive again
         table = _item_table({name: unclaimed[name] for name in chunk})
         shards.append(Shard(key=key, partition=key, tables={"items": table}, rows=len(chunk)))
@@ -73,7 +78,7 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = Fal
         ]
     recipe = digest(["ingest", stage.version, _identity(settings)])
     drafted = StagePlan(stage, settings, {}, key="", recipe=recipe, tombstones=tombstones)
-    return finish_plan(store, drafted, shards, force)
+    return finish_plan(store, drafted, shards, dataclasses.replace(again, retry_rejected=False))
 
 
 def build(
@@ -155,9 +160,10 @@ def fingerprint(item: SourceItem, settings: IngestSettings, version: int) -> str
 @dataclass(frozen=True)
 class _KnownRow:
     partition: str
-    image_id: str
+    row_id: str  # what tombstones name it by: its image's id, of a rejected row its fingerprint
     sha256: str
     fingerprints: tuple[str, ...]
+    rejected: bool = False
 
 
 def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
@@ -171,8 +177,10 @@ def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
                 yield _KnownRow(part.partition, row["image_id"], row["sha256"], tuple(row["fingerprints"]))
     rejected = store.snapshot("pairs_rejected")
     for part in rejected.parts if rejected is not None else ():
+        gone = set(latest.tombstones.get(part.partition, ()))
         for row in store.read_part("pairs_rejected", part, ["fingerprint"]).to_pylist():
-            yield _KnownRow(part.partition, "", "", (row["fingerprint"],))
+            if row["fingerprint"] not in gone:
+                yield _KnownRow(part.partition, row["fingerprint"], "", (row["fingerprint"],), rejected=True)
 
 
 def _by_size(items: Mapping[str, SourceItem]) -> Mapping[str, list[tuple[str, SourceItem]]]:

@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MOST_ROUNDS = 5
+
 
 class Settings(BaseModel):
     """The base of all settings: unknown names are errors, values cannot change once set."""
@@ -297,6 +299,8 @@ class EngineSettings(Settings):
     workers: int = Field(0, ge=0, description="0: one a core, or one in all for a model in threads.")
     device: str = Field("", description="A torch device; empty: a GPU where there is one.")
     address: str = Field("", description="A Ray cluster; empty: one on this machine.")
+    cpus: int = Field(1, ge=1, description="Processor cores that a worker takes on Ray.")
+    gpus: float = Field(0, ge=0, description="GPUs, or a share of one, that a worker takes on Ray.")
     training_processes: int = Field(1, ge=1, description="Processes that a training is split over, one a GPU.")
 
 
@@ -315,4 +319,4 @@ class PipelineSettings(Settings):
     retrain: TrainSettings = TrainSettings()
     fine_tune: TrainSettings = TrainSettings(epochs=10)
     evaluate: EvaluateSettings = EvaluateSettings()
-    rounds: int = Field(1, ge=1, le=5, description="In round two and later the retrained model annotates.")
+    rounds: int = Field(1, ge=1, le=MOST_ROUNDS, description="In round two and later the retrained model annotates.")
