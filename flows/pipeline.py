@@ -12,12 +12,22 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.parameters import DEFAULT_STORE, ForceStage, Refit, RetryRejected, Start, Until
-from flows.parameters import Store as StoreUrl
+from flows.parameters import (
+    FORCED_STAGE,
+    REFIT,
+    RETRY_REJECTED,
+    START,
+    STORE,
+    UNTIL,
+    USUAL,
+    USUAL_ENGINE,
+    StageName,
+    Url,
+)
 from flows.progress import console
 from flows.run_stage import keep_stage
 from flows.stage_report import link_report
-from flows.stages import FLOWS, USUAL, USUAL_ENGINE, run_name
+from flows.stages import FLOWS, run_name
 from storage.schemas import first_round_name
 from storage.store import DamagedPartError, Store
 from tasks import planning
@@ -34,14 +44,14 @@ LAST_STAGES = {"fine-tune", "train-ablation", "evaluate"}
 
 @flow(name="ram-data-engine", flow_run_name=run_name)
 def pipeline(
-    store: StoreUrl = DEFAULT_STORE,
+    store: Url = STORE,
     settings: PipelineSettings = USUAL,
     engine: EngineSettings = USUAL_ENGINE,
-    start: Start = "",
-    until: Until = "",
-    force: ForceStage = "",
-    retry_rejected: RetryRejected = False,
-    refit: Refit = False,
+    start: StageName = START,
+    until: StageName = UNTIL,
+    force: StageName = FORCED_STAGE,
+    retry_rejected: bool = RETRY_REJECTED,
+    refit: bool = REFIT,
 ) -> list[dict[str, Any]]:
     """The whole engine, from captions to a retrained tagger: runs every stage that is not up to date."""
     opened = Store(store)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from pydantic import Field
 
-from flows.parameters import DEFAULT_STORE
-from flows.parameters import Store as StoreUrl
+from flows.parameters import RETRAIN_SHARE, STORE, TOLERANCE, USUAL_ENGINE, Share, Url
 from flows.pipeline import bring_up_to_date
 from flows.progress import console
-from flows.stages import USUAL_ENGINE, run_name
+from flows.stages import run_name
 from storage.store import Snapshot, Store
 from tasks import refreshing
 from tasks.planning import Again
@@ -20,31 +18,12 @@ from tasks.refreshing import Made
 from tasks.settings import EngineSettings
 from tasks.stages import Stage, of_round
 
-RetrainShare = Annotated[
-    float,
-    Field(
-        title="Retrain from",
-        ge=0,
-        le=1,
-        description="A new model is trained when so large a share of the images came or left since the last training.",
-    ),
-]
-Tolerance = Annotated[
-    float,
-    Field(
-        title="Tolerance",
-        ge=0,
-        le=1,
-        description="The new model takes over unless its mAP is lower than the present one's by more than this.",
-    ),
-]
-
 
 @flow(name="refresh", flow_run_name=run_name)
 def refresh(
-    store: StoreUrl = DEFAULT_STORE,
-    retrain_share: RetrainShare = 0.05,
-    tolerance: Tolerance = 0.005,
+    store: Url = STORE,
+    retrain_share: Share = RETRAIN_SHARE,
+    tolerance: Share = TOLERANCE,
     engine: EngineSettings = USUAL_ENGINE,
 ) -> dict[str, Any]:
     """Brings a store up to date with its source: new and changed images alone are computed, with the label system, the

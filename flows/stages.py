@@ -10,21 +10,24 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.parameters import (
-    DEFAULT_STORE,
-    Candidate,
-    Force,
-    Inputs,
-    Refit,
-    RetryRejected,
-    RoundNumber,
-    Rounds,
-    Store,
-    WarmStart,
+    CANDIDATE,
+    FORCE,
+    INPUTS,
+    REFIT,
+    RETRY_REJECTED,
+    ROUND,
+    ROUNDS,
+    STORE,
+    USUAL,
+    USUAL_ENGINE,
+    WARM_START,
+    Round,
+    Url,
 )
 from flows.progress import console
 from flows.run_stage import run_stage
 from flows.stage_report import tell, write_reports
-from storage.store import Store as OpenStore
+from storage.store import Store
 from tasks.planning import Again
 from tasks.settings import (
     AssignSettings,
@@ -38,14 +41,12 @@ from tasks.settings import (
     IngestSettings,
     LabelSettings,
     ParseSettings,
-    PipelineSettings,
     Settings,
     TrainSettings,
 )
 from tasks.stages import of_round, stage_named
 
 Result = dict[str, Any]
-USUAL, USUAL_ENGINE = PipelineSettings(), EngineSettings()
 
 
 def run_name() -> str:
@@ -67,7 +68,7 @@ def _run(
 ) -> Result:
     rounds = max(rounds, round_number)
     stage = stage_named(of_round(name, round_number), rounds)
-    summary = run_stage(OpenStore(store), stage, settings, engine, rounds, again, "a candidate" if candidate else "")
+    summary = run_stage(Store(store), stage, settings, engine, rounds, again, "a candidate" if candidate else "")
     if summary.kept:
         tell(summary)
         return asdict(summary)
@@ -84,11 +85,11 @@ def again(force: bool, inputs: Sequence[str], **more: bool) -> Again:
 
 @flow(name="ingest", flow_run_name=run_name)
 def ingest(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: IngestSettings = USUAL.ingest,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    retry_rejected: RetryRejected = False,
+    force: bool = FORCE,
+    retry_rejected: bool = RETRY_REJECTED,
 ) -> Result:
     """Reads what is new or changed in the source; unfit rows are kept apart with their reason."""
     return _run("ingest", store, settings, engine, Again(force, retry_rejected=retry_rejected))
@@ -96,12 +97,12 @@ def ingest(
 
 @flow(name="parse-captions", flow_run_name=run_name)
 def parse_captions(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: ParseSettings = USUAL.parse,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    retry_rejected: RetryRejected = False,
-    inputs: Inputs = [],
+    force: bool = FORCE,
+    retry_rejected: bool = RETRY_REJECTED,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Finds objects, scenes, attributes and actions in the captions."""
     return _run("parse-captions", store, settings, engine, again(force, inputs, retry_rejected=retry_rejected))
@@ -109,12 +110,12 @@ def parse_captions(
 
 @flow(name="build-labels", flow_run_name=run_name)
 def build_labels(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: LabelSettings = USUAL.labels,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    refit: Refit = False,
-    inputs: Inputs = [],
+    force: bool = FORCE,
+    refit: bool = REFIT,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Chooses the tags and merges synonyms; frozen until a refit."""
     return _run("build-labels", store, settings, engine, again(force, inputs, refit=refit))
@@ -122,11 +123,11 @@ def build_labels(
 
 @flow(name="assign-tags", flow_run_name=run_name)
 def assign_tags(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: AssignSettings = USUAL.assign,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    inputs: Inputs = [],
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Maps phrases to tags of the label system."""
     return _run("assign-tags", store, settings, engine, again(force, inputs))
@@ -134,11 +135,11 @@ def assign_tags(
 
 @flow(name="encode", flow_run_name=run_name)
 def encode(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: EncodeSettings = USUAL.encode,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    inputs: Inputs = [],
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Stores the frozen image encoder's spatial features."""
     return _run("encode", store, settings, engine, again(force, inputs))
@@ -146,12 +147,12 @@ def encode(
 
 @flow(name="train-baseline", flow_run_name=run_name)
 def train_baseline(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: BaselineSettings = USUAL.baseline,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    refit: Refit = False,
-    inputs: Inputs = [],
+    force: bool = FORCE,
+    refit: bool = REFIT,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Trains the annotator on the captions and their tags, and its fold models; frozen until a refit."""
     return _run("train-baseline", store, settings, engine, again(force, inputs, refit=refit))
@@ -159,12 +160,12 @@ def train_baseline(
 
 @flow(name="generate", flow_run_name=run_name)
 def generate(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: GenerateSettings = USUAL.generate,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    inputs: Inputs = [],
-    round_number: RoundNumber = 1,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    round_number: Round = ROUND,
 ) -> Result:
     """The annotator adds captions and tags to every image."""
     return _run("generate", store, settings, engine, again(force, inputs), round_number=round_number)
@@ -172,13 +173,13 @@ def generate(
 
 @flow(name="ground", flow_run_name=run_name)
 def ground(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: GroundSettings = USUAL.ground,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    retry_rejected: RetryRejected = False,
-    inputs: Inputs = [],
-    round_number: RoundNumber = 1,
+    force: bool = FORCE,
+    retry_rejected: bool = RETRY_REJECTED,
+    inputs: list[str] = INPUTS,
+    round_number: Round = ROUND,
 ) -> Result:
     """Finds the regions of every groundable tag."""
     return _run(
@@ -193,13 +194,13 @@ def ground(
 
 @flow(name="fit-clusters", flow_run_name=run_name)
 def fit_clusters(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: CleanSettings = USUAL.clean,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    refit: Refit = False,
-    inputs: Inputs = [],
-    round_number: RoundNumber = 1,
+    force: bool = FORCE,
+    refit: bool = REFIT,
+    inputs: list[str] = INPUTS,
+    round_number: Round = ROUND,
 ) -> Result:
     """Clusters each tag's regions with k-means++; frozen until a refit."""
     return _run("fit-clusters", store, settings, engine, again(force, inputs, refit=refit), round_number=round_number)
@@ -207,12 +208,12 @@ def fit_clusters(
 
 @flow(name="judge", flow_run_name=run_name)
 def judge(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: CleanSettings = USUAL.clean,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    inputs: Inputs = [],
-    round_number: RoundNumber = 1,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    round_number: Round = ROUND,
 ) -> Result:
     """Keeps or removes every tag, with the reason."""
     return _run("judge", store, settings, engine, again(force, inputs), round_number=round_number)
@@ -220,14 +221,14 @@ def judge(
 
 @flow(name="retrain", flow_run_name=run_name)
 def retrain(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: TrainSettings = USUAL.retrain,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    inputs: Inputs = [],
-    warm_start: WarmStart = False,
-    round_number: RoundNumber = 1,
-    candidate: Candidate = False,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    warm_start: bool = WARM_START,
+    round_number: Round = ROUND,
+    candidate: bool = CANDIDATE,
 ) -> Result:
     """Trains RAM on the tags that were kept."""
     return _run(
@@ -243,13 +244,13 @@ def retrain(
 
 @flow(name="fine-tune", flow_run_name=run_name)
 def fine_tune(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: TrainSettings = USUAL.fine_tune,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    inputs: Inputs = [],
-    rounds: Rounds = 1,
-    candidate: Candidate = False,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    rounds: Round = ROUNDS,
+    candidate: bool = CANDIDATE,
 ) -> Result:
     """Fine-tunes RAM on the fully described pairs at the higher resolution."""
     return _run("fine-tune", store, settings, engine, again(force, inputs), rounds=rounds, candidate=candidate)
@@ -257,12 +258,12 @@ def fine_tune(
 
 @flow(name="train-ablation", flow_run_name=run_name)
 def train_ablation(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: TrainSettings = USUAL.retrain,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    inputs: Inputs = [],
-    rounds: Rounds = 1,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    rounds: Round = ROUNDS,
 ) -> Result:
     """Trains the ablation's other rows: the same trainer on other labels."""
     return _run("train-ablation", store, settings, engine, again(force, inputs), rounds=rounds)
@@ -270,13 +271,13 @@ def train_ablation(
 
 @flow(name="evaluate", flow_run_name=run_name)
 def evaluate(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     settings: EvaluateSettings = USUAL.evaluate,
     engine: EngineSettings = USUAL_ENGINE,
-    force: Force = False,
-    inputs: Inputs = [],
-    rounds: Rounds = 1,
-    candidate: Candidate = False,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    rounds: Round = ROUNDS,
+    candidate: bool = CANDIDATE,
 ) -> Result:
     """Measures every model on the test pictures."""
     return _run("evaluate", store, settings, engine, again(force, inputs), rounds=rounds, candidate=candidate)
@@ -284,12 +285,12 @@ def evaluate(
 
 @flow(name="clean-tags", flow_run_name=run_name)
 def clean_tags(
-    store: Store = DEFAULT_STORE,
+    store: Url = STORE,
     ground_settings: GroundSettings = USUAL.ground,
     clean_settings: CleanSettings = USUAL.clean,
     engine: EngineSettings = USUAL_ENGINE,
-    refit: Refit = False,
-    round_number: RoundNumber = 1,
+    refit: bool = REFIT,
+    round_number: Round = ROUND,
 ) -> list[Result]:
     """Finds the regions of every tag, clusters them, and keeps or removes every tag: ground, fit-clusters and judge."""
     return [
