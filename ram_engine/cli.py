@@ -132,6 +132,27 @@ def stage(
 
 
 @app.command()
+def refresh(
+    store: StoreOption = DEFAULT_STORE,
+    retrain_share: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of images that came or left from which a model is trained.")
+    ] = 0.05,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="How much lower the new model's mAP may be for it to take over.")
+    ] = 0.005,
+) -> None:
+    """Bring a store up to date with its source, as it was made; a new model takes over only if it is good enough."""
+    opened = Store(store, create=False)
+
+    def compute() -> None:
+        from flows.refresh import refresh as flow
+
+        flow(store, retrain_share, tolerance)
+
+    runs.with_server(opened, compute)
+
+
+@app.command()
 def status(store: StoreOption = DEFAULT_STORE) -> None:
     """Show what is in the store, when it was made, and what is stale."""
     opened = Store(store, create=False)

@@ -65,9 +65,7 @@ def newest(store: Store, artifact: str) -> Snapshot:
 def final_map(store: Store, metrics: Snapshot) -> float:
     """The mAP over all tags of the model that a store's users get, between 0 and 1."""
     table = store.table(metrics)
-    overall = table.filter(
-        pc.is_null(table["tag"]) & pc.equal(table["metric"], "mAP") & pc.equal(table["subset"], "all")
-    )
+    overall = table.filter(pc.field("tag").is_null() & (pc.field("metric") == "mAP") & (pc.field("subset") == "all"))
     values = dict(zip(overall["model"].to_pylist(), overall["value"].to_pylist(), strict=True))
     for row in FINAL_ROWS:
         if row in values:

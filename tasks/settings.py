@@ -327,7 +327,9 @@ class EvaluateSettings(Settings):
 class EngineSettings(Settings):
     """Where shards run. Nothing here changes a result."""
 
-    kind: Literal["threads", "processes", "ray"] = "threads"
+    kind: Literal["threads", "processes", "ray"] = Field(
+        "threads", description="Of this process, processes of this machine, or actors on a Ray cluster."
+    )
     workers: int = Field(0, ge=0, description="0: one a core, or one in all for a model in threads.")
     device: str = Field("", description="A torch device; empty: a GPU where there is one.")
     address: str = Field("", description="A Ray cluster; empty: one on this machine.")
