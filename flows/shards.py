@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import errno
+import logging
 import math
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -57,6 +58,7 @@ def run_shards(
             finished += shard.rows
             progress(finished, work.rows)
 
+    logging.getLogger("prefect.task_runs").setLevel(logging.WARNING)  # a line a shard would bury the stage's
     progress(0, work.rows)
     runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=engine.workers + 1)
     with runner:

@@ -63,9 +63,7 @@ def write_reports(store: str, stage: Stage, settings: Settings, summary: StageSu
     from tasks.report.write import write_report
 
     opened = Store(store, create=False)
-    page = stage_page(stage, settings, summary)
-    if sheet := operator.contact_sheet(opened, rounds):
-        page += f"\n### Pictures so far\n\nWhat the engine added is in *italics*.\n\n{sheet}\n"
+    page = stage_page(stage, settings, summary, operator.contact_sheet(opened, rounds))
     opened.write_text(f"reports/{stage.name}.md", page)
     create_markdown_artifact(page, key=stage.name, description=summary.line())
     if {"label_system", "caption_tags"} & {name.partition("-")[0] for name in stage.inputs.values()}:
@@ -86,8 +84,8 @@ def link_report(store: Store, name: str) -> None:
     create_link_artifact(url, link_text=name, key="report", description="everything that the store holds, in one page")
 
 
-def stage_page(stage: Stage, settings: Settings, summary: StageSummary) -> str:
-    """The stage's page as Markdown: what came in and went out, unusual settings, all settings."""
+def stage_page(stage: Stage, settings: Settings, summary: StageSummary, sheet: str) -> str:
+    """The stage's page as Markdown: rows in and out, unusual settings, the contact ``sheet``, all settings."""
     rate = f" ({summary.read / summary.seconds:,.1f} a second)" if summary.seconds else ""
     lines = [
         f"| rows read | {summary.read:,}{rate} |",
@@ -103,9 +101,10 @@ def stage_page(stage: Stage, settings: Settings, summary: StageSummary) -> str:
     table = "\n".join(lines)
     key_settings = "\n".join(f"| `{name}` | `{json.dumps(value)}` |" for name, value in unusual.items())
     shown = f"\n### Settings other than the usual\n\n| | |\n|---|---|\n{key_settings}\n" if unusual else ""
+    pictures = f"\n### Pictures so far\n\nWhat the engine added is in *italics*.\n\n{sheet}\n" if sheet else ""
     every = json.dumps(chosen, indent=1)
     return (
-        f"## {summary.stage}\n\nThis stage {stage.about}.\n\n| | |\n|---|---|\n{table}\n{shown}"
+        f"## {summary.stage}\n\nThis stage {stage.about}.\n\n| | |\n|---|---|\n{table}\n{shown}{pictures}"
         f"\n### All settings\n\n```json\n{every}\n```\n"
     )
 

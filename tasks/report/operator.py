@@ -22,7 +22,7 @@ def contact_sheet(store: Store, rounds: int) -> str:
         rows = [_picture_row(one) for one in examples(with_views, PICTURES, SIZE)]
     finally:
         with_views.db.close()
-    head = "| | captions | tags | removed |\n|---|---|---|---|\n"
+    head = "| | |\n|---|---|\n"
     return head + "\n".join(rows) if rows else ""
 
 
@@ -30,8 +30,12 @@ def _picture_row(example: Mapping[str, Any]) -> str:
     said = [*example["captions"], *(f"*{caption}*" for caption in example["generated"])]
     kept = [tag["name"] if tag["origin"] == "parsed" else f"*{tag['name']}*" for tag in example["tags"] if tag["kept"]]
     removed = [f"~~{tag['name']}~~" for tag in example["tags"] if not tag["kept"]]
-    cells = ["<br>".join(map(cell, said)), ", ".join(map(cell, kept)), ", ".join(map(cell, removed))]
-    return f"| ![]({example['picture']}) | " + " | ".join(cells) + " |"
+    lines = [*map(cell, said)]
+    if kept:
+        lines.append(f"**tags** {cell(', '.join(kept))}")
+    if removed:
+        lines.append(f"**removed** {cell(', '.join(removed))}")
+    return f"| ![]({example['picture']}) | {'<br>'.join(lines)} |"
 
 
 def cell(text: str) -> str:

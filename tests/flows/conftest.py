@@ -61,6 +61,15 @@ class Deployed:
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
         return httpx.post(f"{self.api}/deployments/{self.deployment(name)['id']}/create_flow_run", json=body)
 
+    def runs(self, name: str) -> list[dict[str, Any]]:
+        """The runs of a deployment that no schedule made, the newest first."""
+        wanted = {
+            "flow_runs": {"deployment_id": {"any_": [self.deployment(name)["id"]]}},
+            "sort": "EXPECTED_START_TIME_DESC",
+        }
+        found: list[dict[str, Any]] = httpx.post(f"{self.api}/flow_runs/filter", json=wanted).json()
+        return [run for run in found if not run["auto_scheduled"]]
+
     def run(self, run_id: str) -> dict[str, Any]:
         found: dict[str, Any] = httpx.get(f"{self.api}/flow_runs/{run_id}").json()
         return found

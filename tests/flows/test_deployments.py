@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -110,23 +111,13 @@ def test_a_refresh_with_nothing_new_says_so(deployed: Deployed, finished_store: 
 
 
 def test_new_data_starts_a_refresh(deployed: Deployed) -> None:
-    refresh = deployed.deployment("refresh/default")
-    before = len(runs_of(deployed, refresh["id"]))
+    before = len(deployed.runs("refresh/default"))
     emitted = deployed.prefect("event", "emit", "ram-engine.data.landed", "--resource-id", "ram-engine.source.mine")
     assert emitted.returncode == 0, emitted.stdout + emitted.stderr
     deadline = time.monotonic() + 60
-    while len(started := runs_of(deployed, refresh["id"])) == before and time.monotonic() < deadline:
+    while len(started := deployed.runs("refresh/default")) == before and time.monotonic() < deadline:
         time.sleep(0.2)
     assert len(started) == before + 1
-
-
-def runs_of(deployed: Deployed, deployment_id: str) -> list[dict[str, Any]]:
-    """Runs of a deployment that no schedule made."""
-    import httpx
-
-    wanted = {"flow_runs": {"deployment_id": {"any_": [deployment_id]}}}
-    runs: list[dict[str, Any]] = httpx.post(f"{deployed.api}/flow_runs/filter", json=wanted).json()
-    return [run for run in runs if not run["auto_scheduled"]]
 
 
 @pytest.mark.parametrize(("kind", "moment"), [("processes", "phrases/parts/*"), ("threads", ".work/train-baseline-*")])
@@ -142,8 +133,6 @@ def test_a_cancelled_run_leaves_no_process(deployed: Deployed, tmp_path: Path, k
     worker = psutil.Process(deployed.workers["ram-engine-training"].pid)
     children = worker.children(recursive=True)
     assert children
-    import httpx
-
     state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
     assert httpx.post(f"{deployed.api}/flow_runs/{created['id']}/set_state", json=state).json()["status"] == "ACCEPT"
     assert deployed.ended(created["id"])["state_type"] == "CANCELLED"
