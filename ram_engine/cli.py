@@ -313,7 +313,7 @@ def main() -> None:
         exit_with(os.getppid())
     try:
         app()
-    except (PlanError, SourceError, StageFailedError, StoreError, ValueError) as error:
+    except (PlanError, SourceError, StageFailedError, StoreError, ValueError, OSError) as error:
         if os.environ.get("RAM_ENGINE_TRACEBACK"):
             raise
         console.print(f"ram-engine: {error}", style="red", markup=False)

@@ -15,6 +15,7 @@ open only what a snapshot lists, so whatever a killed run left behind is never r
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -126,7 +127,8 @@ class Store:
 
     def __init__(self, url: str | os.PathLike[str], create: bool = True) -> None:
         self.url = os.fspath(url)
-        self.fs, root = fsspec.core.url_to_fs(self.url)
+        # without a cache: other processes write too
+        self.fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         self.root: str = root.rstrip("/")
         self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
         marker = self.read_json("store.json")
@@ -224,7 +226,11 @@ class Store:
 
     def publish(self, snapshot: Snapshot) -> Snapshot:
         """Writes the snapshot and makes it the artifact's latest, unless it is held back."""
-        stamped = Snapshot(**{**snapshot.__dict__, "created": snapshot.created or time.time()})
+        created = snapshot.created
+        if not created:  # a clock that went back must not make the new one look older
+            latest = self.snapshot(snapshot.artifact)
+            created = max(time.time(), latest.created + 1e-3 if latest else 0.0)
+        stamped = dataclasses.replace(snapshot, created=created)
         self.write_json(f"{stamped.artifact}/snapshots/{stamped.key}.json", asdict(stamped))
         if not stamped.held_back:
             self.point_to(stamped)

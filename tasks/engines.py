@@ -13,6 +13,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
@@ -46,19 +47,22 @@ def open_engine(settings: EngineSettings, factory: WorkerFactory) -> Engine:
     return Processes(settings, factory) if settings.kind == "processes" else Ray(settings, factory)
 
 
-class Threads:
-    """Threads of this process; all share one worker, and so one model.
+class LostWorkerError(RuntimeError):
+    """A worker's machine was lost while it computed a shard, which another one may compute."""
+
+
+class _Queue:
+    """Threads that take shards from one queue, each for a worker of its own.
 
     They are daemons: the process of a run that is cancelled ends without waiting for the shards in flight.
     """
 
-    def __init__(self, settings: EngineSettings, factory: WorkerFactory) -> None:
-        self.worker = factory()
+    def __init__(self, workers: Sequence[Callable[[Shard], ShardResult]], name: str) -> None:
         self.waiting: queue.SimpleQueue[tuple[Future[ShardResult], Shard] | None] = queue.SimpleQueue()
         self.unfinished: set[Future[ShardResult]] = set()
         self.threads = [
-            threading.Thread(target=self._work, daemon=True, name=f"{factory.stage.name}-{number}")
-            for number in range(settings.workers)
+            threading.Thread(target=self._work, args=(worker,), daemon=True, name=f"{name}-{number}")
+            for number, worker in enumerate(workers)
         ]
         for thread in self.threads:
             thread.start()
@@ -81,13 +85,16 @@ class Threads:
             with contextlib.suppress(InvalidStateError):  # it has just ended
                 future.set_exception(AbandonedError("the run was stopped"))
 
-    def _work(self) -> None:
-        while (given := self.waiting.get()) is not None:
+    def _work(self, worker: Callable[[Shard], ShardResult]) -> None:
+        while self._ready(worker) and (given := self.waiting.get()) is not None:
             future, shard = given
             if future.done():
                 continue
             try:
-                result = self.worker(shard)
+                result = worker(shard)
+            except LostWorkerError:
+                self.waiting.put(given)
+                continue
             except BaseException as error:
                 outcome, value = future.set_exception, error
             else:
@@ -95,6 +102,17 @@ class Threads:
             with contextlib.suppress(InvalidStateError):  # it was abandoned meanwhile
                 outcome(value)
             self.unfinished.discard(future)
+
+    def _ready(self, worker: Callable[[Shard], ShardResult]) -> bool:
+        """Waits until the worker can take a shard; false where it never will."""
+        return True
+
+
+class Threads(_Queue):
+    """Threads of this process; all share one worker, and so one model."""
+
+    def __init__(self, settings: EngineSettings, factory: WorkerFactory) -> None:
+        super().__init__([factory()] * settings.workers, factory.stage.name)
 
 
 class Processes:
@@ -136,31 +154,66 @@ class Processes:
         )
 
 
-class Ray:
+class Ray(_Queue):
     """Actors on a Ray cluster, one a worker, with their processors and GPUs reserved. Needs the extra ``ray``.
 
-    An actor whose node is lost starts again on another, and computes its shards there.
+    A shard whose actor was lost with its node goes to another one; a new actor takes part as soon as there is room.
     """
 
     def __init__(self, settings: EngineSettings, factory: WorkerFactory) -> None:
         ray = _connected_ray(settings)
-        actor: Any = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus, max_restarts=-1)(Worker)
-        self.ray = ray
-        self.actors = [actor.remote(factory) for _ in range(settings.workers)]
-        self.submitted = 0
-
-    def submit(self, shard: Shard) -> Future[ShardResult]:
-        actor = self.actors[self.submitted % len(self.actors)]
-        self.submitted += 1
-        future: Future[ShardResult] = actor.__call__.options(max_task_retries=3).remote(shard).future()
-        return future
+        actor: Any = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus)(Worker)
+        self.actors = [_Actor(ray, actor, factory) for _ in range(settings.workers)]
+        super().__init__(self.actors, factory.stage.name)
 
     def close(self) -> None:
         for actor in self.actors:
-            self.ray.kill(actor)
+            actor.stop()
 
     def abandon(self) -> None:
+        super().abandon()
         self.close()
+
+    def _ready(self, worker: Any) -> bool:
+        ready: bool = worker.ready()
+        return ready
+
+
+class _Actor:
+    """An actor that computes shards, made again when it was lost."""
+
+    def __init__(self, ray: Any, kind: Any, factory: WorkerFactory) -> None:
+        self.ray, self.kind, self.factory = ray, kind, factory
+        self.stopped = False
+        self.actor = kind.remote(factory)
+
+    def __call__(self, shard: Shard) -> ShardResult:
+        try:
+            result: ShardResult = self.ray.get(self.actor.__call__.remote(shard))
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except self.ray.exceptions.RayError as error:
+            self.actor = self.kind.remote(self.factory)
+            raise LostWorkerError(str(error)) from error
+        return result
+
+    def ready(self) -> bool:
+        """Waits until the actor has room and has loaded its model; its own errors come with its first shard."""
+        while not self.stopped:
+            try:
+                self.ray.get(self.actor.__ray_ready__.remote())
+                return True
+            except self.ray.exceptions.ActorDiedError as error:
+                if "creation task" in str(error):  # the stage's code failed: no new actor would do better
+                    return True
+                self.actor = self.kind.remote(self.factory)
+            except self.ray.exceptions.RayError:
+                self.actor = self.kind.remote(self.factory)
+        return False
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.ray.kill(self.actor)
 
 
 def _connected_ray(settings: EngineSettings) -> Any:
