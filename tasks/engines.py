@@ -169,6 +169,7 @@ class Ray(_Queue):
     def close(self) -> None:
         for actor in self.actors:
             actor.stop()
+        super().close()
 
     def abandon(self) -> None:
         super().abandon()
@@ -184,6 +185,7 @@ class _Actor:
 
     def __init__(self, ray: Any, kind: Any, factory: WorkerFactory) -> None:
         self.ray, self.kind, self.factory = ray, kind, factory
+        self.lock = threading.Lock()
         self.stopped = False
         self.actor = kind.remote(factory)
 
@@ -193,27 +195,35 @@ class _Actor:
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except self.ray.exceptions.RayError as error:
-            self.actor = self.kind.remote(self.factory)
+            self._renew()
             raise LostWorkerError(str(error)) from error
         return result
 
     def ready(self) -> bool:
-        """Waits until the actor has room and has loaded its model; its own errors come with its first shard."""
+        """Waits until the actor has room and has loaded its model; false where it was stopped."""
         while not self.stopped:
             try:
                 self.ray.get(self.actor.__ray_ready__.remote())
                 return True
+            except self.ray.exceptions.RayTaskError:  # the stage's code failed: its first shard tells
+                return True
             except self.ray.exceptions.ActorDiedError as error:
-                if "creation task" in str(error):  # the stage's code failed: no new actor would do better
+                if "creation task" in str(error):
                     return True
-                self.actor = self.kind.remote(self.factory)
+                self._renew()
             except self.ray.exceptions.RayError:
-                self.actor = self.kind.remote(self.factory)
+                self._renew()
         return False
 
     def stop(self) -> None:
-        self.stopped = True
-        self.ray.kill(self.actor)
+        with self.lock:
+            self.stopped = True
+            self.ray.kill(self.actor)
+
+    def _renew(self) -> None:
+        with self.lock:
+            if not self.stopped:  # else it would take the room of the next stage's actors
+                self.actor = self.kind.remote(self.factory)
 
 
 def _connected_ray(settings: EngineSettings) -> Any:
