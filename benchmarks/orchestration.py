@@ -1,7 +1,7 @@
 """What orchestration costs: Prefect and the store for 1,000 shards on each engine, the pause before the next flow,
 and the planner alone over 14M rows in 7,000 parts.
 
-``python benchmarks/orchestration.py [--engines threads,ray]``. The stage is a real one, `assign-tags`, over parts of one
+``python benchmarks/orchestration.py [--engines threads,ray]``. The stage is real, `assign-tags`, over parts of one
 phrase: what it computes takes no time, so that what remains is the cost of a shard: its task run, its Parquet part, its
 digest. ``overhead_share`` is that cost on threads, as a share of a shard of ten seconds on the same number of workers.
 """

@@ -43,7 +43,8 @@ def train(store: Store, work: StagePlan, engine: EngineSettings, rounds: int) ->
     )
     part: Part | None = None
     damaged: DamagedPartError | None = None
-    with _one_at_a_time(), stage_progress(stage.name) as progress, tempfile.TemporaryDirectory() as scratch:
+    told = training_child.told_to_others(store, order)
+    with _one_at_a_time(), told, stage_progress(stage.name) as progress, tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log.txt"
         child, messages = training_child.start(order, log)
         try:

@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -150,6 +151,19 @@ def refresh(
         flow(store, retrain_share, tolerance)
 
     runs.with_server(opened, compute)
+
+
+@app.command()
+def join(store: StoreOption = DEFAULT_STORE) -> None:
+    """Lend this machine to trainings of runs with engine.training_nodes above 1, until Ctrl-C stops it."""
+    from tasks import training_child
+
+    opened = Store(store, create=False)
+    joined: set[str] = set()
+    console.print(f"waiting for trainings of {opened.url}")
+    while True:
+        training_child.join(opened, joined, console.print)
+        time.sleep(1)
 
 
 @app.command()

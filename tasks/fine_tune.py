@@ -38,4 +38,4 @@ def train(
             job(name, folder, continued(start, material.tags, material.image_size), material, settings, device)
             for name, start in starts.items()
         ]
-        return {"training_log": run_jobs(jobs, progress, engine.training_processes)}
+        return {"training_log": run_jobs(jobs, progress, engine)}

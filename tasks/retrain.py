@@ -35,4 +35,4 @@ def train(
         if inputs.has("ram_previous"):
             start = continued(inputs.model("ram_previous") / WHOLE, material.tags, material.image_size)
             jobs[0] = job(WHOLE, folder, start, material, settings, device)
-        return {"training_log": run_jobs(jobs, progress, engine.training_processes)}
+        return {"training_log": run_jobs(jobs, progress, engine)}

@@ -34,7 +34,7 @@ def train(
             job(row, folder, plan, replace(material, examples=material.teaching(targets)), settings, device)
             for row, targets in _rows(settings, inputs, material).items()
         ]
-        return {"training_log": run_jobs(jobs, progress, engine.training_processes)}
+        return {"training_log": run_jobs(jobs, progress, engine)}
 
 
 def _rows(settings: TrainSettings, inputs: Inputs, material: Material) -> dict[str, csr_matrix]:

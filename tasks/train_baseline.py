@@ -32,4 +32,4 @@ def train(
         plan = blueprint(training, material.tags, material.image_encoder, material.image_size, captions)
         device = str(device_of(engine))
         jobs = with_folds(folder, plan, material, training, device)
-        return {"training_log": run_jobs(jobs, progress, engine.training_processes)}
+        return {"training_log": run_jobs(jobs, progress, engine)}

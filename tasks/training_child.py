@@ -11,7 +11,9 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -22,8 +24,11 @@ from typing import Any
 from storage.store import DamagedPartError, Part, Snapshot, Store
 from tasks.engines import exit_with_creator
 from tasks.inputs import Inputs
-from tasks.settings import EngineSettings, Settings
+from tasks.planning import PlanError
+from tasks.settings import EngineSettings, PipelineSettings, Settings
 from tasks.stages import stage_named
+
+ORDERS = ".trainings"  # in a store: what machines that share trainings are asked to join
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,56 @@ class Order:
     snapshots: Mapping[str, Snapshot]
     folder: str
     key: str
+
+
+def told_to_others(store: Store, order: Order) -> AbstractContextManager[None]:
+    """While it is open, the order lies in the store for the other machines of a training of several (:func:`join`)."""
+    if order.engine.training_nodes == 1:
+        return nullcontext()
+    if not store.is_local:
+        raise PlanError("training_nodes above 1 needs a store in a folder that all machines share, not one of objects")
+    return _lying_there(store, order)
+
+
+@contextmanager
+def _lying_there(store: Store, order: Order) -> Iterator[None]:
+    store.write_json(
+        f"{ORDERS}/{order.stage}.json",
+        {
+            "attempt": uuid.uuid4().hex,
+            "stage": order.stage,
+            "rounds": order.rounds,
+            "key": order.key,
+            "settings": order.settings.model_dump(mode="json"),
+            "engine": order.engine.model_dump(mode="json"),
+            "snapshots": {alias: f"{one.artifact}@{one.key}" for alias, one in order.snapshots.items()},
+        },
+    )
+    try:
+        yield
+    finally:
+        store.remove(f"{ORDERS}/{order.stage}.json")
+
+
+def join(store: Store, joined: set[str], tell: Callable[[str], None]) -> None:
+    """Takes this machine's share in every training that asks for more machines, once; ``joined`` are their attempts."""
+    for name in store.names(ORDERS):
+        told = store.read_json(f"{ORDERS}/{name}")
+        if told is None or told["attempt"] in joined:
+            continue
+        joined.add(told["attempt"])
+        stage = stage_named(told["stage"], told["rounds"])
+        engine = EngineSettings.model_validate(told["engine"])
+        tell(f"joins {stage.name}, which is led from {engine.rendezvous}")
+        named = {alias: one.partition("@") for alias, one in told["snapshots"].items()}
+        pinned = {alias: store.snapshot(artifact, key) for alias, (artifact, _, key) in named.items()}
+        snapshots = {alias: one for alias, one in pinned.items() if one is not None}
+        settings = type(stage.settings_of(PipelineSettings())).model_validate(told["settings"])
+        folder = store.work_folder(f"{stage.name}-{told['key']}")
+        module: Any = importlib.import_module(stage.entry)
+        with suppress(FileNotFoundError):  # the leading machine has moved the finished model into its place
+            module.train(settings, Inputs(store, snapshots), engine, folder, lambda done, total, what: None)
+        tell(f"{stage.name} is over")
 
 
 @dataclass(frozen=True)

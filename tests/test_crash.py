@@ -7,6 +7,7 @@ import multiprocessing.process
 import os
 import random
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -16,46 +17,49 @@ from storage import garbage, leases
 from storage.store import TEMPORARY, Store
 from tests import killable
 
-MOST_FILES = 75  # that a whole run of `tiny` leaves: parts, and the folders of its trainings
+MOST_FILES = 75  # parts and models of a whole run of `tiny`
 
 
 @pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.soak)])
 def test_killed_runs_go_on_where_they_were(finished_store: Path, tmp_path: Path, kills: int) -> None:
     chance = random.Random(kills)
     whole = Store(finished_store)
-    done, stores, victims = 0, 0, {"run": 0, "child": 0}
-    while done < kills:
+    victims: Counter[str] = Counter()
+    stores = 0
+    while victims.total() < kills:
         stores += 1
         store = tmp_path / f"store-{stores}"
-        moments = sorted(chance.randrange(MOST_FILES) for _ in range(min(20, kills - done)))
+        moments = sorted(chance.randrange(MOST_FILES) for _ in range(min(20, kills - victims.total())))
         for moment in moments:
             run = killable.start(store, "processes" if chance.random() < 0.15 else "threads")
-            wait_for(store, moment, run)
+            child = chance.random() < 0.4
+            wait_for(store, moment, run, child)
             time.sleep(chance.uniform(0, 1))
             if not run.is_alive():  # it was faster than the moment: the next store's turn
                 break
-            victims[kill(run, chance)] += 1
-            done += 1
+            victims[kill(run, child, chance)] += 1
         last = killable.start(store)
         last.join()
         assert last.exitcode == 0, (tmp_path / f"{store.name}.log").read_text()[-3000:]
         assert_equal(Store(store), whole)
-    print(f"{kills} kills, of {victims['run']} runs and {victims['child']} of their processes, on {stores} stores")
+    print(f"{kills} kills: {dict(victims)}, on {stores} stores")
 
 
-def wait_for(store: Path, files: int, run: multiprocessing.process.BaseProcess) -> None:
-    """Until the store holds so many files, or the run has ended."""
+def wait_for(store: Path, files: int, run: multiprocessing.process.BaseProcess, child: bool) -> None:
+    """Until the store holds so many files and the run has a child to kill, where it is to; or the run has ended."""
     while run.is_alive():
-        if len([*store.glob("*/parts/*.parquet"), *store.glob(".work/*"), *store.glob("*/models/*")]) >= files:
-            return
+        if len([*store.glob("*/parts/*.parquet"), *store.glob("*/models/*")]) >= files:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if not child or psutil.Process(run.pid).children():
+                    return
         time.sleep(0.02)
 
 
-def kill(run: multiprocessing.process.BaseProcess, chance: random.Random) -> str:
+def kill(run: multiprocessing.process.BaseProcess, child: bool, chance: random.Random) -> str:
     """Kills the run, or a process that it started; says which, when nothing of it is left."""
     process = psutil.Process(run.pid)
     children = process.children(recursive=True)
-    victim = chance.choice(children) if children and chance.random() < 0.4 else process
+    victim = chance.choice(children) if children and child else process
     with contextlib.suppress(psutil.NoSuchProcess):  # a worker that has just ended
         victim.kill()
     run.join(180 if victim is not process else 30)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import torch
@@ -74,8 +75,8 @@ def gather(
         raise ValueError("there are no features, so no image to train on: look at the rejected rows of ingest")
     origin = stored[-1] if settings.high_resolution else stored[0]
     encoder, size = str(origin["image_encoder"]), int(origin["image_size"])
-    scratch = folder / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = Path(mkdtemp(prefix="scratch-", dir=folder))  # machines that share a training share the folder
     try:
         everyone = [*train, *calibrate]
         images: TokenImages | PictureImages

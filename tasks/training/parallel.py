@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import queue
 import threading
-import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tasks.devices import cores
 from tasks.engines import exit_with_creator
 from tasks.memory import keep_memory
+from tasks.settings import EngineSettings
 
 START = "spawn"  # a process that has used a GPU cannot be forked
 
@@ -28,25 +28,28 @@ class Runnable(Protocol):
         """Runs it, or this process' share of it."""
 
 
-def run(job: Runnable, processes: int, progress: Callable[[int, int], None]) -> None:
-    """Runs ``job`` in ``processes`` processes on this machine. Raises RuntimeError with the first one's error."""
+def run(job: Runnable, name: str, engine: EngineSettings, progress: Callable[[int, int], None]) -> None:
+    """Runs this machine's share of ``job``, in the engine's processes; all of its machines call this job by ``name``.
+
+    Raises RuntimeError with the first error of a process.
+    """
     reports: Any = multiprocessing.get_context(START).Queue()
     over = threading.Event()
     listener = threading.Thread(target=_listen, args=(reports, progress, over), daemon=True)
     listener.start()
     launch = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
+        min_nodes=engine.training_nodes,
+        max_nodes=engine.training_nodes,
+        nproc_per_node=engine.training_processes,
+        run_id=name,
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_endpoint=engine.rendezvous or "localhost:0",
         max_restarts=0,
         start_method=START,
         monitor_interval=0.2,
     )
     try:
-        elastic_launch(launch, _run_share)(job, reports, processes)
+        elastic_launch(launch, _run_share)(job, reports, engine.training_processes)
     except ChildFailedError as error:
         raise RuntimeError(error.get_first_failure()[1].message) from error
     finally:
