@@ -33,12 +33,17 @@ class Ranking:
     @cached_property
     def last_of_equals(self) -> NDArray[np.intp]:
         """(images, tags): in each tag's order the place of the last image of the same score, which passes with it."""
-        count = len(self.truth)
         ordered = np.take_along_axis(self.scores, self.order, axis=0)
         ends = np.ones(ordered.shape, bool)
         ends[:-1] = ordered[1:] != ordered[:-1]
-        places = np.where(ends, np.arange(count)[:, None], count)
+        places = np.where(ends, np.arange(len(ends))[:, None], len(ends))
         return np.minimum.accumulate(places[::-1], axis=0)[::-1]
+
+    @cached_property
+    def _hits(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """Of every pair of an image and a tag that it has: its place in the tag's order, the tag, the image."""
+        places, tags = np.nonzero(self.relevant.T)[::-1]
+        return places, tags, self.order[places, tags]
 
     @cached_property
     def relevant(self) -> Array:
@@ -50,13 +55,14 @@ class Ranking:
 
         ``weights`` (images,) count an image so many times, 0 leaves it out: a bootstrap sample is a set of weights.
         """
-        counted = np.ones(self.relevant.shape) if weights is None else weights.astype(np.float64)[self.order]
-        hits = counted * self.relevant
-        reached, seen = hits.cumsum(axis=0), counted.cumsum(axis=0)
-        reached = np.take_along_axis(reached, self.last_of_equals, axis=0)
-        seen = np.take_along_axis(seen, self.last_of_equals, axis=0)
-        total = hits.sum(axis=0)
-        summed = (hits * reached / np.maximum(seen, 1e-300)).sum(axis=0)
+        places, tags, images = self._hits
+        weights = np.ones(len(self.truth)) if weights is None else weights.astype(np.float64)
+        last = self.last_of_equals[places, tags]
+        seen = weights[self.order].cumsum(axis=0)[last, tags]
+        reached = (weights[:, None] * self.truth)[self.order, np.arange(self.truth.shape[1])].cumsum(axis=0)[last, tags]
+        hits = weights[images]
+        total = np.bincount(tags, hits, self.truth.shape[1])
+        summed = np.bincount(tags, hits * reached / np.maximum(seen, 1e-300), self.truth.shape[1])
         return np.where(total > 0, summed / np.where(total > 0, total, 1), np.nan)
 
     def best_thresholds(self) -> Array:

@@ -14,9 +14,11 @@ from PIL import Image
 
 from models import Label
 from storage.sources.item import SourceError
+from tasks.evaluation.comparison import compare
 from tasks.evaluation.scores import Scores, ScoresError, difference, measure, per_tag
 from tasks.evaluation.sets import EvaluationSet, read
 from tasks.labels.tags import Tag
+from tasks.metrics import mean_average_precision
 from tests.conftest import shared
 
 
@@ -211,3 +213,26 @@ def test_a_difference_is_nothing_to_oneself_and_turns_round(seed: int) -> None:
 def test_different_sets_are_not_compared() -> None:
     with pytest.raises(ScoresError, match="different sets"):
         difference(_scores(TRUTH, SAID), _scores(TRUTH[:2], SAID[:2]))
+
+
+def test_rows_of_an_ablation_are_compared_in_pairs() -> None:
+    chance = np.random.default_rng(0)
+    truth = chance.random((300, 6)) < 0.3
+    noise = chance.normal(size=(3, *truth.shape))  # what the rows of a seed share
+    rows = {name: truth * signal + noise for name, signal in (("parsed", 0.5), ("generation", 1.0), ("ceiling", 1.5))}
+    found = compare(truth, rows, samples=100)
+    for name, scores in rows.items():
+        by_hand = [mean_average_precision(truth, one) for one in scores]
+        assert found[name]["seeds"] == pytest.approx(by_hand)
+        assert found[name]["mAP"] == pytest.approx(np.mean(by_hand))
+        assert found[name]["spread"] == pytest.approx(np.std(by_hand, ddof=1))
+    parsed, generation, ceiling = (found[name]["mAP"] for name in rows)
+    assert found["parsed"]["more"] == [0, 0, 0]
+    gained, low, high = found["generation"]["more"]
+    assert gained == pytest.approx(generation - parsed)
+    assert 0 < low < gained < high
+    share, low, high = found["generation"]["gap_closed"]
+    assert share == pytest.approx((generation - parsed) / (ceiling - parsed))
+    assert low < share < high
+    with pytest.raises(ValueError, match=r"\[2, 3\] seeds"):
+        compare(truth, {"parsed": rows["parsed"], "ceiling": rows["ceiling"][:2]})
