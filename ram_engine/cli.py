@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ram_engine import (
+    ablate_command,
     configuration,
     evaluate_command,
     labels_cli,
@@ -45,6 +46,7 @@ app.command()(tag_commands.caption)
 app.command()(model_commands.import_checkpoint)
 app.command()(model_commands.export)
 app.command()(evaluate_command.evaluate)
+app.command()(ablate_command.ablate)
 app.add_typer(labels_cli.app, name="labels")
 app.add_typer(verdicts_cli.app, name="verdicts")
 app.command()(why_command.why)
