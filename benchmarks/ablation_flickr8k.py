@@ -62,7 +62,7 @@ def main() -> None:
     settings, engine = configuration.configure("laptop", source, [images, *SETS, *choices])
     store = Store(str(options.folder / "store"), create=False)
     found = ablate_command.compared(
-        store, settings, engine, options.folder, captions, options.seeds, {}, options.fine_tune, samples=500
+        "flickr8k", store, settings, engine, options.folder, captions, options.seeds, {}, options.fine_tune, samples=500
     )
     ablate_command.show("Flickr8k", found)
     result = summary(found)

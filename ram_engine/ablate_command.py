@@ -55,7 +55,7 @@ def ablate(
     found: dict[str, Any] = {}
     for name, changes in _variations(vary):
         settings, engine = configuration.configure(preset, "", [*sets, *(each for each in changes if "." in each)])
-        found[name] = compared(opened, settings, engine, to, told, seeds, _narrow(changes), fine_tune, samples)
+        found[name] = compared(name, opened, settings, engine, to, told, seeds, _narrow(changes), fine_tune, samples)
         show(name, found[name])
         to.mkdir(parents=True, exist_ok=True)
         (to / "ablation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -64,6 +64,7 @@ def ablate(
 
 
 def compared(
+    name: str,
     store: Store,
     settings: PipelineSettings,
     engine: EngineSettings,
@@ -74,7 +75,7 @@ def compared(
     fine_tune: int,
     samples: int,
 ) -> dict[str, Any]:
-    """Figures of every row, of the trainings together minutes and CPU minutes."""
+    """Figures of every row, of the trainings together minutes and CPU minutes; scores are kept as ``name``."""
     from tasks.evaluation.ablation import Variation, ablate
     from tasks.evaluation.comparison import compare
     from tasks.inputs import Inputs
@@ -92,6 +93,7 @@ def compared(
         settings.fine_tune,
     )
     minutes, cpu_minutes = (time.monotonic() - started) / 60, (_cpu_seconds() - cpu) / 60  # of the trainings alone
+    measured.save(to / f"{name}.safetensors")
     rows = compare(measured.truth, measured.scores, samples)
     for name, each in rows.items():
         each["operating"] = operating_point(measured, name)

@@ -7,16 +7,19 @@ fully described images.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
@@ -65,6 +68,15 @@ class Measured:
     scores: Mapping[str, NDArray[np.float32]]
     thresholds: Mapping[str, NDArray[np.float32]]
     targets: Mapping[str, dict[str, float]]
+
+    def save(self, file: Path) -> None:
+        """Writes truth, scores and thresholds as one safetensors file: what is measured can be measured again."""
+        arrays: dict[str, NDArray[Any]] = {"truth": self.truth.astype(np.uint8)}
+        for row, scores in self.scores.items():
+            arrays |= {f"{row}.scores": scores, f"{row}.thresholds": self.thresholds[row]}
+        labels = json.dumps([asdict(label) for label in self.tags.labels])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, file, {"labels": labels})
 
 
 def ablate(

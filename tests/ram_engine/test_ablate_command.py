@@ -8,8 +8,10 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from storage.store import Store
+from tasks.metrics import mean_average_precision
 from tests.conftest import ram_engine
 
 QUICK = [
@@ -34,6 +36,9 @@ def test_rows_differ_in_their_labels_alone(finished_store: Path, tmp_path: Path)
     assert rows["ceiling"]["labels"]["precision"] == rows["ceiling"]["labels"]["recall"] == 1
     assert rows["parsed"]["labels"]["recall"] < rows["generation"]["labels"]["recall"]
     assert len(rows["cleaning"]["gap_closed"]) == 3
+    kept = load_file(tmp_path / "all.safetensors")
+    assert kept["parsed.scores"].shape == (2, *kept["truth"].shape)
+    assert mean_average_precision(kept["truth"] > 0, kept["parsed.scores"][1]) == rows["parsed"]["seeds"][1]
     assert not any((tmp_path / "models").glob("*/model.safetensors"))
     drawing = ET.fromstring((tmp_path / "ablation.svg").read_text(encoding="utf-8"))
     assert len(drawing.findall("{http://www.w3.org/2000/svg}circle")) == 2 * len(rows)
