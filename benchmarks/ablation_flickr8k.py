@@ -11,7 +11,7 @@ the best for parsed-only. The annotator has the same head on three encoders (ext
 
 Prints the table, writes ``benchmarks/results/ablation_flickr8k.json``, and as its last line prints JSON: ``gap_closed``
 (of the row cleaning), ``gap_closed_low`` (the lower end of its 95% interval over seeds and photographs), ``seeds``,
-``f1_gap_closed`` (the same share in CF1 and OF1 at the thresholds that each model sets itself), ``cpu_minutes`` of the
+``f1_gap_closed`` (the same share in CF1 and OF1 at the thresholds that each model sets itself), ``minutes`` of the
 trainings, and ``rows``: each one's ``mAP``, ``spread``, ``more`` than parsed, ``operating`` point and ``labels``
 (tags an image, precision, recall).
 """
@@ -108,7 +108,7 @@ def summary(found: dict) -> dict:
         "f1_gap_closed": share,
         "images": found["images"],
         "tags": found["tags"],
-        "cpu_minutes": found["cpu_minutes"],
+        "minutes": found["minutes"],
         "rows": rows,
     }
 

@@ -75,12 +75,12 @@ def compared(
     fine_tune: int,
     samples: int,
 ) -> dict[str, Any]:
-    """Figures of every row, of the trainings together minutes and CPU minutes; scores are kept as ``name``."""
+    """Figures of every row, and how many ``minutes`` the trainings took; scores are kept as ``name``."""
     from tasks.evaluation.ablation import Variation, ablate
     from tasks.evaluation.comparison import compare
     from tasks.inputs import Inputs
 
-    started, cpu = time.monotonic(), _cpu_seconds()
+    started = time.monotonic()
     measured = ablate(
         Inputs(store, gather(store, stage_named("train-ablation", settings.rounds))),
         settings.retrain,
@@ -92,7 +92,7 @@ def compared(
         Variation(fine_tune=fine_tune, **narrow),
         settings.fine_tune,
     )
-    minutes, cpu_minutes = (time.monotonic() - started) / 60, (_cpu_seconds() - cpu) / 60  # of the trainings alone
+    minutes = (time.monotonic() - started) / 60
     measured.save(to / f"{name}.safetensors")
     rows = compare(measured.truth, measured.scores, samples)
     for name, each in rows.items():
@@ -103,7 +103,6 @@ def compared(
         "tags": len(measured.tags.ids),
         "seeds": seeds,
         "minutes": minutes,
-        "cpu_minutes": cpu_minutes,
         "settings": settings.retrain.model_dump(mode="json"),
         "rows": rows,
     }
@@ -120,15 +119,6 @@ def operating_point(measured: Any, row: str) -> dict[str, float]:
         for scores, thresholds in zip(measured.scores[row], measured.thresholds[row], strict=True)
     ]
     return {metric: float(np.mean([one[metric] for one in each])) for metric in each[0]}
-
-
-def _cpu_seconds() -> float:
-    import resource
-
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    )
 
 
 def _variations(vary: list[str]) -> list[tuple[str, list[str]]]:

@@ -43,12 +43,13 @@ def compare(
         found: dict[str, Any] = {"mAP": float(values[place].mean()), "spread": spread, "seeds": values[place].tolist()}
         if PARSED in rows:
             base = names.index(PARSED)
-            gained, gained_drawn = values[place].mean() - values[base].mean(), drawn[:, place] - drawn[:, base]
-            found["more"] = [float(gained), *interval(gained_drawn)]
+            gained = float(values[place].mean() - values[base].mean())
+            gained_drawn = drawn[:, place] - drawn[:, base]
+            found["more"] = [gained, *interval(gained_drawn, gained)]
             if CEILING in rows and name not in (PARSED, CEILING):
                 top = names.index(CEILING)
-                gap, gap_drawn = values[top].mean() - values[base].mean(), drawn[:, top] - drawn[:, base]
-                found["gap_closed"] = [float(gained / gap), *interval(gained_drawn / gap_drawn)]
+                share = gained / float(values[top].mean() - values[base].mean())
+                found["gap_closed"] = [share, *interval(gained_drawn / (drawn[:, top] - drawn[:, base]), share)]
         figures[name] = found
     return figures
 

@@ -94,9 +94,9 @@ def measure(found: Scores, thresholds: NDArray[np.floating] | None = None, sampl
         return np.array([mean_of_numbers(values[each]) for each in members])
 
     figures: Figures = {}
-    rows = np.stack([averages(None), *_ends(bootstrap(averages, len(truth), samples))], axis=1)
-    for name, values in zip(subsets, rows, strict=True):
-        figures[name] = {"mAP": values.tolist()}
+    drawn = bootstrap(averages, len(truth), samples)
+    for name, value, values in zip(subsets, averages(None), drawn.T, strict=True):
+        figures[name] = {"mAP": [float(value), *interval(values, value)]}
     claims = {"best": scores >= ranking.best_thresholds()}
     if np.isfinite(limits).any():
         claims["all"] = scores >= limits
@@ -105,9 +105,9 @@ def measure(found: Scores, thresholds: NDArray[np.floating] | None = None, sampl
         def claimed(weights: NDArray[np.float64], predicted: NDArray[np.bool_] = predicted) -> NDArray[np.float64]:
             return np.array([*precision_recall(truth, predicted, weights).values()])
 
-        ends = _ends(bootstrap(claimed, len(truth), samples))
-        named = zip(precision_recall(truth, predicted).items(), *ends, strict=True)
-        figures.setdefault(name, {}).update({metric: [value, low, high] for (metric, value), low, high in named})
+        drawn = bootstrap(claimed, len(truth), samples)
+        for (metric, value), values in zip(precision_recall(truth, predicted).items(), drawn.T, strict=True):
+            figures.setdefault(name, {})[metric] = [value, *interval(values, value)]
     return figures
 
 
@@ -124,7 +124,8 @@ def difference(one: Scores, other: Scores, samples: int = 1000) -> list[float]:
         first, second = (mean_of_numbers(each.average_precisions(weights)) for each in rankings)
         return np.array(first - second)
 
-    return [float(gap(None)), *interval(bootstrap(gap, len(one.truth), samples))]
+    found = float(gap(None))
+    return [found, *interval(bootstrap(gap, len(one.truth), samples), found)]
 
 
 def per_tag(found: Scores) -> dict[str, list[float]]:
@@ -147,8 +148,3 @@ def _subsets(found: Scores, counted: NDArray[np.bool_], truth: NDArray[np.bool_]
     if trained.any() and not trained.all():
         subsets |= {"trained": trained, "never_trained": ~trained}
     return {name: members for name, members in subsets.items() if members.any()}
-
-
-def _ends(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2, figures): the ends of the interval of each column of bootstrapped figures (samples, figures)."""
-    return np.nanquantile(drawn, [0.025, 0.975], axis=0)
