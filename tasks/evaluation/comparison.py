@@ -23,7 +23,7 @@ def compare(
     """Figures of each row's ``scores`` (seeds, images, tags), against ``truth`` (images, tags).
 
     ``mAP`` the mean over the seeds, ``spread`` their standard deviation and ``seeds`` each one's; ``more`` the
-    difference to the row ``parsed`` with its 95% interval; and, where there is a row ``ceiling``, ``gap_closed``, the
+    difference to the row ``parsed`` with its 95% interval; and, where a row ``ceiling`` is above it, ``gap_closed``, the
     share of the difference between the two that the row makes good, with its interval. All rows need as many seeds.
     """
     counts = {len(scores) for scores in rows.values()}
@@ -48,8 +48,9 @@ def compare(
             found["more"] = [gained, *interval(gained_drawn, gained)]
             if CEILING in rows and name not in (PARSED, CEILING):
                 top = names.index(CEILING)
-                share = gained / float(values[top].mean() - values[base].mean())
-                found["gap_closed"] = [share, *interval(gained_drawn / (drawn[:, top] - drawn[:, base]), share)]
+                gap, gap_drawn = float(values[top].mean() - values[base].mean()), drawn[:, top] - drawn[:, base]
+                if gap > 0 and gap_drawn.all():
+                    found["gap_closed"] = [gained / gap, *interval(gained_drawn / gap_drawn, gained / gap)]
         figures[name] = found
     return figures
 

@@ -234,5 +234,7 @@ def test_rows_of_an_ablation_are_compared_in_pairs() -> None:
     share, low, high = found["generation"]["gap_closed"]
     assert share == pytest.approx((generation - parsed) / (ceiling - parsed))
     assert low < share < high
+    level = compare(truth, {**rows, "ceiling": rows["parsed"]}, samples=20)
+    assert "gap_closed" not in level["generation"]  # there is no gap
     with pytest.raises(ValueError, match=r"\[2, 3\] seeds"):
         compare(truth, {"parsed": rows["parsed"], "ceiling": rows["ceiling"][:2]})
