@@ -23,8 +23,8 @@ def compare(
     """Figures of each row's ``scores`` (seeds, images, tags), against ``truth`` (images, tags).
 
     ``mAP`` the mean over the seeds, ``spread`` their standard deviation and ``seeds`` each one's; ``more`` the
-    difference to the row ``parsed`` with its 95% interval; and, where a row ``ceiling`` is above it, ``gap_closed``, the
-    share of the difference between the two that the row makes good, with its interval. All rows need as many seeds.
+    difference to the row ``parsed`` with its 95% interval; and, where a row ``ceiling`` is above it, ``gap_closed``,
+    the share of the difference between the two that the row makes good, with its interval. All rows need as many seeds.
     """
     counts = {len(scores) for scores in rows.values()}
     if len(counts) != 1:
