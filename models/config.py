@@ -54,6 +54,7 @@ class TaggerConfig:
     labels: int = 4585
     query_width: int = 512  # RAM: width of the label queries and of the projected image tokens
     token_evidence: bool = False  # add each label's strongest single token to its logit; not in the published models
+    mean_evidence: bool = False  # read that logit off the mean token instead: a linear classifier of the whole image
     text_classifier: bool = False  # RAM: add a classifier vector made from the label query; not in the published model
     descriptions: int = 1  # RAM++: texts a label, which each image weighs anew
     text_encoder: str = "open_clip:ViT-B-16"  # RAM: what made the label queries, see models.label_queries

@@ -63,7 +63,9 @@ class Tagger(nn.Module, ModelHubMixin):
             config.decoder_layers, config.hidden, config.decoder_heads, config.feed_forward, width, config.dropout
         )
         # how far the strongest token alone counts: infinitely sharp is the maximum (multiple-instance learning)
-        self.sharpness = nn.Parameter(torch.tensor(2.0)) if config.token_evidence else None
+        self.sharpness: nn.Parameter | None = None
+        if config.token_evidence:
+            self.sharpness = nn.Parameter(torch.tensor(2.0), requires_grad=not config.mean_evidence)
         self.captioner: Captioner | None = None
         if config.captioner is not None:
             self.captioner = Captioner(config.captioner, config.hidden, config.feed_forward, width, config.dropout)
@@ -128,7 +130,9 @@ class Tagger(nn.Module, ModelHubMixin):
         return logits if evidence is None else logits + evidence
 
     def _evidence(self, context: Tensor, label_queries: Tensor | None, tag_ids: Tensor | None) -> Tensor:
-        """(B, T): the soft maximum over the spatial tokens; where all say the same, just that."""
+        """(B, T): the soft maximum over the spatial tokens; where all say the same, just that. Or the mean token's."""
+        if self.config.mean_evidence:
+            return self._token_logits(context[:, :1], label_queries, tag_ids)[:, 0]
         logits = self._token_logits(context[:, 1:], label_queries, tag_ids)
         sharpness = self._sharpness()
         return (torch.logsumexp(logits * sharpness, dim=1) - math.log(logits.shape[1])) / sharpness

@@ -14,7 +14,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ram_engine import configuration, labels_cli, model_commands, runs, tag_commands, verdicts_cli, why_command
+from ram_engine import (
+    ablate_command,
+    configuration,
+    evaluate_command,
+    labels_cli,
+    model_commands,
+    runs,
+    tag_commands,
+    verdicts_cli,
+    why_command,
+)
 from ram_engine.options import StoreOption, default_store
 from storage import garbage, leases
 from storage.sources import SourceError
@@ -38,6 +48,8 @@ app.command()(tag_commands.tag)
 app.command()(tag_commands.caption)
 app.command()(model_commands.import_checkpoint)
 app.command()(model_commands.export)
+app.command()(evaluate_command.evaluate)
+app.command()(ablate_command.ablate)
 app.add_typer(labels_cli.app, name="labels")
 app.add_typer(verdicts_cli.app, name="verdicts")
 app.command()(why_command.why)

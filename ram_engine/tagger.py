@@ -8,10 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from models import RAM, label_queries, load_tagger
+from models import RAM, Label, label_queries, load_tagger
 from models import Tagger as TaggerModel
 from models.conse import ConSE, open_logits
 from models.image_encoder import preprocessing
@@ -111,6 +113,22 @@ class Tagger:
         """
         return [tags for batch in _batches(images) for tags in self._tag(batch, labels, threshold)]
 
+    def scores(self, images: Iterable[Any], labels: Sequence[Label]) -> NDArray[np.float32]:
+        """(images, labels): the score of each label; NaN for one that the model cannot answer for.
+
+        Labels that it was trained on are answered for as in tagging; others by RAM with the teacher's help.
+        """
+        return np.concatenate([self._scores(batch, labels) for batch in _batches(images)])
+
+    def known(self, labels: Sequence[Label]) -> NDArray[np.intp]:
+        """(labels,): the place of each among the model's own, by name and type or else by name; -1: not trained on."""
+        if isinstance(self.model, ConSE):
+            return np.full(len(labels), -1, np.intp)
+        by_name = {label.name: place for place, label in reversed(list(enumerate(self.model.labels)))}
+        exact = {(label.name, label.type): place for place, label in enumerate(self.model.labels)}
+        places = [exact.get((label.name, label.type), by_name.get(label.name, -1)) for label in labels]
+        return np.array(places, np.intp)
+
     def captions(self, images: Iterable[Any]) -> list[str]:
         """A caption an image. Raises ValueError where the model has no captioner."""
         if isinstance(self.model, ConSE):
@@ -138,6 +156,27 @@ class Tagger:
             queries = label_queries.build([tag.name for tag in tags], self.model.config.text_encoder)
             maps = self.model.tag_attention(tokens, label_queries=queries.to(self.device))
         return sheet(_picture(image), [f"{tag.name} {tag.score:.2f}" for tag in tags], maps[0].float().cpu().numpy())
+
+    @torch.inference_mode()
+    def _scores(self, batch: list[Any], labels: Sequence[Label]) -> NDArray[np.float32]:
+        names, own = [label.name for label in labels], self.known(labels)
+        if isinstance(self.model, ConSE):
+            queries = label_queries.build(names).to(self.device)
+            return self.model.scores(self._tokens(batch), queries).cpu().numpy().astype(np.float32)
+        found = np.full((len(batch), len(labels)), np.nan, np.float32)
+        trained, new = np.flatnonzero(own >= 0), np.flatnonzero(own < 0)
+        tokens = None if isinstance(self.model, OnnxTagger) else self._tokens(batch)
+        if len(trained):
+            logits = self._logits(self.model, batch) if tokens is None else self.model.tag_logits(tokens)
+            found[:, trained] = logits.sigmoid().cpu().numpy()[:, own[trained]]
+        if len(new) and self.model.config.architecture == "ram":
+            asked = [names[place] for place in new]
+            if isinstance(self.model, RAM) and tokens is not None:
+                queries = label_queries.build(asked, self.model.config.text_encoder).to(self.device)
+                found[:, new] = self._any_label(self.model, tokens, asked, queries).cpu().numpy()
+            else:
+                found[:, new] = self._asked(self.model, batch, asked).cpu().numpy()
+        return found
 
     @torch.inference_mode()
     def _tag(self, batch: list[Any], labels: Sequence[str] | None, threshold: float | None) -> list[list[Tag]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,38 +21,47 @@ from tasks.training.data import TagColumns, fold_of, token_matrix
 from tasks.training.jobs import WHOLE, read_record
 
 BATCH = 32
+FURTHER = "at-"  # a folder of the annotator's members that look with another encoder, and their image size
 
 
 @dataclass(frozen=True)
 class Member:
     """The model of a folder, on its device, with its calibration on images that it had not seen.
 
-    ``columns`` are its labels' places among the columns of the label system, which may have grown since.
+    ``columns`` are its labels' places among the columns of the label system, which may have grown since. Its logits are
+    the mean of its own and its ``partners``', models of the same labels that look with other encoders.
     """
 
     model: Tagger
     columns: NDArray[np.intp]
     frozen_encoder: bool
     calibration: Calibration
+    partners: tuple[Tagger, ...] = ()
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
 
-def load_member(folder: Path, tags: TagColumns, device: torch.device, target_precision: float | None = None) -> Member:
+def load_member(
+    folder: Path,
+    tags: TagColumns,
+    device: torch.device,
+    target_precision: float | None = None,
+    partners: Sequence[Path] = (),
+) -> Member:
     """The model in ``folder``, with thresholds that aim at ``target_precision`` of added tags, or its own.
 
     Raises ValueError where it knows labels that the label system has not.
     """
-    model = load_tagger(folder).requires_grad_(False).to(device)
+    model, *others = (load_tagger(each).requires_grad_(False).to(device) for each in (folder, *partners))
     place = {(label.name, label.type): column for column, label in enumerate(tags.labels)}
     unknown = [label.name for label in model.labels if (label.name, label.type) not in place]
     if unknown:
         raise ValueError(f"the model in {folder} has labels that are not active tags: {', '.join(unknown[:5])}")
     columns = np.array([place[label.name, label.type] for label in model.labels], np.intp)
     settings = read_record(folder)[0]
-    evidence = Evidence.load(folder)
+    evidence = _evidence(folder, partners)
     if evidence is None:
         calibration = Calibration.identity(model.thresholds().tolist())
     else:
@@ -61,15 +70,29 @@ def load_member(folder: Path, tags: TagColumns, device: torch.device, target_pre
             calibration = evidence.calibrate(types, settings.target_precision, rule=settings.thresholds)
         else:
             calibration = evidence.calibrate(types, target_precision, added=True)
-    return Member(model, columns, settings.frozen_encoder, calibration)
+    return Member(model, columns, settings.frozen_encoder, calibration, tuple(others))
+
+
+def _evidence(folder: Path, partners: Sequence[Path]) -> Evidence | None:
+    """What calibrates the mean of a model's and its partners' logits: they all were asked about the same images."""
+    evidence = Evidence.load(folder)
+    if evidence is None:
+        return None
+    others = [found.logits for each in partners if (found := Evidence.load(each)) is not None]
+    return replace(evidence, logits=np.mean([evidence.logits, *others], axis=0, dtype=np.float32))
+
+
+def partners_of(folder: Path) -> list[Path]:
+    """The same model as that of ``folder``, as the annotator's further encoders have it."""
+    return sorted(each / folder.name for each in folder.parent.glob(f"{FURTHER}*"))
 
 
 def expected_shares(folder: Path, tags: TagColumns) -> dict[int, float]:
-    """tag_id -> its mean probability over the pictures that the model in ``folder`` was calibrated on.
+    """tag_id -> its mean probability over the pictures that the annotator's model in ``folder`` was calibrated on.
 
     Nothing where it was not calibrated.
     """
-    evidence = Evidence.load(folder)
+    evidence = _evidence(folder, partners_of(folder))
     if evidence is None:
         return {}
     labels = tagger_folder.read(folder)[1]
@@ -89,9 +112,11 @@ class Annotator:
     def __init__(
         self, folder: Path, tags: TagColumns, device: torch.device, target_precision: float | None = None
     ) -> None:
-        self.whole = load_member(folder / WHOLE, tags, device, target_precision)
         count = sum(1 for _ in folder.glob("fold-*"))
-        self.folds = [load_member(folder / f"fold-{fold}", tags, device, target_precision) for fold in range(count)]
+        self.whole, *self.folds = (
+            load_member(folder / name, tags, device, target_precision, partners_of(folder / name))
+            for name in (WHOLE, *(f"fold-{fold}" for fold in range(count)))
+        )
 
     def members(self, pairs: pa.Table) -> Iterator[tuple[Member, NDArray[np.intp]]]:
         """Each model with the rows of ``pairs`` that it annotates: training images by the model of their fold."""
@@ -115,25 +140,51 @@ def whole_tokens(
 
     Tokens are the stored ones at the model's resolution, or, where its encoder was trained too, computed anew.
     """
-    ids = pairs["image_id"].to_pylist()
-    if member.frozen_encoder:
-        size = member.model.config.image_size
-        whole = features.filter(pc.and_(pc.equal(features["image_size"], size), pc.equal(features["view"], 0)))
-        tokens = token_matrix(whole["tokens"])
-        stored = {image_id: row for row, image_id in enumerate(whole["image_id"].to_pylist())}
-        lacking = [ids[row] for row in rows if ids[row] not in stored]
-        if lacking:
-            raise ValueError(f"features: image {lacking[0]} has no tokens at {size} pixels; run the stage encode again")
+    stored = _Stored(pairs, features, member.model) if member.frozen_encoder else None
     prepare = member.model.preprocessing.transform()
     for start in range(0, len(rows), BATCH):
         batch = np.asarray(rows[start : start + BATCH], np.intp)
-        if member.frozen_encoder:
-            taken = tokens[[stored[ids[row]] for row in batch]].astype(np.float32)
-            yield batch, torch.from_numpy(taken).to(member.device)
+        if stored is not None:
+            yield batch, stored.tokens(batch).to(member.device)
         else:
             images = torch.stack([prepare(picture(pairs, int(row))) for row in batch]).to(member.device)
             with torch.inference_mode():
                 yield batch, member.model.encode_image(images)
+
+
+def answers(
+    member: Member, pairs: pa.Table, features: pa.Table, rows: Sequence[int] | NDArray[np.intp]
+) -> Iterator[tuple[NDArray[np.intp], Tensor, NDArray[np.float32]]]:
+    """As :func:`whole_tokens`, and the logits (B, labels) of the member with its partners."""
+    looks = [(partner, _Stored(pairs, features, partner)) for partner in member.partners]
+    for batch, tokens in whole_tokens(member, pairs, features, rows):
+        with torch.inference_mode():
+            logits = member.model.tag_logits(tokens)
+            for partner, stored in looks:
+                logits = logits + partner.tag_logits(stored.tokens(batch).to(member.device))
+        yield batch, tokens, (logits / (1 + len(looks))).cpu().numpy()
+
+
+class _Stored:
+    """The stored tokens of the whole pictures of ``pairs``, as ``model`` reads them."""
+
+    def __init__(self, pairs: pa.Table, features: pa.Table, model: Tagger) -> None:
+        size = model.config.image_size
+        whole = features.filter(pc.and_(pc.equal(features["image_size"], size), pc.equal(features["view"], 0)))
+        self.matrix = token_matrix(whole["tokens"])
+        place = pc.index_in(pairs["image_id"], whole["image_id"].combine_chunks())
+        self.place = pc.fill_null(place, -1).to_numpy()
+        self.ids, self.size = pairs["image_id"], size
+
+    def tokens(self, rows: NDArray[np.intp]) -> Tensor:
+        """(B, 1 + N, C) of these rows of the pairs. Raises ValueError where one was not stored."""
+        places = self.place[rows]
+        if (places < 0).any():
+            lacking = self.ids[int(rows[places < 0][0])].as_py()
+            raise ValueError(
+                f"features: image {lacking} has no tokens at {self.size} pixels; run the stage encode again"
+            )
+        return torch.from_numpy(self.matrix[places].astype(np.float32))
 
 
 def picture(pairs: pa.Table, row: int) -> Image.Image:

@@ -79,7 +79,7 @@ def build(
         else sorted(
             dict.fromkeys(heads[word] for word in selected),
             key=lambda head: (-sum(word.count for word in groups[head]), head.lemma, head.type),
-        )
+        )[: settings.total or None]
     )
     ids = match_ids([(head, groups[head]) for head in in_order], previous, retyped)
     tags = {tag.tag_id: tag.retire() for tag in previous}

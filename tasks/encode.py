@@ -2,7 +2,7 @@
 
 Reads pairs (aligned); writes features. Training images get ``views`` views, the first the whole picture and the others
 fixed augmentations; all other images the whole picture alone. Images of the splits that are used at the higher
-resolution get one more row there.
+resolution get one more row there, and all images one for each further encoder of the annotator.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tasks.images import decode_image, may_mirror, read_image
 from tasks.inputs import Inputs
 from tasks.settings import EncodeSettings, EngineSettings
 
+_COLUMNS = ("image_id", "view", "image_size", "image_encoder", "tokens")
 BATCH_PIXELS = 6 * 384 * 384  # of a batch: larger ones are no faster on a CPU and take more memory
 Encoder = Callable[[torch.Tensor], torch.Tensor]
 Transform = Callable[[Image.Image], torch.Tensor]
@@ -45,10 +46,14 @@ def build(
     """The worker of this stage; the encoder's weights are loaded once."""
     device = device_of(engine)
     width = ImageEncoder(settings.image_encoder, settings.image_size).width
-    encoders = {size: _encoder(settings.image_encoder, size, device) for size in _sizes(settings)}
+    names = _encoders(settings)
+    for size, name in names.items():
+        if ImageEncoder(name, size).width != width:
+            raise ValueError(f"encode.annotator_encoders: {name} is not as wide ({width}) as {settings.image_encoder}")
+    encoders = {size: _encoder(name, size, device) for size, name in names.items()}
 
     def encode(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
-        rows: dict[str, list[pa.Array]] = {"image_id": [], "view": [], "image_size": [], "tokens": []}
+        rows: dict[str, list[pa.Array]] = {name: [] for name in _COLUMNS}
         with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as threads:
             for size, (encoder, prepare) in encoders.items():
 
@@ -62,12 +67,11 @@ def build(
                     rows["image_id"].append(pa.array([view.pair["image_id"] for view in batch], pa.string()))
                     rows["view"].append(pa.array([view.number for view in batch], pa.int8()))
                     rows["image_size"].append(pa.array([size] * len(batch), pa.int16()))
+                    rows["image_encoder"].append(pa.array([names[size]] * len(batch), pa.string()))
                     rows["tokens"].append(tokens)
         if not rows["tokens"]:
             return {"features": _empty(width)}
-        table = pa.table({name: pa.chunked_array(chunks) for name, chunks in rows.items()})
-        encoder_name = pa.array([settings.image_encoder] * table.num_rows, pa.string())
-        return {"features": table.append_column("image_encoder", encoder_name)}
+        return {"features": pa.table({name: pa.chunked_array(chunks) for name, chunks in rows.items()})}
 
     return encode
 
@@ -123,11 +127,15 @@ def _views_at(size: int, split: str, settings: EncodeSettings) -> int:
     """How many views an image of ``split`` gets at ``size`` pixels."""
     if size == settings.image_size:
         return settings.views if split == "train" else 1
+    if size in settings.further():
+        return 1
     return int(split != "train" or settings.train_at_fine_tune_size)
 
 
-def _sizes(settings: EncodeSettings) -> list[int]:
-    return sorted({settings.image_size, settings.fine_tune_size or settings.image_size})
+def _encoders(settings: EncodeSettings) -> dict[int, str]:
+    """Image size -> encoder, the smallest size first."""
+    own = dict.fromkeys((settings.image_size, settings.fine_tune_size or settings.image_size), settings.image_encoder)
+    return dict(sorted({**own, **settings.further()}.items()))
 
 
 def _encoder(name: str, size: int, device: torch.device) -> tuple[Encoder, Transform]:

@@ -24,7 +24,7 @@ from tasks.annotators import Member, load_member, whole_tokens
 from tasks.devices import device_of
 from tasks.fine_tune import COMPARED
 from tasks.inputs import Inputs
-from tasks.metrics import average_precisions, precision_recall
+from tasks.metrics import average_precisions, frequency_bands, mean_of_numbers, precision_recall
 from tasks.settings import EngineSettings, EvaluateSettings
 from tasks.training.data import TagColumns, tag_columns
 from tasks.training.jobs import WHOLE
@@ -59,10 +59,10 @@ def reduce(settings: EvaluateSettings, inputs: Inputs, engine: EngineSettings) -
         predictions.append(_predictions(name, test, scores))
         rows.measure(name, test, scores, thresholds, _frequency_bands(inputs, test.tags))
         if test.nouns and nouns is not None:
-            rows.add(name, "mAP", NEVER_CAPTIONED, _mean(average_precisions(test.noun_truth, nouns)))
-    rows.add("chance", "mAP", "all", _mean(_prevalence(test.truth)))
+            rows.add(name, "mAP", NEVER_CAPTIONED, mean_of_numbers(average_precisions(test.noun_truth, nouns)))
+    rows.add("chance", "mAP", "all", mean_of_numbers(_prevalence(test.truth)))
     if test.nouns:
-        rows.add("chance", "mAP", NEVER_CAPTIONED, _mean(_prevalence(test.noun_truth)))
+        rows.add("chance", "mAP", NEVER_CAPTIONED, mean_of_numbers(_prevalence(test.noun_truth)))
     if inputs.has("truth"):
         for row in inputs.sql(_TAGS_AFTER_STAGES).to_pylist():
             rows.add(row["model"], row["metric"], row["subset"], row["value"])
@@ -87,7 +87,7 @@ class _Rows:
         types = np.array(test.tags.types)
         subsets = {"all": np.ones(len(types), bool), **{each: types == each for each in sorted(set(types))}, **bands}
         for subset, members in subsets.items():
-            self.add(model, "mAP", subset, _mean(values[members]))
+            self.add(model, "mAP", subset, mean_of_numbers(values[members]))
         for label, value in zip(test.tags.labels, values, strict=True):
             self.add(model, "AP", label.type, value, label.name)
         if thresholds is not None:
@@ -197,23 +197,15 @@ def _predictions(model: str, test: TestSet, scores: Scores) -> pa.Table:
 
 
 def _frequency_bands(inputs: Inputs, tags: TagColumns) -> dict[str, Members]:
-    """The tags by how often captions name them: the rarest third, the middle one, the most frequent."""
+    """The tags by how often captions name them."""
     counts = dict(zip(*inputs.table("label_system", ["tag_id", "count"]).to_pydict().values(), strict=True))
-    ranks = np.argsort(np.argsort([counts[tag_id] for tag_id in tags.ids], kind="stable"), kind="stable")
-    thirds = ranks * 3 // max(1, len(ranks))
-    return {name: thirds == third for third, name in enumerate(("rare", "medium", "frequent"))}
+    return frequency_bands(np.array([counts[tag_id] for tag_id in tags.ids], np.int64))
 
 
 def _prevalence(truth: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The expected average precision of scores by chance: how many images have the tag; NaN for none."""
     shares: NDArray[np.float64] = truth.mean(axis=0)
     return np.where(shares > 0, shares, np.nan)
-
-
-def _mean(values: NDArray[np.floating]) -> float:
-    """The mean of what is a number; NaN where nothing is."""
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else float("nan")
 
 
 _TAGS_AFTER_STAGES = f"""

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from storage.schemas import contract
-from tasks.annotators import Annotator, Member, picture, whole_tokens
+from tasks.annotators import Annotator, Member, answers, picture
 from tasks.caption_fit import caption_fit
 from tasks.devices import device_of
 from tasks.inputs import Inputs
@@ -50,9 +50,7 @@ def build(
         originals = pairs["captions"].to_pylist()
         ids = pairs["image_id"].to_pylist()
         for member, rows in annotator.members(pairs):
-            for batch, tokens in whole_tokens(member, pairs, shard["features"], rows):
-                with torch.inference_mode():
-                    logits = member.model.tag_logits(tokens).cpu().numpy()
+            for batch, tokens, logits in answers(member, pairs, shard["features"], rows):
                 probabilities = member.calibration.probabilities(logits)
                 scores[np.ix_(batch, member.columns)] = probabilities
                 predicted[np.ix_(batch, member.columns)] = probabilities >= np.asarray(member.calibration.thresholds)

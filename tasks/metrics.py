@@ -2,44 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 Array = NDArray[np.float64]
 Truth = NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class _Hits:
+    """Every pair of a tag and an image that has it, tag by tag in the order of the scores; all (pairs,).
+
+    ``last`` is the place in the tag's order up to which images score as much or more; of the pairs those of the same
+    tag up to there are ``first`` to ``within``.
+    """
+
+    tags: NDArray[np.intp]
+    images: NDArray[np.intp]
+    last: NDArray[np.intp]
+    first: NDArray[np.intp]
+    within: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The images of each tag by descending score, sorted once: figures for any weights of the images are then cheap."""
+
+    truth: Truth
+    scores: NDArray[np.floating]
+
+    def __post_init__(self) -> None:
+        _same_shape(self.truth, self.scores)
+        if np.isnan(self.scores).any():
+            raise ValueError("there are scores that are not numbers")
+
+    @cached_property
+    def order(self) -> NDArray[np.intp]:
+        """(images, tags): each tag's images, the highest score first."""
+        return np.argsort(-self.scores, axis=0, kind="stable")
+
+    @cached_property
+    def last_of_equals(self) -> NDArray[np.intp]:
+        """(images, tags): in each tag's order the place of the last image of the same score, which passes with it."""
+        ordered = np.take_along_axis(self.scores, self.order, axis=0)
+        ends = np.ones(ordered.shape, bool)
+        ends[:-1] = ordered[1:] != ordered[:-1]
+        places = np.where(ends, np.arange(len(ends))[:, None], len(ends))
+        return np.minimum.accumulate(places[::-1], axis=0)[::-1]
+
+    @cached_property
+    def _hits(self) -> _Hits:
+        tags, places = np.nonzero(self.relevant.T)
+        last = self.last_of_equals[places, tags]
+        keys = tags * len(self.truth) + places  # ascending
+        within = np.searchsorted(keys, tags * len(self.truth) + last, side="right")
+        return _Hits(tags, self.order[places, tags], last, np.searchsorted(tags, tags), within)
+
+    @cached_property
+    def relevant(self) -> Array:
+        """(images, tags): 1 where the image at this place of the tag's order has the tag."""
+        return np.take_along_axis(self.truth, self.order, axis=0).astype(np.float64)
+
+    def average_precisions(self, weights: Array | None = None) -> Array:
+        """The non-interpolated average precision of each tag, (tags,) in 0..1; NaN for a tag that no image has.
+
+        ``weights`` (images,) count an image so many times, 0 leaves it out: a bootstrap sample is a set of weights.
+        """
+        hits, weights = self._hits, np.ones(len(self.truth)) if weights is None else weights.astype(np.float64)
+        tags, right = hits.tags, weights[hits.images]
+        seen = weights[self.order].cumsum(axis=0)[hits.last, tags]
+        summed_up = np.concatenate([[0.0], right.cumsum()])
+        reached = summed_up[hits.within] - summed_up[hits.first]
+        total = np.bincount(tags, right, self.truth.shape[1])
+        summed = np.bincount(tags, right * reached / np.maximum(seen, 1e-300), self.truth.shape[1])
+        return np.where(total > 0, summed / np.where(total > 0, total, 1), np.nan)
+
+    def best_thresholds(self) -> Array:
+        """(tags,): from which score on each tag's F1 is greatest; infinite for a tag that no image has.
+
+        These look at the truth: what they give is a bound, not what a user gets.
+        """
+        reached = np.take_along_axis(self.relevant.cumsum(axis=0), self.last_of_equals, axis=0)
+        worth = 2 * reached / (self.last_of_equals + 1 + self.relevant.sum(axis=0))
+        ordered = np.take_along_axis(self.scores, self.order, axis=0).astype(np.float64)
+        best = np.take_along_axis(ordered, worth.argmax(axis=0)[None], axis=0)[0]
+        return np.where(self.truth.any(axis=0), best, np.inf)
+
+
 def average_precisions(truth: Truth, scores: NDArray[np.floating]) -> Array:
     """The non-interpolated average precision of each tag, (tags,) in 0..1; NaN for a tag that no image has."""
-    _same_shape(truth, scores)
-    values = np.full(truth.shape[1], np.nan)
-    for tag in np.flatnonzero(truth.any(axis=0)):
-        values[tag] = average_precision_score(truth[:, tag], scores[:, tag])
-    return values
+    return Ranking(truth, scores).average_precisions()
 
 
 def mean_average_precision(truth: Truth, scores: NDArray[np.floating]) -> float:
     """mAP: the mean of :func:`average_precisions` over the tags that some image has; NaN where there is none."""
-    values = average_precisions(truth, scores)
-    return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+    return mean_of_numbers(average_precisions(truth, scores))
 
 
-def precision_recall(truth: Truth, predicted: Truth) -> dict[str, float]:
+def precision_recall(truth: Truth, predicted: Truth, weights: Array | None = None) -> dict[str, float]:
     """Class (macro) and overall (micro) precision, recall and F1: CP, CR, CF1, OP, OR, OF1, each in 0..1.
 
     Class figures are means over the tags that some image has; a tag that is never predicted counts with precision
     0. The overall ones count every pair of image and tag. F1 is that of the two means. Where nothing is counted
-    (no tag present, or none predicted) a figure is 0.
+    (no tag present, or none predicted) a figure is 0. ``weights`` (images,) count an image so many times.
     """
     _same_shape(truth, predicted)
-    right = (truth & predicted).sum(axis=0)
-    present, claimed = truth.sum(axis=0), predicted.sum(axis=0)
+    counted_as = np.ones(len(truth)) if weights is None else weights.astype(np.float64)
+    right = counted_as @ (truth & predicted)
+    present, claimed = counted_as @ truth, counted_as @ predicted
     counted = present > 0
-    class_precision = _mean(right[counted] / np.maximum(claimed[counted], 1))
-    class_recall = _mean(right[counted] / present[counted])
-    overall_precision = float(right.sum() / max(claimed.sum(), 1))
-    overall_recall = float(right.sum() / max(present.sum(), 1))
+    class_precision = _mean(_shares(right[counted], claimed[counted]))
+    class_recall = _mean(_shares(right[counted], present[counted]))
+    overall_precision = float(_shares(right.sum(keepdims=True), claimed.sum(keepdims=True))[0])
+    overall_recall = float(_shares(right.sum(keepdims=True), present.sum(keepdims=True))[0])
     return {
         "CP": class_precision,
         "CR": class_recall,
@@ -53,6 +132,47 @@ def precision_recall(truth: Truth, predicted: Truth) -> dict[str, float]:
 def f1(precision: float, recall: float) -> float:
     """The harmonic mean of both; 0 where both are 0."""
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def bootstrap(
+    statistic: Callable[[Array], NDArray[np.floating]], images: int, samples: int = 1000, seed: int = 0
+) -> Array:
+    """(samples, ...): ``statistic`` of so many samples of the images with replacement, each given as weights (images,).
+
+    The same seed draws the same samples: statistics of two models over one test set are then paired.
+    """
+    chance = np.random.default_rng(seed)
+    shares = np.full(images, 1 / images)
+    return np.array([statistic(chance.multinomial(images, shares).astype(np.float64)) for _ in range(samples)])
+
+
+def interval(drawn: Array, estimate: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval that holds the share ``confidence`` of the bootstrapped figures ``drawn`` (samples,), shifted to
+    where their mean is the ``estimate``.
+
+    A sample holds images twice, which makes them easier to rank: average precision is higher in every sample.
+    """
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(drawn, [tail, 1 - tail]) - np.nanmean(drawn) + estimate
+    return float(low), float(high)
+
+
+def frequency_bands(counts: NDArray[np.integer]) -> dict[str, Truth]:
+    """The tags by how often they are named, ``counts`` (tags,): the rarest third, the middle one, the most frequent."""
+    ranks = np.argsort(np.argsort(counts, kind="stable"), kind="stable")
+    thirds = ranks * 3 // max(1, len(ranks))
+    return {name: thirds == third for third, name in enumerate(("rare", "medium", "frequent"))}
+
+
+def mean_of_numbers(values: NDArray[np.floating]) -> float:
+    """The mean of what is a number; NaN where nothing is."""
+    numbers = values[~np.isnan(values)]
+    return float(numbers.mean()) if len(numbers) else float("nan")
+
+
+def _shares(part: Array, whole: Array) -> Array:
+    """part / whole; 0 where there is nothing."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def _mean(values: Array) -> float:

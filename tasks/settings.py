@@ -78,6 +78,7 @@ class LabelSettings(Settings):
 
     tag_list: str = Field("", description="A ready list of tags, one a line; empty: the corpus' own.")
     max_tags: int = Field(5000, ge=1, description="At most so many tags of each type, the most frequent.")
+    total: int = Field(0, ge=0, description="At most so many tags in all, the most frequent; 0: no such limit.")
     min_count: int = Field(5, ge=1, description="A tag stands in at least so many captions.")
     min_share: float = Field(0, ge=0, le=1, description="A tag stands in at least this share of the captions.")
     min_type_share: float = Field(0.1, ge=0, le=1, description="Rarer roles of a word are parser mistakes.")
@@ -109,6 +110,27 @@ class EncodeSettings(Settings):
     views: int = Field(2, ge=1, le=4, description="Stored views of a training image.")
     crop_area: float = Field(0.6, gt=0, le=1, description="Views after the first keep at least this share of it.")
     train_at_fine_tune_size: bool = Field(False, description="Store training images at the higher resolution too.")
+    annotator_encoders: tuple[str, ...] = Field(
+        (),
+        description="Further encoders, as in tf_efficientnet_lite2@260: the annotator has a member for each, and what "
+        "they say is averaged. Each needs a size of its own, and the first encoder's width.",
+    )
+
+    def further(self) -> dict[int, str]:
+        """Image size -> encoder of :attr:`annotator_encoders`."""
+        pairs = [one.rpartition("@") for one in self.annotator_encoders]
+        return {int(size): name for name, _, size in pairs}
+
+    @model_validator(mode="after")
+    def _sizes_differ(self) -> EncodeSettings:
+        for one in self.annotator_encoders:
+            name, _, size = one.rpartition("@")
+            if not name or not size.isdigit() or int(size) < 32:
+                raise ValueError(f"annotator_encoders: '{one}' should name an encoder and a size, as in NAME@260")
+        own = {self.image_size, self.fine_tune_size}
+        if len(own | set(self.further())) < len(own) + len(self.annotator_encoders):
+            raise ValueError("annotator_encoders: every encoder needs an image size that no other has")
+        return self
 
 
 ThresholdRule = Literal["precision", "f1", "balanced"]
@@ -148,6 +170,11 @@ class TrainSettings(Settings):
     decoder_layers: int = Field(
         1, ge=0, description="Of the recognition decoder; 0: tags are read off single image tokens, for few pairs."
     )
+    evidence: Literal["tokens", "mean"] = Field(
+        "tokens",
+        description="What is read off image tokens: the strongest of them, which finds small things, or their mean, "
+        "which a few thousand photographs teach better.",
+    )
     heads: int = Field(4, ge=1, description="Of its attention.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Within the recognition decoder.")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the image tokens' values that are left out.")
@@ -177,6 +204,12 @@ class TrainSettings(Settings):
     target_precision: float = Field(0.7, gt=0, le=1, description="What thresholds by precision aim at.")
     folds: int = Field(0, ge=0, le=10, description="Fold models, so that no image is annotated by one that saw it.")
     seed: int = Field(0, description="Of new weights and of the order of the images.")
+
+    @property
+    def only_mean(self) -> bool:
+        """Whether nothing but the mean token is looked at in training."""
+        others = bool(self.decoder_layers) or self.caption or self.distillation != "none"
+        return self.evidence == "mean" and not others
 
     @model_validator(mode="after")
     def _has_clip(self) -> TrainSettings:

@@ -73,6 +73,13 @@ class OnnxDetectorProposer:
         """``images`` are RGB pictures."""
         return [self._look(image, tags) for image, tags in zip(images, tag_ids, strict=True)]
 
+    def presence(self, image: Image.Image) -> NDArray[np.float32]:
+        """(classes,): the best score of each class anywhere in an RGB picture, 0..1: a detector used as a tagger."""
+        pixels, _ = _letterbox(image, self.side)
+        (output,) = self.session.run(None, {self.input: pixels})
+        best: NDArray[np.float32] = (output[0, :, 4:5] * output[0, :, 5:]).max(axis=0)
+        return best
+
     def _look(self, image: Image.Image, tags: Sequence[int]) -> list[Proposal]:
         known = [tag for tag in tags if tag in self.classes]
         if not known:

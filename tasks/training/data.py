@@ -133,8 +133,11 @@ class TokenImages:
         return replace(self, first=self.first[indices], views=self.views[indices])
 
 
-def store_tokens(inputs: Inputs, image_ids: Sequence[str], image_size: int, file: Path) -> TokenImages:
-    """Copies the tokens of ``image_ids`` at ``image_size`` into ``file``, in that order, view after view.
+def store_tokens(
+    inputs: Inputs, image_ids: Sequence[str], image_size: int, file: Path, only_mean: bool = False
+) -> TokenImages:
+    """Copies the tokens of ``image_ids`` at ``image_size`` into ``file``, in that order, view after view; with
+    ``only_mean`` the mean token alone.
 
     Raises ValueError where the features lack an image.
     """
@@ -157,7 +160,7 @@ def store_tokens(inputs: Inputs, image_ids: Sequence[str], image_size: int, file
         part = part.filter(wanted)
         if not part.num_rows:
             continue
-        tokens = token_matrix(part["tokens"])
+        tokens = token_matrix(part["tokens"])[:, : 1 if only_mean else None]
         if stored is None:
             stored = np.memmap(file, np.float16, "w+", shape=(int(views.sum()), *tokens.shape[1:]))
         images = np.array([place[image_id] for image_id in part["image_id"].to_pylist()])

@@ -167,6 +167,7 @@ def blueprint(
         text_encoder=settings.text_encoder,
         tokenizer=tokenizer,
         captioner_layers=settings.captioner_layers,
+        mean_evidence=settings.evidence == "mean",
     )
     return Blueprint(config, tags, tokenizer, queries, language=language)
 

@@ -18,7 +18,7 @@ from models import small_config
 from models.clip import CLIP
 from models.image_encoder import preprocessing
 from tasks.inputs import Inputs
-from tasks.settings import TrainSettings
+from tasks.settings import EncodeSettings, TrainSettings
 from tasks.training.data import (
     Examples,
     PictureImages,
@@ -60,10 +60,12 @@ def gather(
     folder: Path,
     split: str,
     targets: Targets | None = None,
+    at: int = 0,
 ) -> Iterator[Material]:
     """The images of ``split`` with ``targets`` (by default what their captions name) and those of ``calibrate``.
 
-    Images are at the lower of the resolutions that are stored, or at the higher one. Tokens or pictures lie in a
+    Images are at the lower of the resolutions that are stored, or at the higher one; with ``at`` as another encoder of
+    the annotator sees them, at that size. Tokens or pictures lie in a
     scratch folder within ``folder`` that is gone afterwards. Raises ValueError where the split has no image.
     """
     tags = tag_columns(inputs.table("label_system"))
@@ -73,7 +75,11 @@ def gather(
     stored = inputs.sql("SELECT DISTINCT image_encoder, image_size FROM features ORDER BY image_size").to_pylist()
     if not stored:
         raise ValueError("there are no features, so no image to train on: look at the rejected rows of ingest")
-    origin = stored[-1] if settings.high_resolution else stored[0]
+    others = further_sizes(inputs)
+    own = [each for each in stored if each["image_size"] not in others]
+    origin = own[-1] if settings.high_resolution else own[0]
+    if at:
+        origin = next(each for each in stored if each["image_size"] == at)
     encoder, size = str(origin["image_encoder"]), int(origin["image_size"])
     folder.mkdir(parents=True, exist_ok=True)
     scratch = Path(mkdtemp(prefix="scratch-", dir=folder))  # machines that share a training share the folder
@@ -82,7 +88,7 @@ def gather(
         images: TokenImages | PictureImages
         whitening = None
         if settings.frozen_encoder:
-            images = store_tokens(inputs, everyone, size, scratch / "tokens")
+            images = store_tokens(inputs, everyone, size, scratch / "tokens", settings.only_mean)
             if settings.distillation != "none":
                 images = _taught(images, inputs, everyone, settings, encoder, size)
             images, whitening = _whitened(images, settings)
@@ -99,6 +105,11 @@ def gather(
         yield Material(tags, encoder, size, both.subset(first), both.subset(rest), described, whitening)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def further_sizes(inputs: Inputs) -> list[int]:
+    """The image sizes of the annotator's further encoders, ascending."""
+    return sorted(EncodeSettings(**inputs.snapshots["features"].settings).further())
 
 
 def _whitened(raw: TokenImages, settings: TrainSettings) -> tuple[TokenImages, Whitening]:

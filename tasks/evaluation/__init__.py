@@ -1,0 +1,1 @@
+"""Measuring any tagger on any evaluation set."""

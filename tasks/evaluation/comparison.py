@@ -1,0 +1,60 @@
+"""Rows of an ablation compared: trained alike on other labels, with several seeds each, measured on one test set.
+
+An interval is over seeds and photographs: every bootstrap sample draws photographs and seeds with replacement, the same
+ones for all rows. So differences are paired, and what all rows share does not widen them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.metrics import Ranking, bootstrap, interval, mean_of_numbers
+
+PARSED, CEILING = "parsed", "ceiling"
+
+
+def compare(
+    truth: NDArray[np.bool_], rows: Mapping[str, NDArray[np.floating]], samples: int = 500, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Figures of each row's ``scores`` (seeds, images, tags), against ``truth`` (images, tags).
+
+    ``mAP`` the mean over the seeds, ``spread`` their standard deviation and ``seeds`` each one's; ``more`` the
+    difference to the row ``parsed`` with its 95% interval; and, where a row ``ceiling`` is above it, ``gap_closed``,
+    the share of the difference between the two that the row makes good, with its interval. All rows need as many seeds.
+    """
+    counts = {len(scores) for scores in rows.values()}
+    if len(counts) != 1:
+        raise ValueError(f"rows with {sorted(counts)} seeds cannot be paired: train each with the same ones")
+    seeds = counts.pop()
+    rankings = [[Ranking(truth, scores[one]) for one in range(seeds)] for scores in rows.values()]
+    values = _averages(rankings, None)
+    drawn = bootstrap(lambda weights: _averages(rankings, weights), len(truth), samples, seed)  # (samples, rows, seeds)
+    chance = np.random.default_rng(seed)
+    chosen = chance.integers(seeds, size=(samples, seeds))
+    drawn = np.take_along_axis(drawn, chosen[:, None, :], axis=2).mean(axis=2)  # (samples, rows)
+    names = list(rows)
+    figures: dict[str, dict[str, Any]] = {}
+    for place, name in enumerate(names):
+        spread = float(values[place].std(ddof=1)) if seeds > 1 else None
+        found: dict[str, Any] = {"mAP": float(values[place].mean()), "spread": spread, "seeds": values[place].tolist()}
+        if PARSED in rows:
+            base = names.index(PARSED)
+            gained = float(values[place].mean() - values[base].mean())
+            gained_drawn = drawn[:, place] - drawn[:, base]
+            found["more"] = [gained, *interval(gained_drawn, gained)]
+            if CEILING in rows and name not in (PARSED, CEILING):
+                top = names.index(CEILING)
+                gap, gap_drawn = float(values[top].mean() - values[base].mean()), drawn[:, top] - drawn[:, base]
+                if gap > 0 and gap_drawn.all():
+                    found["gap_closed"] = [gained / gap, *interval(gained_drawn / gap_drawn, gained / gap)]
+        figures[name] = found
+    return figures
+
+
+def _averages(rankings: list[list[Ranking]], weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """mAP of every row and seed, (rows, seeds)."""
+    return np.array([[mean_of_numbers(each.average_precisions(weights)) for each in row] for row in rankings])

@@ -1,0 +1,150 @@
+"""What a model says of an evaluation set, stored: thresholds move without the model running again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from models import Label
+from tasks.metrics import Ranking, bootstrap, frequency_bands, interval, mean_of_numbers, precision_recall
+
+Figures = dict[str, dict[str, list[float]]]
+"""subset -> metric -> value, lower and upper end of its interval."""
+
+
+class ScoresError(ValueError):
+    """A file that holds no stored scores."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """``truth`` and ``scores`` are (images, labels); the rest (labels,).
+
+    ``thresholds`` are the model's own (infinite: it has none), ``answered`` whether it answers for the label at all,
+    ``trained`` whether it was trained on it: what is answered and not trained on is open vocabulary.
+    """
+
+    model: str
+    labels: tuple[Label, ...]
+    images: tuple[str, ...]
+    truth: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    thresholds: NDArray[np.float32]
+    answered: NDArray[np.bool_]
+    trained: NDArray[np.bool_]
+
+    def save(self, file: Path) -> None:
+        """Writes one safetensors file."""
+        described = {
+            "model": self.model,
+            "labels": json.dumps([asdict(label) for label in self.labels]),
+            "images": json.dumps(self.images),
+        }
+        arrays: dict[str, NDArray[Any]] = {"scores": self.scores, "thresholds": self.thresholds}
+        for name in ("truth", "answered", "trained"):
+            arrays[name] = getattr(self, name).astype(np.uint8)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, file, described)
+
+    @classmethod
+    def load(cls, file: Path) -> Scores:
+        """What :meth:`save` wrote. Raises :class:`ScoresError` for anything else."""
+        try:
+            with safe_open(file, "np") as stored:
+                described = stored.metadata()
+                flags = {name: stored.get_tensor(name).astype(bool) for name in ("truth", "answered", "trained")}
+                return cls(
+                    described["model"],
+                    tuple(Label(**label) for label in json.loads(described["labels"])),
+                    tuple(json.loads(described["images"])),
+                    scores=stored.get_tensor("scores"),
+                    thresholds=stored.get_tensor("thresholds"),
+                    **flags,
+                )
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ScoresError(f"{file} holds no scores that `ram-engine evaluate` stored ({error})") from error
+
+
+def measure(found: Scores, thresholds: NDArray[np.floating] | None = None, samples: int = 1000) -> Figures:
+    """mAP by subset, and class and overall precision, recall and F1 at ``thresholds`` (labels,), by default the own.
+
+    Subsets: all; a type each; frequent, medium and rare, thirds of the tags by how many images have them; trained and
+    never_trained, where there are both. ``best`` has the precision, recall and F1 at the thresholds that are best for
+    each tag by the truth: a bound. Intervals hold 95% of ``samples`` bootstrap samples of the images. Tags that no
+    image has, or that the model does not answer for, are left out.
+    """
+    counted = found.answered & found.truth.any(axis=0)
+    truth, scores = found.truth[:, counted], found.scores[:, counted]
+    if not truth.size:
+        raise ScoresError(f"{found.model} answers for none of the labels that an image has")
+    limits = (found.thresholds if thresholds is None else thresholds)[counted]
+    ranking = Ranking(truth, scores)
+    subsets = _subsets(found, counted, truth)
+    members = np.array([*subsets.values()])
+
+    def averages(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        values = ranking.average_precisions(weights)
+        return np.array([mean_of_numbers(values[each]) for each in members])
+
+    figures: Figures = {}
+    drawn = bootstrap(averages, len(truth), samples)
+    for name, value, values in zip(subsets, averages(None), drawn.T, strict=True):
+        figures[name] = {"mAP": [float(value), *interval(values, value)]}
+    claims = {"best": scores >= ranking.best_thresholds()}
+    if np.isfinite(limits).any():
+        claims["all"] = scores >= limits
+    for name, predicted in claims.items():
+
+        def claimed(weights: NDArray[np.float64], predicted: NDArray[np.bool_] = predicted) -> NDArray[np.float64]:
+            return np.array([*precision_recall(truth, predicted, weights).values()])
+
+        drawn = bootstrap(claimed, len(truth), samples)
+        for (metric, value), values in zip(precision_recall(truth, predicted).items(), drawn.T, strict=True):
+            figures.setdefault(name, {})[metric] = [value, *interval(values, value)]
+    return figures
+
+
+def difference(one: Scores, other: Scores, samples: int = 1000) -> list[float]:
+    """mAP of ``one`` less that of ``other`` over the tags that both answer for, and its 95% interval, paired."""
+    if one.images != other.images or one.labels != other.labels:
+        raise ScoresError(f"{one.model} and {other.model} were measured on different sets: nothing can be compared")
+    counted = one.answered & other.answered & one.truth.any(axis=0)
+    if not counted.any():
+        raise ScoresError(f"{one.model} and {other.model} answer for no label in common")
+    rankings = [Ranking(each.truth[:, counted], each.scores[:, counted]) for each in (one, other)]
+
+    def gap(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        first, second = (mean_of_numbers(each.average_precisions(weights)) for each in rankings)
+        return np.array(first - second)
+
+    found = float(gap(None))
+    return [found, *interval(bootstrap(gap, len(one.truth), samples), found)]
+
+
+def per_tag(found: Scores) -> dict[str, list[float]]:
+    """label -> AP and how many images have it, the best first; labels that are not counted are left out."""
+    counted = np.flatnonzero(found.answered & found.truth.any(axis=0))
+    values = Ranking(found.truth[:, counted], found.scores[:, counted]).average_precisions()
+    return {
+        found.labels[counted[at]].name: [float(values[at]), int(found.truth[:, counted[at]].sum())]
+        for at in np.argsort(-values, kind="stable")
+    }
+
+
+def _subsets(found: Scores, counted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    types = np.array([label.type for label in found.labels])[counted]
+    trained = found.trained[counted]
+    subsets = {"all": np.ones(len(types), bool)}
+    if len(set(types)) > 1:
+        subsets |= {name: types == name for name in sorted(set(types))}
+    subsets |= frequency_bands(truth.sum(axis=0))
+    if trained.any() and not trained.all():
+        subsets |= {"trained": trained, "never_trained": ~trained}
+    return {name: members for name, members in subsets.items() if members.any()}

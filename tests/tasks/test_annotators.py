@@ -1,0 +1,126 @@
+"""An annotator of several encoders: real features, real trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from pydantic import ValidationError
+
+from storage.schemas import contract
+from storage.store import Snapshot
+from tasks import train_baseline
+from tasks.annotators import Annotator, answers, whole_tokens
+from tasks.encode import build
+from tasks.inputs import Inputs
+from tasks.labels.tags import Tag, tags_table
+from tasks.settings import BaselineSettings, EncodeSettings, EngineSettings
+from tasks.training.calibration import Evidence
+from tasks.training.data import tag_columns
+from tests.tasks.stage_inputs import inputs_of
+from tests.tasks.test_encode import pairs, pictures
+
+ENCODE = EncodeSettings(image_size=64, fine_tune_size=0, views=1, annotator_encoders=("tf_efficientnet_lite0@96",))
+ENGINE = EngineSettings(device="cpu")
+MEAN = BaselineSettings(
+    architecture="tag2text", decoder_layers=0, evidence="mean", epochs=2, folds=2, batch_size=2, learning_rate=1e-2
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inputs, pa.Table, Path]:
+    """The inputs, the pairs and the folder of an annotator that looks at 64 and at 96 pixels."""
+    folder = tmp_path_factory.mktemp("annotator")
+    table = pairs(["train", "train", "train", "calibrate"])
+    features = build(ENCODE, inputs_of(folder / "encode", {}), ENGINE)({"pairs": table})["features"]
+    named = [{"image_id": one, "caption_index": 0, "tag_ids": [at % 2]} for at, one in enumerate(pictures())]
+    tables = {
+        "features": features,
+        "caption_tags": pa.Table.from_pylist(named, contract("caption_tags").schema),
+        "label_system": tags_table([Tag(0, "dog", "object", prompt="dog"), Tag(1, "run", "action", prompt="run")]),
+    }
+    made = inputs_of(folder / "train", tables)
+    rows = [{**contract_of_pairs(), **row} for row in table.to_pylist()]
+    whole = inputs_of(folder / "pairs", {"pairs": pa.Table.from_pylist(rows, contract("pairs").schema)})
+    store = made.store
+    part = store.write_part("pairs", "a" * 16, "p", whole.table("pairs"))
+    snapshots = {
+        **made.snapshots,
+        "pairs": store.publish(Snapshot("pairs", "a" * 16, "test", "test", parts=(part,))),
+        "features": store.publish(
+            Snapshot(
+                "features", "a" * 16, "test", "test", parts=made.snapshots["features"].parts,
+                settings=ENCODE.model_dump(mode="json"),
+            )
+        ),
+    }  # fmt: skip
+    inputs = Inputs(store, snapshots)
+    log = train_baseline.train(MEAN, inputs, ENGINE, folder / "model", lambda done, total, what: None)["training_log"]
+    assert set(log["model"].to_pylist()) == {
+        f"{size}{name}" for size in ("", "at-96/") for name in ("whole", "fold-0", "fold-1")
+    }
+    return inputs, table, folder / "model"
+
+
+def contract_of_pairs() -> dict[str, object]:
+    return {"source": "csv", "names": ["a"], "fingerprints": ["f"], "url": None, "licence": None, "sha256": "0"}
+
+
+def test_what_the_members_say_is_averaged(trained: tuple[Inputs, pa.Table, Path]) -> None:
+    inputs, table, folder = trained
+    tags = tag_columns(inputs.table("label_system"))
+    features = inputs.table("features")
+    annotator = Annotator(folder, tags, torch.device("cpu"))
+    rows = 0
+    for member, places in annotator.members(table):
+        (partner,) = member.partners
+        assert (member.model.config.image_size, partner.config.image_size) == (64, 96)
+        for batch, tokens, logits in answers(member, table, features, places):
+            assert len(tokens[0]) == 1 + 2 * 2
+            alone = member.model.tag_logits(tokens)
+            other = type(member)(partner, member.columns, True, member.calibration)
+            ((_, finer),) = whole_tokens(other, table, features, batch)
+            assert len(finer[0]) == 1 + 3 * 3
+            assert torch.from_numpy(logits).allclose((alone + partner.tag_logits(finer)) / 2, atol=1e-5)
+            rows += len(batch)
+    assert rows == 4
+
+
+def test_calibration_is_of_the_average(trained: tuple[Inputs, pa.Table, Path]) -> None:
+    from tasks.annotators import _evidence, partners_of
+
+    folder = trained[2]
+    both = _evidence(folder / "whole", partners_of(folder / "whole"))
+    one, other = Evidence.load(folder / "whole"), Evidence.load(folder / "at-96" / "whole")
+    assert both is not None
+    assert one is not None
+    assert other is not None
+    assert both.logits == pytest.approx((one.logits + other.logits) / 2)
+    assert not np.allclose(one.logits, other.logits)
+
+
+def test_a_classifier_of_the_mean_token_is_linear_in_it(trained: tuple[Inputs, pa.Table, Path]) -> None:
+    inputs, _table, folder = trained
+    tags = tag_columns(inputs.table("label_system"))
+    model = Annotator(folder, tags, torch.device("cpu")).whole.model
+    tokens = torch.randn(3, 5, 1280)
+    classifier = model.token_classifier
+    assert classifier is not None
+    assert model.tag_logits(tokens).allclose(classifier(tokens[:, 0]), atol=1e-5)
+
+
+def test_encoders_need_a_size_of_their_own() -> None:
+    with pytest.raises(ValidationError, match="size that no other has"):
+        EncodeSettings(annotator_encoders=("tf_efficientnet_lite2@384",))
+    with pytest.raises(ValidationError, match="NAME@260"):
+        EncodeSettings(annotator_encoders=("tf_efficientnet_lite2",))
+    assert EncodeSettings(fine_tune_size=224, annotator_encoders=("a@260",)).further() == {260: "a"}
+
+
+def test_encoders_need_one_width(tmp_path: Path) -> None:
+    wide = ENCODE.model_copy(update={"annotator_encoders": ("resnet18@96",)})
+    with pytest.raises(ValueError, match=r"resnet18 is not as wide \(1280\)"):
+        build(wide, inputs_of(tmp_path, {}), ENGINE)
