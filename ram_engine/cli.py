@@ -13,14 +13,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ram_engine import configuration, labels_cli, model_commands, runs, tag_commands, verdicts_cli, why_command
+from ram_engine import (
+    configuration,
+    export_command,
+    labels_cli,
+    model_commands,
+    runs,
+    tag_commands,
+    verdicts_cli,
+    why_command,
+)
 from ram_engine.options import StoreOption, default_store
 from storage import garbage
 from storage.sources import SourceError
 from storage.store import Store, StoreError
 from tasks.memory import keep_memory
 from tasks.planning import PlanError, StageFailedError
-from tasks.settings import EngineSettings, IngestSettings, PipelineSettings
+from tasks.settings import EngineSettings, IngestSettings, PipelineSettings, source_names
 from tasks.stages import stage_named
 
 DEFAULT_STORE = default_store()
@@ -34,14 +43,20 @@ app = typer.Typer(
 app.command()(tag_commands.tag)
 app.command()(tag_commands.caption)
 app.command()(model_commands.import_checkpoint)
-app.command()(model_commands.export)
+app.command()(export_command.export)
 app.add_typer(labels_cli.app, name="labels")
 app.add_typer(verdicts_cli.app, name="verdicts")
 app.command()(why_command.why)
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 
 PresetOption = Annotated[str, typer.Option("--preset", help="sample, tiny or laptop.")]
-SourceOption = Annotated[str, typer.Option("--source", help="csv:captions.csv, coco:captions.json or sample.")]
+SourceOption = Annotated[
+    list[str],
+    typer.Option(
+        "--source",
+        help="csv:FILE, coco:FILE, img2dataset:DIR, huggingface:DIR, datasets:NAME, official:FILE; repeat to mix.",
+    ),
+]
 SetOption = Annotated[list[str], typer.Option("--set", help="A setting, as in clean.outlier_share=0.2; repeatable.")]
 UntilOption = Annotated[str, typer.Option("--until", help="The last stage to run.")]
 ForceOption = Annotated[str, typer.Option("--force", help="A stage to compute again although it is done.")]
@@ -52,7 +67,7 @@ RefitOption = Annotated[bool, typer.Option("--refit", help="Fit labels, baseline
 def run(
     store: StoreOption = DEFAULT_STORE,
     preset: PresetOption = "sample",
-    source: SourceOption = "",
+    source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006 - typer reads the default and never changes it
     until: UntilOption = "",
     force: ForceOption = "",
@@ -70,7 +85,7 @@ def run(
 def plan(
     store: StoreOption = DEFAULT_STORE,
     preset: PresetOption = "sample",
-    source: SourceOption = "",
+    source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006
     until: UntilOption = "",
     force: ForceOption = "",
@@ -96,7 +111,7 @@ def stage(
     name: Annotated[str, typer.Argument(help="The stage, as `plan` lists it.")],
     store: StoreOption = DEFAULT_STORE,
     preset: PresetOption = "sample",
-    source: SourceOption = "",
+    source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006
     force: Annotated[bool, typer.Option("--force", help="Compute it although it is done.")] = False,
     refit: RefitOption = False,
@@ -213,7 +228,7 @@ def ui(
     runs.serve_ui(Store(store), settings, engine, port, console.print)
 
 
-def _configured(store: str, preset: str, source: str, sets: list[str]) -> tuple[PipelineSettings, EngineSettings]:
+def _configured(store: str, preset: str, source: list[str], sets: list[str]) -> tuple[PipelineSettings, EngineSettings]:
     """The settings; a store of one's own data goes on with its source where none is named, not with the sample."""
     settings, engine = configuration.configure(preset, source, sets)
     named = source or any(one.startswith("ingest.source") for one in sets)
@@ -223,7 +238,8 @@ def _configured(store: str, preset: str, source: str, sets: list[str]) -> tuple[
     last = IngestSettings(source=pairs.settings["source"]).source
     if last.kind == "sample":
         return settings, engine
-    console.print(f"the source is the one that the store was made from: {last.kind}:{last.path}", markup=False)
+    named_ = " and ".join(source_names(last.model_dump()))
+    console.print(f"the source is the one that the store was made from: {named_}", markup=False)
     return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"source": last})}), engine
 
 

@@ -2,54 +2,106 @@
 
 An image belongs to one part for ever: only new and changed items make new parts, and what left the source, or changed,
 becomes a tombstone in the snapshot. So one row added to a source computes one new part, in every map stage.
+
+A file of many images (a tar, a Parquet file) is divided into pieces, and a piece stands for all of its images: it is
+read where the file's name, size or time is new, and then its contents are.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
 
+from storage import sources
 from storage.keys import digest
-from storage.schemas import CONTRACTS
-from storage.sources import SourceItem, list_coco, list_csv
+from storage.schemas import CONTRACTS, READY_TAGS
+from storage.sources import Columns, SourceItem
+from storage.sources.containers import contents_digest
 from storage.store import Part, Snapshot, Store
 from tasks.images import ImageError, check_image, read_image
 from tasks.inputs import Inputs
 from tasks.planning import StagePlan, finish_plan
 from tasks.sample_world import world
-from tasks.settings import CocoSource, CsvSource, EngineSettings, IngestSettings, SampleSource
+from tasks.settings import (
+    CsvSource,
+    DatasetsSource,
+    EngineSettings,
+    HuggingFaceSource,
+    Img2datasetSource,
+    IngestSettings,
+    MixedSource,
+    OfficialSource,
+    OneSource,
+    SampleSource,
+)
 from tasks.stages import Stage
 from tasks.worker import Shard
 
+SPLIT_ORDER = ("test", "calibrate", "fine_tune", "train")
+TAG_LISTS = ("tag_list_types.txt", "tag_list.txt")  # as our own export writes them
 SAMPLE_LICENCE = "CC-BY-4.0 (pictures by Twemoji)"
+# the fingerprint of a piece: <words>.<start>.<rows>.<contents>-<size>-<time>
+PIECE = re.compile(r"(?P<words>\w+)\.(?P<start>\d+)\.(?P<rows>\d+)\.(?P<contents>\w*)-(?P<version>\w+-\w+)")
 
 
-def list_items(source: SampleSource | CsvSource | CocoSource) -> list[SourceItem]:
-    """All items of a source, without opening an image."""
+def named_sources(source: OneSource | MixedSource) -> dict[str, OneSource]:
+    """The sources by name: the kind and the file or folder, with a number where two are called the same."""
+    found: dict[str, OneSource] = {}
+    for one in source.parts if isinstance(source, MixedSource) else (source,):
+        name = plain = one.kind if isinstance(one, SampleSource) else f"{one.kind}:{_last_step(one)}"
+        number = 2
+        while name in found:
+            name, number = f"{plain} {number}", number + 1
+        found[name] = one
+    return found
+
+
+def _last_step(source: Any) -> str:
+    return PurePath(source.path or source.evaluation).name
+
+
+def list_items(source: OneSource) -> list[SourceItem]:
+    """All items of a source, or its files of many images, without opening an image."""
     if isinstance(source, SampleSource):
         version = f"{digest([world.VERSION, source.model_dump(mode='json')])}-0"
         return [
             SourceItem(name, f"sample world {name}", split=split, version=version, licence=SAMPLE_LICENCE)
             for name, split in world.item_names(source)
         ]
-    listing = list_csv if isinstance(source, CsvSource) else list_coco
+    if isinstance(source, OfficialSource):
+        beside = [Path(source.path or source.evaluation).with_name(name) for name in TAG_LISTS]
+        tags = source.tags or str(next((file for file in beside if file.is_file()), beside[-1]))
+        return sources.list_official(source.path, source.images, tags, source.evaluation, source.limit)
+    if isinstance(source, DatasetsSource):
+        return sources.list_dataset(source.path, source.configuration, source.subset, columns_of(source))
+    if isinstance(source, HuggingFaceSource | Img2datasetSource):
+        return sources.list_folder(source.path, columns_of(source))
+    listing = sources.list_csv if isinstance(source, CsvSource) else sources.list_coco
     return listing(source.path, source.images, source.limit)
+
+
+def columns_of(source: OneSource) -> Columns:
+    """Which columns of a source's tables are what."""
+    if isinstance(source, HuggingFaceSource):
+        return Columns(source.captions, source.image, source.tags, source.columns)
+    return Columns(kept=source.columns) if isinstance(source, Img2datasetSource) else Columns()
 
 
 def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = False) -> StagePlan:
     """Compares the source with the latest snapshot: which items are new, and which rows left."""
-    items = {fingerprint(item, settings, stage.version): item for item in list_items(settings.source)}
     latest = None if force else store.snapshot("pairs")
+    items = _list_all(settings, stage.version, _known_rows(store, latest))
     tombstones = {} if latest is None else {key: list(ids) for key, ids in latest.tombstones.items()}
-    known = _known_rows(store, latest)
     by_size = _by_size(items)
     unclaimed = dict(items)
-    for row in known:
+    for row in _known_rows(store, latest):
         matched = [one if one in items else _same_contents(one, row, by_size) for one in row.fingerprints]
         if all(matched):
             for one in matched:
@@ -57,13 +109,11 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = Fal
         elif row.image_id:
             tombstones.setdefault(row.partition, []).append(row.image_id)
     shards = []
-    names = list(unclaimed)
-    for start in range(0, len(names), settings.shard_size):
-        chunk = names[start : start + settings.shard_size]
-        key = digest(["ingest", chunk])
+    for chunk in _chunks(unclaimed, settings.shard_size):
+        key = digest(["ingest", list(chunk)])
         tombstones.pop(key, None)  # the same items came back: their part is alive again
-        table = _item_table({name: unclaimed[name] for name in chunk})
-        shards.append(Shard(key=key, partition=key, tables={"items": table}, rows=len(chunk)))
+        rows = sum(item.rows or 1 for item in chunk.values())
+        shards.append(Shard(key=key, partition=key, tables={"items": _item_table(chunk)}, rows=rows))
     if latest is not None:
         new = {shard.partition for shard in shards}
         shards += [
@@ -76,20 +126,92 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = Fal
     return finish_plan(store, drafted, shards, force)
 
 
+def _list_all(settings: IngestSettings, version: int, known: Iterable[_KnownRow]) -> dict[str, SourceItem]:
+    """All items of all sources by their fingerprints, files of many images divided into pieces."""
+    pieces: dict[str, set[str]] = {}  # of files that were read before, by what tells a file but its time
+    for row in known:
+        for one in row.fingerprints:
+            if found := PIECE.fullmatch(one):
+                size = found["version"].partition("-")[0]
+                pieces.setdefault(f"{found['words']}-{size}", set()).add(one)
+    items: dict[str, SourceItem] = {}
+    for name, source in named_sources(settings.source).items():
+        left = source.limit if not isinstance(source, SampleSource) and source.limit else None
+        for listed in list_items(source):
+            item = replace(listed, source=name)
+            if not item.container:
+                items[fingerprint(item, settings, version)] = item
+                continue
+            words = _piece_words(item, source, settings, version)
+            before = pieces.get(f"{words}-{item.version.partition('-')[0]}", set())
+            if before and left is None and all(_same_piece(one, item, source) for one in before):
+                items |= dict.fromkeys(sorted(before), item)
+                continue
+            for piece in sources.divide(item):
+                if left is not None:
+                    piece = replace(piece, rows=min(piece.rows, left))
+                    left -= piece.rows
+                if not piece.container:
+                    items[fingerprint(replace(piece, source=name), settings, version)] = replace(piece, source=name)
+                elif piece.rows:
+                    start = f"{words}.{piece.start}.{piece.rows}."
+                    same = [one for one in before if one.startswith(start) and one.endswith(f"-{item.version}")]
+                    items[same[0] if same else f"{start}-{item.version}"] = piece
+    return items
+
+
+def _piece_words(item: SourceItem, source: OneSource, settings: IngestSettings, version: int) -> str:
+    """What matters for the images of a file besides its contents."""
+    chosen = source.model_dump(mode="json", exclude={"path", "limit"})
+    limited = not isinstance(source, SampleSource) and source.limit > 0
+    shares = [settings.calibrate_share, settings.test_share]
+    return digest([version, item.source, item.name, item.container, chosen, limited, settings.max_pixels, shares])
+
+
+def _same_piece(known: str, item: SourceItem, source: OneSource) -> bool:
+    """Whether a piece that was read before holds the same now: by the file's size and time, else by its contents."""
+    found = PIECE.fullmatch(known)
+    if found is None or found["version"] == item.version:
+        return found is not None
+    piece = replace(item, start=int(found["start"]), rows=int(found["rows"]))
+    return contents_digest(_read_piece(piece, source)) == found["contents"]
+
+
+def _read_piece(piece: SourceItem, source: OneSource) -> list[SourceItem]:
+    if isinstance(source, DatasetsSource):
+        return list(sources.read(piece, columns_of(source), source.configuration, source.subset))
+    return list(sources.read(piece, columns_of(source)))
+
+
+def _chunks(items: Mapping[str, SourceItem], size: int) -> Iterator[dict[str, SourceItem]]:
+    """Items by fingerprint in groups of ``size`` images; a piece of a file stays whole."""
+    chunk: dict[str, SourceItem] = {}
+    rows = 0
+    for name, item in items.items():
+        chunk[name] = item
+        rows += item.rows or 1
+        if rows >= size:
+            yield chunk
+            chunk, rows = {}, 0
+    if chunk:
+        yield chunk
+
+
 def build(
     settings: IngestSettings, inputs: Inputs, engine: EngineSettings
 ) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
     """Reads and checks the images of a table of items."""
+    named = named_sources(settings.source)
 
     def ingest(tables: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs: dict[str, dict[str, Any]] = {}
         rejected: list[dict[str, Any]] = []
         truths: list[dict[str, Any]] = []
-        for item in tables["items"].to_pylist():
+        for item, print_ in _images(tables["items"], named):
             try:
-                row, truth = _read(item, settings)
+                row, truth = _read(item, print_, settings, named[item.source])
             except ImageError as error:
-                rejected.append(_rejected(item, error.reason, error.detail))
+                rejected.append(_rejected(item, print_, error.reason, error.detail))
                 continue
             if row["image_id"] in pairs:
                 pairs[row["image_id"]] = _merge([pairs[row["image_id"]], row])
@@ -103,6 +225,31 @@ def build(
         }
 
     return ingest
+
+
+def _images(items: pa.Table, named: Mapping[str, OneSource]) -> Iterator[tuple[SourceItem, str]]:
+    """Single images with their fingerprints: pieces of files are read here."""
+    for row in items.to_pylist():
+        name = row.pop("fingerprint")
+        problem = (row.pop("reason"), row.pop("detail"))
+        ready = row.pop("ready_tags")
+        item = SourceItem(
+            **{**row, "captions": tuple(row["captions"])},
+            problem=problem if problem[0] else None,
+            ready_tags=None if ready is None else tuple(_ready_pair(one) for one in ready),
+        )
+        if not item.container:
+            yield item, name
+            continue
+        images = _read_piece(item, named[item.source])
+        start, version = name.split(".-")
+        name = f"{start}.{contents_digest(images)}-{version}"
+        for image in images:
+            yield replace(image, source=item.source), name
+
+
+def _ready_pair(one: Mapping[str, Any]) -> tuple[int, tuple[tuple[str, str], ...]]:
+    return one["caption_index"], tuple((tag["name"], tag["type"]) for tag in one["tags"])
 
 
 def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[dict[str, Part], dict[str, list[str]]]:
@@ -145,6 +292,7 @@ def fingerprint(item: SourceItem, settings: IngestSettings, version: int) -> str
             item.captions,
             item.split,
             item.problem,
+            [item.source, item.url, item.licence, item.extra, item.ready_tags],
             settings.max_pixels,
             "" if item.split else [settings.calibrate_share, settings.test_share],
         ]
@@ -165,7 +313,7 @@ def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
         return
     for part in latest.parts:
         gone = set(latest.tombstones.get(part.partition, ()))
-        columns = store.read_part("pairs", part, ["image_id", "sha256", "fingerprints"]).to_pylist()
+        columns = store.read_columns("pairs", part, ["image_id", "sha256", "fingerprints"]).to_pylist()
         for row in columns:
             if row["image_id"] not in gone:
                 yield _KnownRow(part.partition, row["image_id"], row["sha256"], tuple(row["fingerprints"]))
@@ -179,7 +327,7 @@ def _by_size(items: Mapping[str, SourceItem]) -> Mapping[str, list[tuple[str, So
     """Items with a file, by all of their fingerprint but the time."""
     grouped: dict[str, list[tuple[str, SourceItem]]] = {}
     for listed, item in items.items():
-        if item.path and not item.version.startswith("missing"):
+        if item.path and not item.container and not item.version.startswith("missing"):
             grouped.setdefault(listed.rsplit("-", 1)[0], []).append((listed, item))
     return grouped
 
@@ -195,44 +343,58 @@ def _same_contents(known: str, row: _KnownRow, by_size: Mapping[str, list[tuple[
 def _identity(settings: IngestSettings) -> Any:
     """What makes a source another source: a larger limit only makes it longer."""
     dumped = settings.model_dump(mode="json", exclude={"shard_size", "error_budget"})
-    dumped["source"].pop("limit", None)
+    for source in dumped["source"].get("parts", [dumped["source"]]):
+        source.pop("limit", None)
     return dumped
 
 
+ITEMS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("name", "where", "split", "path", "version", "url", "licence", "extra")),
+        *((name, pa.string()) for name in ("source", "container", "fingerprint", "reason", "detail")),
+        ("captions", pa.list_(pa.string())),
+        ("ready_tags", pa.list_(READY_TAGS)),
+        ("start", pa.int64()),
+        ("rows", pa.int64()),
+    ]
+)
+
+
 def _item_table(items: Mapping[str, SourceItem]) -> pa.Table:
-    return pa.Table.from_pylist(
-        [
-            {
-                "name": item.name,
-                "where": item.where,
-                "captions": list(item.captions),
-                "split": item.split,
-                "path": item.path,
-                "fingerprint": name,
-                "url": item.url,
-                "licence": item.licence,
-                "reason": item.problem[0] if item.problem else None,
-                "detail": item.problem[1] if item.problem else None,
-            }
-            for name, item in items.items()
-        ]
-    )
+    rows = []
+    for name, item in items.items():
+        row = {column: getattr(item, column) for column in ITEMS.names if hasattr(item, column)}
+        reason, detail = item.problem or (None, None)
+        rows.append(
+            {**row, "fingerprint": name, "reason": reason, "detail": detail, "ready_tags": _ready_rows(item.ready_tags)}
+        )
+    return pa.Table.from_pylist(rows, ITEMS)
 
 
-def _read(item: Mapping[str, Any], settings: IngestSettings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _ready_rows(ready: sources.ReadyTags | None) -> list[dict[str, Any]] | None:
+    if ready is None:
+        return None
+    return [
+        {"caption_index": at, "tags": [{"name": name, "type": type_} for name, type_ in tags]} for at, tags in ready
+    ]
+
+
+def _read(
+    item: SourceItem, print_: str, settings: IngestSettings, source: OneSource
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A row of `pairs`, and of `truth` where it is known. Raises :class:`ImageError` for an unfit row."""
-    if item["reason"]:
-        raise ImageError(item["reason"], item["detail"])
-    captions, truth, path = item["captions"], [], item["name"]
-    if isinstance(settings.source, SampleSource):
-        drawn = world.draw(settings.source, item["name"])
+    if item.problem:
+        raise ImageError(*item.problem)
+    captions, truth = list(item.captions), []
+    if isinstance(source, SampleSource):
+        drawn = world.draw(source, item.name)
         data, captions = drawn.image, list(drawn.captions)
     else:
-        data = read_image({"bytes": None, "path": item["path"]})
+        data = read_image({"bytes": item.data, "path": item.path})
     width, height = check_image(data, settings.max_pixels)
     sha256 = hashlib.sha256(data).hexdigest()
     image_id = sha256[:16]
-    if isinstance(settings.source, SampleSource):
+    if isinstance(source, SampleSource):
         truth = [
             {
                 "image_id": image_id,
@@ -243,17 +405,19 @@ def _read(item: Mapping[str, Any], settings: IngestSettings) -> tuple[dict[str, 
         ]
     return {
         "image_id": image_id,
-        "image": {"bytes": data, "path": path},
+        "image": {"bytes": data, "path": item.name},
         "captions": captions,
-        "split": item["split"] or _split_of(image_id, settings),
-        "source": settings.source.kind,
-        "names": [item["name"]],
-        "fingerprints": [item["fingerprint"]],
-        "url": item["url"],
-        "licence": item["licence"],
+        "split": item.split or _split_of(image_id, settings),
+        "sources": [item.source],
+        "names": [item.name],
+        "fingerprints": [print_],
+        "url": item.url,
+        "licence": item.licence,
         "sha256": sha256,
         "width": width,
         "height": height,
+        "extra": item.extra,
+        "ready_tags": _ready_rows(item.ready_tags),
     }, truth
 
 
@@ -266,10 +430,35 @@ def _split_of(image_id: str, settings: IngestSettings) -> str:
 
 
 def _merge(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of several of one image. A split that keeps it out of training wins."""
     merged = dict(rows[0])
-    for column in ("captions", "names", "fingerprints"):
+    for column in ("captions", "sources", "names", "fingerprints"):
         merged[column] = list(dict.fromkeys(value for row in rows for value in row[column]))
+    for column in ("url", "licence"):
+        merged[column] = next((row[column] for row in rows if row[column]), None)
+    merged["split"] = min((row["split"] for row in rows), key=SPLIT_ORDER.index)
+    extras: dict[str, Any] = {}
+    for row in reversed(rows):
+        extras |= json.loads(row["extra"] or "{}")
+    merged["extra"] = json.dumps(extras, ensure_ascii=False, sort_keys=True)
+    merged["ready_tags"] = _merged_tags(rows, merged["captions"])
     return merged
+
+
+def _merged_tags(rows: list[dict[str, Any]], captions: list[str]) -> list[dict[str, Any]] | None:
+    """The ready tags of several rows, with the places of their captions among all ``captions``."""
+    found: dict[int, dict[tuple[str, str], None]] = {}
+    for row in rows:
+        for one in row["ready_tags"] or ():
+            at = one["caption_index"]
+            place = at if at < 0 else captions.index(row["captions"][at])
+            found.setdefault(place, {}).update(((tag["name"], tag["type"]), None) for tag in one["tags"])
+    if all(row["ready_tags"] is None for row in rows):
+        return None
+    return [
+        {"caption_index": at, "tags": [{"name": name, "type": type_} for name, type_ in tags]}
+        for at, tags in sorted(found.items())
+    ]
 
 
 def _row(store: Store, part: Part, image_id: str) -> dict[str, Any]:
@@ -279,11 +468,11 @@ def _row(store: Store, part: Part, image_id: str) -> dict[str, Any]:
     return row
 
 
-def _rejected(item: Mapping[str, Any], reason: str, detail: str) -> dict[str, Any]:
+def _rejected(item: SourceItem, print_: str, reason: str, detail: str) -> dict[str, Any]:
     return {
         "image_id": None,
-        "where": f"{item['where']}: {item['name']}",
+        "where": f"{item.where}: {item.name}",
         "reason": reason,
         "detail": detail,
-        "fingerprint": item["fingerprint"],
+        "fingerprint": print_,
     }

@@ -89,7 +89,7 @@ def _prepare() -> list[Stage]:
         Stage(
             name="ingest",
             kind="map",
-            version=2,
+            version=3,
             entry="tasks.ingest",
             settings="ingest",
             about="reads the source: images are checked, unfit rows are kept apart with their reason",
@@ -99,7 +99,7 @@ def _prepare() -> list[Stage]:
         Stage(
             name="parse-captions",
             kind="map",
-            version=2,
+            version=3,
             entry="tasks.parse_captions",
             settings="parse",
             about="finds objects, scenes, attributes and actions in the captions",
