@@ -29,7 +29,7 @@ from storage.sources import SourceError
 from storage.store import Store, StoreError
 from tasks.memory import keep_memory
 from tasks.planning import PlanError, StageFailedError
-from tasks.settings import EngineSettings, IngestSettings, PipelineSettings, source_names
+from tasks.settings import EngineSettings, IngestSettings, MixedSource, PipelineSettings
 from tasks.stages import stage_named
 
 DEFAULT_STORE = default_store()
@@ -238,8 +238,9 @@ def _configured(store: str, preset: str, source: list[str], sets: list[str]) -> 
     last = IngestSettings(source=pairs.settings["source"]).source
     if last.kind == "sample":
         return settings, engine
-    named_ = " and ".join(source_names(last.model_dump()))
-    console.print(f"the source is the one that the store was made from: {named_}", markup=False)
+    parts = last.parts if isinstance(last, MixedSource) else (last,)
+    called = " and ".join("sample" if one.kind == "sample" else f"{one.kind}:{one.path}" for one in parts)
+    console.print(f"the source is the one that the store was made from: {called}", markup=False)
     return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"source": last})}), engine
 
 
