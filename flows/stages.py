@@ -21,7 +21,9 @@ from tasks.settings import (
     GroundSettings,
     IngestSettings,
     LabelSettings,
+    MeasureSettings,
     ParseSettings,
+    ScreenSettings,
     Settings,
     TrainSettings,
 )
@@ -107,6 +109,28 @@ def encode(
 ) -> Result:
     """Stores the frozen image encoder's spatial features."""
     return _run("encode", store, settings, engine, force)
+
+
+@flow(name="measure", flow_run_name=_run_name)
+def measure(
+    store: str,
+    settings: MeasureSettings = MeasureSettings(),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+) -> Result:
+    """Hashes every image and measures what it is screened by."""
+    return _run("measure", store, settings, engine, force)
+
+
+@flow(name="screen", flow_run_name=_run_name)
+def screen(
+    store: str,
+    settings: ScreenSettings = ScreenSettings(),
+    engine: EngineSettings = EngineSettings(),
+    force: bool = False,
+) -> Result:
+    """Finds near-duplicates, unfit images and leaks of the evaluation set; nothing is deleted."""
+    return _run("screen", store, settings, engine, force)
 
 
 @flow(name="train-baseline", flow_run_name=_run_name)
@@ -224,6 +248,8 @@ FLOWS: dict[str, Any] = {
     "build-labels": build_labels,
     "assign-tags": assign_tags,
     "encode": encode,
+    "measure": measure,
+    "screen": screen,
     "train-baseline": train_baseline,
     "generate": generate,
     "ground": ground,

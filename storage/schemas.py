@@ -138,6 +138,34 @@ CONTRACTS: dict[str, Contract] = {
         image_encoder=pa.string(),  # the model that the tokens come from
         tokens=pa.list_(FEATURE),  # 1 + grid x grid vectors, row by row, the mean token first
     ),
+    "measures": _contract(
+        unique="image_id",
+        nullable="unwanted",
+        image_id=pa.string(),
+        split=pa.string(),
+        width=pa.int32(),
+        height=pa.int32(),
+        hash=pa.uint64(),  # perceptual: near-duplicates differ in a few bits
+        vector=FEATURE,  # the frozen encoder's, projected and L2-normalised
+        agreements=pa.list_(pa.float32()),  # how well each caption fits, -1..1; empty: no judge was asked
+        unwanted=pa.float32(),  # the probability of a classifier's unwanted classes; null: none was asked
+    ),
+    "screening": _contract(
+        unique="image_id",
+        nullable="nearest duplicate_of agreement unwanted",
+        image_id=pa.string(),
+        split=pa.string(),
+        nearest=pa.string(),  # the image that is most like it
+        cosine=pa.float32(),  # of the two vectors
+        hash_bits=pa.int16(),  # in which the two hashes differ, 0..64
+        duplicate_of=pa.string(),  # the image that it falls for
+        short_side=pa.int32(),  # pixels
+        aspect=pa.float32(),  # the longer side over the shorter
+        agreement=pa.float32(),  # of the caption that fits best
+        unwanted=pa.float32(),
+        kept=pa.bool_(),
+        reasons=pa.list_(pa.string()),  # leaks, duplicate, too_small, too_long, caption_disagrees, unwanted
+    ),
     "training_log": _contract(
         model=pa.string(), step=pa.int32(), epoch=pa.float32(), name=pa.string(), value=pa.float32()
     ),

@@ -171,6 +171,43 @@ class EncodeSettings(Settings):
     train_at_fine_tune_size: bool = Field(False, description="Store training images at the higher resolution too.")
 
 
+class MeasureSettings(Settings):
+    """What is measured of every image before training."""
+
+    judge: str = Field(
+        "tagger",
+        description="Who says how well captions fit: conse, or open_clip:MODEL[:PRETRAINED]; tagger: no one is asked.",
+    )
+    image_encoder: str = Field("tf_efficientnet_lite0", description="Of conse: the timm model of its classifier.")
+    classifier: str = Field("", description="A filter: timm:MODEL, or a classifier's .onnx file; empty: none.")
+    unwanted: tuple[int, ...] = Field((), description="Numbers of the classifier's classes that are not wanted.")
+
+    @model_validator(mode="after")
+    def _knows_classes(self) -> MeasureSettings:
+        if self.classifier and not (self.classifier.startswith("timm:") or self.classifier.endswith(".onnx")):
+            raise ValueError(f"a classifier is timm:MODEL or an .onnx file, not '{self.classifier}'")
+        if bool(self.classifier) != bool(self.unwanted):
+            raise ValueError("a classifier and the numbers of its unwanted classes go together: set measure.unwanted")
+        return self
+
+    def files(self) -> tuple[str, ...]:
+        return (self.classifier,) if self.classifier.endswith(".onnx") else ()
+
+
+class ScreenSettings(Settings):
+    """Which images trainings and exports leave out."""
+
+    hash_bits: int = Field(
+        4, ge=-1, le=16, description="Images whose perceptual hashes differ in at most so many bits are one; -1: none."
+    )
+    least_cosine: float = Field(0.9, ge=0, description="Images as alike as this are one; above 1: none.")
+    leakage: bool = Field(True, description="Images in training that are held out as well are left out.")
+    least_side: int = Field(0, ge=0, description="The shorter side of an image, in pixels.")
+    most_aspect: float = Field(0, ge=0, description="The longer side over the shorter; 0: any.")
+    least_agreement: float = Field(-1, ge=-1, le=1, description="Of its best caption, by measure.judge.")
+    most_unwanted: float = Field(0.5, ge=0, le=1, description="The probability of unwanted classes.")
+
+
 ThresholdRule = Literal["precision", "f1", "balanced"]
 
 
@@ -387,6 +424,8 @@ class PipelineSettings(Settings):
     labels: LabelSettings = LabelSettings()
     assign: AssignSettings = AssignSettings()
     encode: EncodeSettings = EncodeSettings()
+    measure: MeasureSettings = MeasureSettings()
+    screen: ScreenSettings = ScreenSettings()
     baseline: BaselineSettings = BaselineSettings(architecture="tag2text", caption=True, folds=3)
     generate: GenerateSettings = GenerateSettings()
     ground: GroundSettings = GroundSettings()

@@ -43,9 +43,9 @@ def main() -> None:
         server.shutdown()
     source = f"img2dataset:{asked.to / 'fetched'}"
     store = asked.to / "store"
+    options = ["--preset", "laptop", "--until", "assign-tags", "--set", "ingest.error_budget=0.5"]
     told = subprocess.run(
-        [sys.executable, "-m", "ram_engine", "run", "--preset", "laptop", "--store", str(store), "--source", source]
-        + ["--until", "assign-tags", "--set", "ingest.error_budget=0.5"],
+        [sys.executable, "-m", "ram_engine", "run", "--store", str(store), "--source", source, *options],
         check=True,
         capture_output=True,
         text=True,
@@ -120,7 +120,9 @@ def list_addresses(asked: argparse.Namespace, port: int) -> Counter[str]:
         for number, (name, caption) in enumerate(list(captions.items())[: asked.count]):
             how = {0: GONE, 1: HALF, 2: PAGE}.get(number % 20, "")
             answers[how or "whole"] += 1
-            writer.writerow([f"http://127.0.0.1:{port}/{name}?{how}".rstrip("?"), caption, "CC-BY-4.0", number % 7 / 10])
+            writer.writerow(
+                [f"http://127.0.0.1:{port}/{name}?{how}".rstrip("?"), caption, "CC-BY-4.0", number % 7 / 10]
+            )
     return answers
 
 

@@ -12,7 +12,7 @@ from tasks.report.cleaning import cleaning
 from tasks.report.examples import examples
 from tasks.report.findings import findings
 from tasks.report.models_table import curves, models_table
-from tasks.report.run_record import candidates, lineage, rejected, stage_rows
+from tasks.report.run_record import candidates, lineage, rejected, screened, stage_rows
 from tasks.report.tag_flow import tag_flow
 from tasks.report.tag_table import tag_table
 from tasks.report.views import latest_snapshots, open_views, sampled
@@ -39,6 +39,7 @@ def gather(store: Store, rounds: int = 1) -> dict[str, Any]:
             "cleaning": cleaning(few) if few.judged else None,
             "stages": stage_rows(snapshots, rounds),
             "rejected": rejected(whole),
+            "screened": screened(whole),
             "candidates": candidates(whole),
             "lineage": lineage(snapshots),
         }
