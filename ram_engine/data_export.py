@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.model_card import table
 from ram_engine.runs import latest_model
 from storage.exports import WRITERS, ExportedTag, ExportError, Request
+from storage.exports.rows import markdown_table as table
 from storage.store import Snapshot, Store
 from tasks.inputs import connect
 from tasks.settings import source_names
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tasks.exports import ExportedStore, Selection
 
 UNCALIBRATED = 0.68
+REGIONS = ("coco", "webdataset", "fiftyone")  # the formats that have a place for them
 METADATA = """\
 ---
 pretty_name: {name}
@@ -51,7 +52,7 @@ def export_data(store: Store, format_: str, folder: Path, selection: Selection) 
     try:
         request = Request(
             folder=writing,
-            tables=exported.changes(selection) if format_ == "diff" else exported.rows(selection),
+            tables=exported.changes(selection) if format_ == "diff" else exported.rows(selection, format_ in REGIONS),
             tags=_tags(store, exported),
             extra={} if format_ == "diff" else exported.extra_columns(selection),
             card=_card(store, exported, format_, folder.name, selection),

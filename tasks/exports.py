@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from storage.exports import ROWS, ExportError
-from storage.exports.rows import CHANGES
+from storage.exports.rows import CHANGES, REGION, TAG
 from storage.schemas import IMAGE, contract
 from storage.store import Snapshot, Store, StoreError
 from tasks.inputs import connect
@@ -26,6 +28,15 @@ from tasks.verdicts import judged_rounds
 SOURCE_BITS = {"caption": 1, "generated": 2, "predicted": 4}
 BY_HAND = 8
 _PLAIN = ("image_id", "captions", "split", "names", "url", "licence", "sha256", "width", "height", "sources", "extra")
+
+
+_READ = {
+    "caption_tags": ["image_id", "caption_index", "tag_ids"],
+    "generated": ["image_id", "captions"],
+    "phrases": ["image_id", "phrases"],
+    "regions": ["image_id", "tag_id", "box", "tag_score"],
+    "tag_verdicts": ["image_id", "tag_id", "source", "score", "kept", "reason"],
+}
 
 
 @dataclass(frozen=True)
@@ -67,8 +78,8 @@ class ExportedStore:
             self.tags = read_tags(store.table(self.snapshots["label_system"]))
         self.active = [tag for tag in self.tags if tag.active]
 
-    def rows(self, selection: Selection) -> Iterator[pa.Table]:
-        """Tables of :data:`storage.exports.ROWS`, a part each. Raises ExportError for a split that has no image."""
+    def rows(self, selection: Selection, regions: bool = True) -> Iterator[pa.Table]:
+        """Tables of :data:`storage.exports.ROWS`, a part each; without ``regions`` there are none. Raises ExportError for a split that has no image."""
         if unknown := [one for one in selection.sources if one not in SOURCE_BITS]:
             raise ExportError(f"tags are said by {', '.join(SOURCE_BITS)}, not by '{unknown[0]}'")
         if selection.min_score and "tag_verdicts" not in self.snapshots:
@@ -76,7 +87,8 @@ class ExportedStore:
         found = False
         with duckdb.connect() as connection:
             connection.register("labels", self._label_table())
-            for part in self._parts(selection, ("caption_tags", "generated", "regions", "tag_verdicts")):
+            aligned = ("caption_tags", "generated", "tag_verdicts", *(("regions",) if regions else ()))
+            for part in self._parts(selection, aligned):
                 joined = _joined(connection, part, selection)
                 found |= joined.num_rows > 0
                 yield joined
@@ -133,13 +145,11 @@ class ExportedStore:
                 continue
             found = {"pairs": table}
             for name in aligned:
-                schema = contract(name).schema
-                read = [column for column in schema.names if column != "feature"]
                 own = parts.get(name, {}).get(part.partition)
                 if own is None:
-                    found[name] = schema.empty_table().select(read)
+                    found[name] = contract(name).schema.empty_table().select(_READ[name])
                 else:
-                    found[name] = self.store.rows_of(self.snapshots[name], own, read)
+                    found[name] = self.store.rows_of(self.snapshots[name], own, _READ[name])
             yield found
 
     def _label_table(self) -> pa.Table:
@@ -153,23 +163,61 @@ class ExportedStore:
 
 
 def _joined(connection: duckdb.DuckDBPyConnection, part: Mapping[str, pa.Table], selection: Selection) -> pa.Table:
-    pairs = part["pairs"]
-    connection.register("pairs", pairs.select([name for name in pairs.column_names if name != "image"]))
-    for name in ("caption_tags", "generated", "regions"):
-        connection.register(name, part[name])
-    claims = part["tag_verdicts"] if part["tag_verdicts"].num_rows else _claims(part["caption_tags"])
-    connection.register("verdicts", claims)
-    chosen = {"bits": selection.bits, "least": selection.min_score}
-    joined = connection.sql(_ROWS, params=chosen).to_arrow_table()
-    joined = joined.sort_by("place").drop_columns(["place"])
-    image = pairs["image"] if "image" in pairs.column_names else pa.nulls(pairs.num_rows, IMAGE)
-    return joined.append_column("image", image).select(ROWS.names).cast(ROWS)
+    """The rows of a part. DuckDB joins, and gives back flat rows in order: lists are laid over them here."""
+    pairs, count = part["pairs"], part["pairs"].num_rows
+    place = pa.array(range(count), pa.int32())
+    connection.register("places", pa.table({"image_id": pairs["image_id"], "place": place}))
+    connection.register("verdicts", part["tag_verdicts"] if part["tag_verdicts"].num_rows else _claims(part))
+    connection.register("caption_tags", part["caption_tags"])
+    connection.register(
+        "regions", part.get("regions", contract("regions").schema.empty_table().select(_READ["regions"]))
+    )
+    connection.execute(_CHOSEN, {"bits": selection.bits, "least": selection.min_score})
+    tags, named, regions = (connection.sql(query).to_arrow_table() for query in (_TAGS, _NAMED, _REGIONS))
+    said = _SAID_BY.take(tags["source"].combine_chunks().cast(pa.int32()))
+    tags = tags.set_column(tags.column_names.index("source"), "sources", said)
+    captions = pairs["captions"].combine_chunks()
+    first = captions.offsets.to_numpy() - captions.offsets[0].as_py()
+    caption = first[named["place"].to_numpy()] + named["caption_index"].to_numpy()
+    ids = pa.ListArray.from_arrays(_offsets(caption, first[-1]), named["tag_id"].combine_chunks().cast(pa.int32()))
+    columns = {
+        **{name: pairs[name] for name in _PLAIN if name != "names"},
+        "image": pairs["image"] if "image" in pairs.column_names else pa.nulls(count, IMAGE),
+        "name": pc.list_element(pairs["names"], 0),
+        "tags": _lists(tags, TAG, count),
+        "caption_tags": pa.ListArray.from_arrays(pa.array(first, pa.int32()), ids),
+        "regions": _lists(regions, REGION, count),
+        "generated_captions": _generated(pairs["image_id"], part["generated"]),
+    }
+    return pa.table(columns).select(ROWS.names).cast(ROWS)
 
 
-def _claims(caption_tags: pa.Table) -> pa.Table:
+def _lists(rows: pa.Table, type_: pa.StructType, count: int) -> pa.ListArray:
+    """Rows in the order of their column ``place`` as a list of structs for each of ``count`` places."""
+    fields = [type_.field(at) for at in range(type_.num_fields)]
+    values = [rows[field.name].combine_chunks().cast(field.type) for field in fields]
+    return pa.ListArray.from_arrays(
+        _offsets(rows["place"].to_numpy(), count), pa.StructArray.from_arrays(values, fields=fields)
+    )
+
+
+def _offsets(places: NDArray[np.integer], count: int) -> pa.Array:
+    """Where the rows of each of ``count`` places begin among ``places``, which ascend, and where the last ends."""
+    return pa.array(np.searchsorted(places, np.arange(count + 1)), pa.int32())
+
+
+def _generated(image_ids: pa.ChunkedArray, generated: pa.Table) -> pa.Array:
+    """The generated captions of each image; none where there are none yet."""
+    rows = pc.index_in(image_ids, value_set=generated["image_id"].combine_chunks())
+    if not generated.num_rows:
+        return pa.array([[]] * len(image_ids), pa.list_(pa.string()))
+    return generated["captions"].combine_chunks().take(rows.combine_chunks())
+
+
+def _claims(part: Mapping[str, pa.Table]) -> pa.Table:
     """What captions name as verdicts, where nothing has been judged yet."""
     with duckdb.connect() as connection:
-        connection.register("caption_tags", caption_tags)
+        connection.register("caption_tags", part["caption_tags"])
         return connection.sql(
             "SELECT DISTINCT image_id, unnest(tag_ids) AS tag_id, 1::UTINYINT AS source, NULL::FLOAT AS score, "
             "true AS kept, 'kept' AS reason FROM caption_tags"
@@ -200,43 +248,26 @@ def _type_of(kinds: set[str]) -> pa.DataType:
     return pa.bool_() if known == {"BOOLEAN"} else pa.string()
 
 
-_SAID_BY = """list_filter(
-        [CASE WHEN source & 1 > 0 THEN 'caption' END, CASE WHEN source & 2 > 0 THEN 'generated' END,
-         CASE WHEN source & 4 > 0 THEN 'predicted' END, CASE WHEN source & 8 > 0 THEN 'hand' END],
-        lambda one: one IS NOT NULL)"""
-
-_ROWS = f"""
-WITH chosen AS (
-    SELECT image_id, verdicts.tag_id, name, type, source, score FROM verdicts JOIN labels USING (tag_id)
-    WHERE kept AND source & $bits > 0 AND coalesce(score, 1) >= $least
-),
-tags AS (
-    SELECT image_id, list({{tag_id: tag_id, name: name, type: type, sources: {_SAID_BY}, score: score}}
-        ORDER BY score DESC NULLS LAST, tag_id) AS tags
-    FROM chosen GROUP BY image_id
-),
-named AS (
-    SELECT image_id, list(ids ORDER BY caption_index) AS caption_tags FROM (
-        SELECT image_id, caption_index, coalesce(list(tag_id ORDER BY tag_id) FILTER (kept_id IS NOT NULL), []) AS ids
-        FROM (SELECT image_id, caption_index, unnest(CASE WHEN len(tag_ids) = 0 THEN [NULL] ELSE tag_ids END) AS tag_id
-            FROM caption_tags WHERE caption_index >= 0)
-        LEFT JOIN (SELECT image_id, tag_id, tag_id AS kept_id FROM chosen) USING (image_id, tag_id)
-        GROUP BY image_id, caption_index
-    ) GROUP BY image_id
-),
-boxes AS (
-    SELECT image_id, list({{tag_id: tag_id, name: name, box: box, score: tag_score}} ORDER BY tag_score DESC, tag_id)
-        AS regions
-    FROM regions JOIN (SELECT image_id, tag_id, name FROM chosen) USING (image_id, tag_id) GROUP BY image_id
-),
-placed AS (SELECT *, row_number() OVER () AS place FROM pairs)
-SELECT placed.* EXCLUDE (names), names[1] AS name, coalesce(tags, []) AS tags,
-    coalesce(caption_tags, []) AS caption_tags, coalesce(regions, []) AS regions,
-    coalesce(generated.captions, []) AS generated_captions
-FROM placed LEFT JOIN tags USING (image_id) LEFT JOIN named USING (image_id) LEFT JOIN boxes USING (image_id)
-LEFT JOIN (SELECT image_id, captions FROM generated) AS generated USING (image_id)
+_SAID_BY = pa.array(
+    [[name for name, bit in {**SOURCE_BITS, "hand": BY_HAND}.items() if bits & bit] for bits in range(16)],
+    pa.list_(pa.string()),
+)
+_CHOSEN = """
+CREATE OR REPLACE TEMP TABLE chosen AS
+SELECT place, image_id, tag_id, name, type, source, score
+FROM verdicts JOIN labels USING (tag_id) JOIN places USING (image_id)
+WHERE kept AND source & $bits > 0 AND coalesce(score, 1) >= $least
 """
-"""DuckDB: a part's pairs with the tags that are chosen, what captions name of them, and their regions."""
+_TAGS = "SELECT place, tag_id, name, type, source, score FROM chosen ORDER BY place, score DESC NULLS LAST, tag_id"
+_NAMED = """
+SELECT place, caption_index, tag_id FROM (
+    SELECT image_id, caption_index, unnest(tag_ids) AS tag_id FROM caption_tags WHERE caption_index >= 0
+) JOIN chosen USING (image_id, tag_id) ORDER BY place, caption_index, tag_id
+"""
+_REGIONS = """
+SELECT place, tag_id, name, box, tag_score AS score FROM regions JOIN chosen USING (image_id, tag_id)
+ORDER BY place, tag_score DESC, tag_id
+"""
 
 _CHANGES = """
 WITH judged AS (SELECT * FROM verdicts WHERE source & $bits > 0 AND coalesce(score, 1) >= $least),

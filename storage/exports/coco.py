@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from storage.exports.rows import JsonArray, Request, save_image
+from storage.exports.rows import JsonArray, Request, encode, save_image
 
 
 def write(request: Request) -> Mapping[str, int]:
@@ -83,7 +82,7 @@ class _Split:
     def close(self) -> None:
         licences = [{"id": number, "name": name} for name, number in self.licences.items()]
         for kind, images in (("captions", self.captions), ("instances", self.instances)):
-            images.file.write(f'\n], "licenses": {json.dumps(licences, ensure_ascii=False)}, "annotations": [\n')
+            images.file.write(f'\n], "licenses": {encode(licences)}, "annotations": [\n')
             waiting = self.waiting[kind]
             waiting.seek(0)
             shutil.copyfileobj(waiting, images.file)
@@ -94,7 +93,7 @@ class _Split:
 
     def _annotate(self, kind: str, annotation: dict[str, Any]) -> None:
         self.counts[kind] += 1
-        line = json.dumps({"id": self.counts[kind], **annotation}, ensure_ascii=False)
+        line = encode({"id": self.counts[kind], **annotation})
         self.waiting[kind].write((",\n" if self.counts[kind] > 1 else "") + line)
 
     def _path(self, kind: str) -> Path:

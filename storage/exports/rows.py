@@ -75,6 +75,9 @@ SUFFIXES = {
 }
 
 
+encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
 class ExportError(ValueError):
     """An export that cannot be made as asked; the message says what to do."""
 
@@ -116,6 +119,11 @@ class Request:
         (self.folder / "README.md").write_text(self.card, encoding="utf-8")
 
 
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
+
+
 def suffix_of(data: bytes) -> str:
     """The usual suffix of an image file's format, told by its first bytes."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -145,13 +153,13 @@ class JsonArray:
         self.named = bool(name)
         self.count = 0
         if name:
-            text = json.dumps(dict(head or {}), ensure_ascii=False)[:-1]
+            text = encode(dict(head or {}))[:-1]
             self.file.write(f"{text}{', ' if head else ''}{json.dumps(name)}: ")
         self.file.write("[")
 
     def add(self, element: Any) -> None:
         """Writes one more element, on a line of its own."""
-        self.file.write((",\n" if self.count else "\n") + json.dumps(element, ensure_ascii=False))
+        self.file.write((",\n" if self.count else "\n") + encode(element))
         self.count += 1
 
     def close(self) -> None:
