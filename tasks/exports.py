@@ -79,7 +79,10 @@ class ExportedStore:
         self.active = [tag for tag in self.tags if tag.active]
 
     def rows(self, selection: Selection, regions: bool = True) -> Iterator[pa.Table]:
-        """Tables of :data:`storage.exports.ROWS`, a part each; without ``regions`` there are none. Raises ExportError for a split that has no image."""
+        """Tables of :data:`storage.exports.ROWS`, a part each; without ``regions`` there are none.
+
+        Raises ExportError for a split that has no image.
+        """
         if unknown := [one for one in selection.sources if one not in SOURCE_BITS]:
             raise ExportError(f"tags are said by {', '.join(SOURCE_BITS)}, not by '{unknown[0]}'")
         if selection.min_score and "tag_verdicts" not in self.snapshots:

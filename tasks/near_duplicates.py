@@ -6,12 +6,14 @@ there are two sets of them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 BUCKET = 512  # images that are compared with each other
 BRANCHES = 16  # that a larger bucket is split into
@@ -73,7 +75,9 @@ def buckets(vectors: Floats, seed: int) -> Iterator[Ints]:
             continue
         sample = vectors[chance.choice(places, min(SAMPLE, len(places)), replace=False)].astype(np.float32)
         wanted = min(BRANCHES, -(-len(places) // (BUCKET // 2)))
-        means = KMeans(wanted, n_init=1, max_iter=20, random_state=seed).fit(sample)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of images that are all the same
+            means = KMeans(wanted, n_init=1, max_iter=20, random_state=seed).fit(sample)
         branch = np.concatenate(
             [means.predict(vectors[places[at : at + ROWS]].astype(np.float32)) for at in range(0, len(places), ROWS)]
         )

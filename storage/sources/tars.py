@@ -18,15 +18,16 @@ from storage.sources.columns import Columns, item_of
 from storage.sources.item import SourceItem
 
 PIECE = 256  # samples
+BLOCK = 512  # bytes of a tar: it ends with blocks of zeros
 MEMBER_BYTES = 512 * 2**20
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 
 
 def divide_tar(item: SourceItem) -> Iterator[SourceItem]:
     """The pieces of a tar: only its headers are read. Where it breaks off, an item says so; what came before stays."""
-    start, first, rows, key = 0, 0, 0, ""
+    first, rows, key, broken = 0, 0, "", ""
     try:
-        with tarfile.open(item.path, "r:") as tar:
+        with open(item.path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined] # it would keep all of them
                 if member.isdir():
@@ -36,10 +37,14 @@ def divide_tar(item: SourceItem) -> Iterator[SourceItem]:
                     if rows == PIECE:
                         yield _piece(item, first, rows)
                         first, rows = member.offset, 0
-                    key, start, rows = found, member.offset, rows + 1
+                    key, rows = found, rows + 1
+            file.seek(tar.offset)  # a header that is no header ends an archive as silently as its end does
+            if file.read(BLOCK) != bytes(BLOCK):
+                broken = f"the archive has no end: it breaks off or is damaged at byte {tar.offset}"
     except (tarfile.TarError, EOFError, OSError) as error:
-        detail = f"the archive breaks off after byte {start}: {error}"
-        yield SourceItem(item.name, item.name, problem=("archive_damaged", detail), version=item.version)
+        broken = f"the archive breaks off: {error}"
+    if broken:
+        yield SourceItem(item.name, item.name, problem=("archive_damaged", broken), version=item.version)
     if rows:
         yield _piece(item, first, rows)
 

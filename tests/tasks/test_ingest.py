@@ -36,6 +36,33 @@ def huge_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+def ingest_all(store: Store, settings: IngestSettings) -> int:
+    """Ingests as the flow does; returns how many shards were computed."""
+    plan = ingest.plan(store, STAGE, settings)
+    if plan.kept:
+        return 0
+    compute = ingest.build(settings, Inputs(store, {}), EngineSettings())
+    done = {artifact: list((plan.done or {}).get(artifact, ())) for artifact in STAGE.writes}
+    made = []
+    for shard in plan.shards:
+        for artifact, table in compute(shard.tables).items():
+            part = store.write_part(artifact, shard.key, shard.partition, table)
+            done[artifact].append(part)
+            made += [part] if artifact == "pairs" else []
+    merged, tombstones = ingest.merge_duplicates(store, plan, made)
+    for artifact, part in merged.items():
+        done[artifact].append(part)
+    dumped = settings.model_dump(mode="json")
+    for artifact, parts in done.items():
+        store.publish(
+            Snapshot(
+                artifact, plan.key, "ingest", plan.recipe, tuple(parts), tombstones=tombstones, settings=dumped,
+                stage_version=STAGE.version,
+            )
+        )  # fmt: skip
+    return len(plan.shards)
+
+
 class Source:
     """A CSV with a folder of images that a test changes, and the store that it is ingested into."""
 
@@ -55,23 +82,7 @@ class Source:
         """Ingests as the flow does; returns how many shards were computed."""
         lines = "".join(f'{name},"{caption}"\n' for name, caption in self.rows)
         (self.folder / "c.csv").write_text("image,caption\n" + lines)
-        plan = ingest.plan(self.store, STAGE, self.settings)
-        if plan.kept:
-            return 0
-        compute = ingest.build(self.settings, Inputs(self.store, {}), EngineSettings())
-        done = {artifact: list((plan.done or {}).get(artifact, ())) for artifact in STAGE.writes}
-        made = []
-        for shard in plan.shards:
-            for artifact, table in compute(shard.tables).items():
-                part = self.store.write_part(artifact, shard.key, shard.partition, table)
-                done[artifact].append(part)
-                made += [part] if artifact == "pairs" else []
-        merged, tombstones = ingest.merge_duplicates(self.store, plan, made)
-        for artifact, part in merged.items():
-            done[artifact].append(part)
-        for artifact, parts in done.items():
-            self.store.publish(Snapshot(artifact, plan.key, "ingest", plan.recipe, tuple(parts), tombstones=tombstones))
-        return len(plan.shards)
+        return ingest_all(self.store, self.settings)
 
     def captions(self) -> dict[str, list[str]]:
         """Captions of every image that is alive, by the names it has."""
