@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from storage.sources import SourceError
 from storage.store import Store
 from tasks import parse_captions
 from tasks.inputs import Inputs
 from tasks.settings import (
     CsvSource,
+    DatasetsSource,
     EngineSettings,
     HuggingFaceSource,
     Img2datasetSource,
@@ -77,6 +79,18 @@ def test_only_files_that_changed_are_read_again(tmp_path: Path) -> None:
     assert ingest_all(store, settings) == 0
     assert len(rows_of(store)) == 15
     assert ingest_all(store, settings) == 0
+
+
+def test_a_data_set_is_loaded_by_its_name(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    write_parquet(tmp_path / "train.parquet", range(300))
+    store = Store(tmp_path / "store")
+    settings = IngestSettings(source=DatasetsSource(path=str(tmp_path)), max_pixels=10**6)
+    assert ingest_all(store, settings) == 2
+    assert len(rows_of(store)) == 256  # of 300 shades a picture shows 256
+    assert ingest_all(store, settings) == 0
+    with pytest.raises(SourceError, match="cannot be loaded"):
+        ingest_all(store, IngestSettings(source=DatasetsSource(path=str(tmp_path / "none"))))
 
 
 def test_a_limit_takes_the_first_images(tmp_path: Path) -> None:
