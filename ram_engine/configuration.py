@@ -120,7 +120,11 @@ def _checked(model: type[Any], values: dict[str, Any], prefix: str) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problem = error.errors()[0]
+        errors = error.errors()
+        # a source of another kind complains as well: that is not what is wrong
+        others = [one["loc"][:-1] for one in errors if one["type"] == "literal_error" and one["loc"][-1:] == ("kind",)]
+        own = [one for one in errors if not any(one["loc"][: len(other)] == other for other in others)]
+        problem = (own or errors)[0]
         kinds = {kind.__name__ for kind in SOURCES.values()}
         steps = [str(step) for step in problem["loc"] if str(step) not in kinds]
         where = prefix + ".".join(steps)

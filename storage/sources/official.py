@@ -21,13 +21,13 @@ def list_official(path: str, images: str, tags: str, evaluation: str = "", limit
     items = []
     if path:
         file = Path(path)
-        folder = images_folder(file, images)
+        folder = _folder(file, images)
         for number, entry in enumerate(_entries(file)):
             if limit and number == limit:
                 break
             items.append(_training(entry, f"{file.name} entry {number}", folder, names))
     if evaluation:
-        items += _evaluation(Path(evaluation), images_folder(Path(evaluation), images), names)
+        items += _evaluation(Path(evaluation), _folder(Path(evaluation), images), names)
     return items
 
 
@@ -37,6 +37,11 @@ def read_names(path: Path) -> list[tuple[str, str]]:
         raise SourceError(f"the list of tags '{path}' does not exist: name it with --set ingest.source.tags=FILE")
     lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     return [(name.strip(), type_.strip()) for name, _, type_ in (line.partition("\t") for line in lines)]
+
+
+def _folder(file: Path, images: str) -> Path:
+    """The folder that names are told from: the file's own where none is named. Raises :class:`SourceError`."""
+    return images_folder(file, images) if images else file.parent
 
 
 def _entries(file: Path) -> Iterator[Any]:
@@ -141,4 +146,5 @@ def _find(folder: Path, name: str) -> Path | None:
     """The image's file: the lists leave the suffix out at times. None where the name leads out of the folder."""
     if not inside(folder, name):
         return None
-    return next((file for file in (folder / name, folder / f"{name}.jpg") if file.is_file()), folder / name)
+    places = (folder / name, folder / f"{name}.jpg", folder / "images" / name)
+    return next((file for file in places if file.is_file()), folder / name)

@@ -184,6 +184,7 @@ def test_the_official_files_come_back_with_their_tags(truth: Truth, tmp_path: Pa
     for item in items:
         image_id = Path(item.name).stem
         assert item.problem is None
+        assert Path(item.path).is_file()
         found = {name for _, named in item.ready_tags or () for name, _ in named}
         assert found == truth.tags(image_id)
         for at, named in item.ready_tags or ():
