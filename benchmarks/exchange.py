@@ -30,7 +30,7 @@ FORMATS = ("official", "huggingface", "coco", "fiftyone", "csv", "diff")
 ALIGNED = ("pairs", "phrases", "caption_tags", "generated", "regions", "tag_verdicts")
 PART = 4096
 EXPORT = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from ram_engine.data_export import export_data
 from storage.store import Store
@@ -38,7 +38,9 @@ from tasks.exports import Selection
 started = time.perf_counter()
 export_data(Store(sys.argv[1], create=False), sys.argv[2], Path(sys.argv[3]), Selection(images=False))
 seconds = time.perf_counter() - started
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+# ru_maxrss would begin with what the parent held
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([seconds, int(peak) / 1024]))
 """
 
 

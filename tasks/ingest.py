@@ -18,13 +18,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage import sources
 from storage.keys import digest
 from storage.schemas import CONTRACTS, READY_TAGS
 from storage.sources import Columns, SourceItem
 from storage.sources.containers import contents_digest
-from storage.store import Part, Snapshot, Store
+from storage.store import Part, Snapshot, Store, without
 from tasks.images import ImageError, check_image, read_image
 from tasks.inputs import Inputs
 from tasks.planning import StagePlan, finish_plan
@@ -97,7 +98,7 @@ def columns_of(source: OneSource) -> Columns:
 def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = False) -> StagePlan:
     """Compares the source with the latest snapshot: which items are new, and which rows left."""
     latest = None if force else store.snapshot("pairs")
-    items = _list_all(settings, stage.version, _known_rows(store, latest))
+    items = _list_all(settings, stage.version, _known_pieces(store, latest))
     tombstones = {} if latest is None else {key: list(ids) for key, ids in latest.tombstones.items()}
     by_size = _by_size(items)
     unclaimed = dict(items)
@@ -126,14 +127,12 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = Fal
     return finish_plan(store, drafted, shards, force)
 
 
-def _list_all(settings: IngestSettings, version: int, known: Iterable[_KnownRow]) -> dict[str, SourceItem]:
+def _list_all(settings: IngestSettings, version: int, known: Iterable[re.Match[str]]) -> dict[str, SourceItem]:
     """All items of all sources by their fingerprints, files of many images divided into pieces."""
     pieces: dict[str, set[str]] = {}  # of files that were read before, by what tells a file but its time
-    for row in known:
-        for one in row.fingerprints:
-            if found := PIECE.fullmatch(one):
-                size = found["version"].partition("-")[0]
-                pieces.setdefault(f"{found['words']}-{size}", set()).add(one)
+    for one in known:
+        size = one["version"].partition("-")[0]
+        pieces.setdefault(f"{one['words']}-{size}", set()).add(one[0])
     items: dict[str, SourceItem] = {}
     for name, source in named_sources(settings.source).items():
         left = source.limit if not isinstance(source, SampleSource) and source.limit else None
@@ -259,16 +258,19 @@ def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[d
     that holds them merged (empty where there are none), and the tombstones with their single rows added.
     """
     tombstones = {key: list(ids) for key, ids in (plan.tombstones or {}).items()}
-    places: dict[str, list[Part]] = {}
     parts = [*((plan.done or {}).get("pairs", ())), *made]
-    for part in parts:
-        gone = set(tombstones.get(part.partition, ()))
-        for image_id in store.read_part("pairs", part, ["image_id"])["image_id"].to_pylist():
-            if image_id not in gone:
-                places.setdefault(image_id, []).append(part)
-    double = {image_id: found for image_id, found in places.items() if len(found) > 1}
-    if not double:
+    ids = [
+        without(store.read_columns("pairs", part, ["image_id"]), tombstones.get(part.partition, []))["image_id"]
+        for part in parts
+    ]
+    counts = pc.value_counts(pa.chunked_array([chunk for each in ids for chunk in each.chunks], pa.string()))
+    several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if not len(several):
         return {}, tombstones
+    double: dict[str, list[Part]] = {}
+    for part, own in zip(parts, ids, strict=True):
+        for image_id in own.filter(pc.is_in(own, value_set=several)).to_pylist():
+            double.setdefault(image_id, []).append(part)
     rows = []
     for image_id, found in double.items():
         rows.append(_merge([_row(store, part, image_id) for part in found]))
@@ -321,6 +323,20 @@ def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
     for part in rejected.parts if rejected is not None else ():
         for row in store.read_part("pairs_rejected", part, ["fingerprint"]).to_pylist():
             yield _KnownRow(part.partition, "", "", (row["fingerprint"],))
+
+
+def _known_pieces(store: Store, latest: Snapshot | None) -> Iterator[re.Match[str]]:
+    """The fingerprints of pieces of files that were read before."""
+    rejected = store.snapshot("pairs_rejected") if latest is not None else None
+    for snapshot, column in ((latest, "fingerprints"), (rejected, "fingerprint")):
+        if snapshot is None:
+            continue
+        for part in snapshot.parts:
+            found = store.read_columns(snapshot.artifact, part, [column])[column]
+            flat = pc.list_flatten(found) if column == "fingerprints" else found
+            for one in pc.unique(flat).to_pylist():
+                if match := PIECE.fullmatch(one or ""):
+                    yield match
 
 
 def _by_size(items: Mapping[str, SourceItem]) -> Mapping[str, list[tuple[str, SourceItem]]]:
