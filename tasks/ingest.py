@@ -110,7 +110,7 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = Fal
         elif row.image_id:
             tombstones.setdefault(row.partition, []).append(row.image_id)
     shards = []
-    for chunk in _chunks(unclaimed, settings.shard_size):
+    for chunk in _chunks({_unread(name): item for name, item in unclaimed.items()}, settings.shard_size):
         key = digest(["ingest", list(chunk)])
         tombstones.pop(key, None)  # the same items came back: their part is alive again
         rows = sum(item.rows or 1 for item in chunk.values())
@@ -144,7 +144,7 @@ def _list_all(settings: IngestSettings, version: int, known: Iterable[re.Match[s
             words = _piece_words(item, source, settings, version)
             before = pieces.get(f"{words}-{item.version.partition('-')[0]}", set())
             if before and left is None and all(_same_piece(one, item, source) for one in before):
-                items |= dict.fromkeys(sorted(before), item)
+                items |= {one: _piece_of(item, one) for one in sorted(before)}
                 continue
             for piece in sources.divide(item):
                 if left is not None:
@@ -172,8 +172,19 @@ def _same_piece(known: str, item: SourceItem, source: OneSource) -> bool:
     found = PIECE.fullmatch(known)
     if found is None or found["version"] == item.version:
         return found is not None
-    piece = replace(item, start=int(found["start"]), rows=int(found["rows"]))
-    return contents_digest(_read_piece(piece, source)) == found["contents"]
+    return contents_digest(_read_piece(_piece_of(item, known), source)) == found["contents"]
+
+
+def _piece_of(item: SourceItem, known: str) -> SourceItem:
+    """The piece of a file that a fingerprint names."""
+    _, start, rows, _ = known.split(".")
+    return replace(item, start=int(start), rows=int(rows))
+
+
+def _unread(name: str) -> str:
+    """The fingerprint that a piece had before it was read."""
+    found = PIECE.fullmatch(name)
+    return f"{found['words']}.{found['start']}.{found['rows']}.-{found['version']}" if found else name
 
 
 def _read_piece(piece: SourceItem, source: OneSource) -> list[SourceItem]:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from storage.store import Snapshot, Store
-from tasks import ingest
+from tasks import ingest, planning
 from tasks.inputs import Inputs
 from tasks.settings import CsvSource, EngineSettings, IngestSettings
 from tasks.stages import stage_named
@@ -40,6 +40,7 @@ def ingest_all(store: Store, settings: IngestSettings) -> int:
     """Ingests as the flow does; returns how many shards were computed."""
     plan = ingest.plan(store, STAGE, settings)
     if plan.kept:
+        planning.point_to(store, plan)
         return 0
     compute = ingest.build(settings, Inputs(store, {}), EngineSettings())
     done = {artifact: list((plan.done or {}).get(artifact, ())) for artifact in STAGE.writes}
