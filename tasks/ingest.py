@@ -143,6 +143,7 @@ def _list_all(settings: IngestSettings, version: int, known: Iterable[re.Match[s
                 continue
             words = _piece_words(item, source, settings, version)
             before = pieces.get(f"{words}-{item.version.partition('-')[0]}", set())
+            before = {one for one in before if one.endswith(f"-{item.version}")} or before
             if before and left is None and all(_same_piece(one, item, source) for one in before):
                 items |= {one: _piece_of(item, one) for one in sorted(before)}
                 continue
