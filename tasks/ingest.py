@@ -102,13 +102,25 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = Fal
     tombstones = {} if latest is None else {key: list(ids) for key, ids in latest.tombstones.items()}
     by_size = _by_size(items)
     unclaimed = dict(items)
+    homes: dict[str, str] = {}
+    parted: list[tuple[_KnownRow, str]] = []
     for row in _known_rows(store, latest):
         matched = [one if one in items else _same_contents(one, row, by_size) for one in row.fingerprints]
         if all(matched):
             for one in matched:
                 unclaimed.pop(one, None)
+            homes[matched[0]] = row.partition
         elif row.image_id:
             tombstones.setdefault(row.partition, []).append(row.image_id)
+            parted += [(row, one) for one in matched if PIECE.fullmatch(one)]
+    # An image whose other source left: where its row within the piece is still there it is alive again.
+    for row, one in parted:
+        home = homes.get(one, row.partition)
+        if home != row.partition and row.image_id in tombstones.get(home, ()):
+            tombstones[home].remove(row.image_id)
+        else:
+            unclaimed[one] = items[one]
+    tombstones = {partition: ids for partition, ids in tombstones.items() if ids}
     shards = []
     for chunk in _chunks({_unread(name): item for name, item in unclaimed.items()}, settings.shard_size):
         key = digest(["ingest", list(chunk)])

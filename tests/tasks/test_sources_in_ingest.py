@@ -136,6 +136,21 @@ def test_one_image_in_two_sources_is_one_with_all_captions_and_columns(tmp_path:
     assert ingest_all(store, mixed) == 0
 
 
+def test_an_image_that_left_one_source_stays_by_the_other(tmp_path: Path, mixed: IngestSettings) -> None:
+    store = Store(tmp_path / "store")
+    ingest_all(store, mixed)
+    file = tmp_path / "c.csv"
+    file.write_text(file.read_text().replace("1.png,one,,calm\n", ""))
+    for _ in range(2):
+        ingest_all(store, mixed)
+        assert sorted(row["captions"] for row in rows_of(store)) == [["dos"], ["uno"], ["zero"]]
+    (tmp_path / "t" / "a.tar").unlink()
+    write_tar(tmp_path / "t" / "b.tar", [("2.png", picture(2)), ("2.txt", b"dos")])
+    file.write_text("image,caption\n0.png,zero\n1.png,one\n")
+    ingest_all(store, mixed)
+    assert sorted(row["captions"] for row in rows_of(store)) == [["dos"], ["one"], ["zero"]]
+
+
 def test_sources_are_seen_as_often_as_their_weight_asks(tmp_path: Path, mixed: IngestSettings) -> None:
     store = Store(tmp_path / "store")
     ingest_all(store, mixed)
