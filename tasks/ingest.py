@@ -10,11 +10,10 @@ read where the file's name, size or time is new, and then its contents are.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,82 +22,24 @@ import pyarrow.compute as pc
 from storage import sources
 from storage.keys import digest
 from storage.schemas import CONTRACTS, READY_TAGS
-from storage.sources import Columns, SourceItem
+from storage.sources import SourceItem
 from storage.sources.containers import contents_digest
 from storage.store import Part, Snapshot, Store, without
 from tasks.images import ImageError, check_image, read_image
 from tasks.inputs import Inputs
+from tasks.merging import merge
 from tasks.planning import StagePlan, finish_plan
 from tasks.sample_world import world
-from tasks.settings import (
-    CsvSource,
-    DatasetsSource,
-    EngineSettings,
-    HuggingFaceSource,
-    Img2datasetSource,
-    IngestSettings,
-    MixedSource,
-    OfficialSource,
-    OneSource,
-    SampleSource,
-)
+from tasks.settings import EngineSettings, IngestSettings, OneSource, SampleSource
+from tasks.source_items import PIECE, list_all, named_sources, read_piece, unread
 from tasks.stages import Stage
 from tasks.worker import Shard
-
-SPLIT_ORDER = ("test", "calibrate", "fine_tune", "train")
-TAG_LISTS = ("tag_list_types.txt", "tag_list.txt")  # as our own export writes them
-SAMPLE_LICENCE = "CC-BY-4.0 (pictures by Twemoji)"
-# the fingerprint of a piece: <words>.<start>.<rows>.<contents>-<size>-<time>
-PIECE = re.compile(r"(?P<words>\w+)\.(?P<start>\d+)\.(?P<rows>\d+)\.(?P<contents>\w*)-(?P<version>\w+-\w+)")
-
-
-def named_sources(source: OneSource | MixedSource) -> dict[str, OneSource]:
-    """The sources by name: the kind and the file or folder, with a number where two are called the same."""
-    found: dict[str, OneSource] = {}
-    for one in source.parts if isinstance(source, MixedSource) else (source,):
-        name = plain = one.kind if isinstance(one, SampleSource) else f"{one.kind}:{_last_step(one)}"
-        number = 2
-        while name in found:
-            name, number = f"{plain} {number}", number + 1
-        found[name] = one
-    return found
-
-
-def _last_step(source: Any) -> str:
-    return PurePath(source.path or source.evaluation).name
-
-
-def list_items(source: OneSource) -> list[SourceItem]:
-    """All items of a source, or its files of many images, without opening an image."""
-    if isinstance(source, SampleSource):
-        version = f"{digest([world.VERSION, source.model_dump(mode='json')])}-0"
-        return [
-            SourceItem(name, f"sample world {name}", split=split, version=version, licence=SAMPLE_LICENCE)
-            for name, split in world.item_names(source)
-        ]
-    if isinstance(source, OfficialSource):
-        beside = [Path(source.path or source.evaluation).with_name(name) for name in TAG_LISTS]
-        tags = source.tags or str(next((file for file in beside if file.is_file()), beside[-1]))
-        return sources.list_official(source.path, source.images, tags, source.evaluation, source.limit)
-    if isinstance(source, DatasetsSource):
-        return sources.list_dataset(source.path, source.configuration, source.subset, columns_of(source))
-    if isinstance(source, HuggingFaceSource | Img2datasetSource):
-        return sources.list_folder(source.path, columns_of(source))
-    listing = sources.list_csv if isinstance(source, CsvSource) else sources.list_coco
-    return listing(source.path, source.images, source.limit)
-
-
-def columns_of(source: OneSource) -> Columns:
-    """Which columns of a source's tables are what."""
-    if isinstance(source, HuggingFaceSource):
-        return Columns(source.captions, source.image, source.tags, source.columns)
-    return Columns(kept=source.columns) if isinstance(source, Img2datasetSource) else Columns()
 
 
 def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = False) -> StagePlan:
     """Compares the source with the latest snapshot: which items are new, and which rows left."""
     latest = None if force else store.snapshot("pairs")
-    items = _list_all(settings, stage.version, _known_pieces(store, latest))
+    items = list_all(settings, stage.version, _known_pieces(store, latest))
     tombstones = {} if latest is None else {key: list(ids) for key, ids in latest.tombstones.items()}
     by_size = _by_size(items)
     unclaimed = dict(items)
@@ -122,7 +63,7 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = Fal
             unclaimed[one] = items[one]
     tombstones = {partition: ids for partition, ids in tombstones.items() if ids}
     shards = []
-    for chunk in _chunks({_unread(name): item for name, item in unclaimed.items()}, settings.shard_size):
+    for chunk in _chunks({unread(name): item for name, item in unclaimed.items()}, settings.shard_size):
         key = digest(["ingest", list(chunk)])
         tombstones.pop(key, None)  # the same items came back: their part is alive again
         rows = sum(item.rows or 1 for item in chunk.values())
@@ -137,73 +78,6 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = Fal
     recipe = digest(["ingest", stage.version, _identity(settings)])
     drafted = StagePlan(stage, settings, {}, key="", recipe=recipe, tombstones=tombstones)
     return finish_plan(store, drafted, shards, force)
-
-
-def _list_all(settings: IngestSettings, version: int, known: Iterable[re.Match[str]]) -> dict[str, SourceItem]:
-    """All items of all sources by their fingerprints, files of many images divided into pieces."""
-    pieces: dict[str, set[str]] = {}  # of files that were read before, by what tells a file but its time
-    for one in known:
-        size = one["version"].partition("-")[0]
-        pieces.setdefault(f"{one['words']}-{size}", set()).add(one[0])
-    items: dict[str, SourceItem] = {}
-    for name, source in named_sources(settings.source).items():
-        left = source.limit if not isinstance(source, SampleSource) and source.limit else None
-        for listed in list_items(source):
-            item = replace(listed, source=name)
-            if not item.container:
-                items[fingerprint(item, settings, version)] = item
-                continue
-            words = _piece_words(item, source, settings, version)
-            before = pieces.get(f"{words}-{item.version.partition('-')[0]}", set())
-            before = {one for one in before if one.endswith(f"-{item.version}")} or before
-            if before and left is None and all(_same_piece(one, item, source) for one in before):
-                items |= {one: _piece_of(item, one) for one in sorted(before)}
-                continue
-            for piece in sources.divide(item):
-                if left is not None:
-                    piece = replace(piece, rows=min(piece.rows, left))
-                    left -= piece.rows
-                if not piece.container:
-                    items[fingerprint(replace(piece, source=name), settings, version)] = replace(piece, source=name)
-                elif piece.rows:
-                    start = f"{words}.{piece.start}.{piece.rows}."
-                    same = [one for one in before if one.startswith(start) and one.endswith(f"-{item.version}")]
-                    items[same[0] if same else f"{start}-{item.version}"] = piece
-    return items
-
-
-def _piece_words(item: SourceItem, source: OneSource, settings: IngestSettings, version: int) -> str:
-    """What matters for the images of a file besides its contents."""
-    chosen = source.model_dump(mode="json", exclude={"path", "limit"})
-    limited = not isinstance(source, SampleSource) and source.limit > 0
-    shares = [settings.calibrate_share, settings.test_share]
-    return digest([version, item.source, item.name, item.container, chosen, limited, settings.max_pixels, shares])
-
-
-def _same_piece(known: str, item: SourceItem, source: OneSource) -> bool:
-    """Whether a piece that was read before holds the same now: by the file's size and time, else by its contents."""
-    found = PIECE.fullmatch(known)
-    if found is None or found["version"] == item.version:
-        return found is not None
-    return contents_digest(_read_piece(_piece_of(item, known), source)) == found["contents"]
-
-
-def _piece_of(item: SourceItem, known: str) -> SourceItem:
-    """The piece of a file that a fingerprint names."""
-    _, start, rows, _ = known.split(".")
-    return replace(item, start=int(start), rows=int(rows))
-
-
-def _unread(name: str) -> str:
-    """The fingerprint that a piece had before it was read."""
-    found = PIECE.fullmatch(name)
-    return f"{found['words']}.{found['start']}.{found['rows']}.-{found['version']}" if found else name
-
-
-def _read_piece(piece: SourceItem, source: OneSource) -> list[SourceItem]:
-    if isinstance(source, DatasetsSource):
-        return list(sources.read(piece, columns_of(source), source.configuration, source.subset))
-    return list(sources.read(piece, columns_of(source)))
 
 
 def _chunks(items: Mapping[str, SourceItem], size: int) -> Iterator[dict[str, SourceItem]]:
@@ -237,7 +111,7 @@ def build(
                 rejected.append(_rejected(item, print_, error.reason, error.detail))
                 continue
             if row["image_id"] in pairs:
-                pairs[row["image_id"]] = _merge([pairs[row["image_id"]], row])
+                pairs[row["image_id"]] = merge([pairs[row["image_id"]], row])
             else:
                 pairs[row["image_id"]] = row
                 truths += truth
@@ -264,7 +138,7 @@ def _images(items: pa.Table, named: Mapping[str, OneSource]) -> Iterator[tuple[S
         if not item.container:
             yield item, name
             continue
-        images = _read_piece(item, named[item.source])
+        images = read_piece(item, named[item.source])
         start, version = name.split(".-")
         name = f"{start}.{contents_digest(images)}-{version}"
         for image in images:
@@ -297,7 +171,7 @@ def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[d
             double.setdefault(image_id, []).append(part)
     rows = []
     for image_id, found in double.items():
-        rows.append(_merge([_row(store, part, image_id) for part in found]))
+        rows.append(merge([_row(store, part, image_id) for part in found]))
         for part in found:
             tombstones.setdefault(part.partition, []).append(image_id)
     key = digest(["ingest", "merged", sorted(one for row in rows for one in row["fingerprints"])])
@@ -307,23 +181,6 @@ def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[d
         artifact: store.write_part(artifact, key, key, tables.get(artifact, CONTRACTS[artifact].schema.empty_table()))
         for artifact in plan.stage.writes
     }, tombstones
-
-
-def fingerprint(item: SourceItem, settings: IngestSettings, version: int) -> str:
-    """``<words>-<size>-<time>``: it changes when the image file, its captions or the settings that matter change."""
-    words = digest(
-        [
-            version,
-            item.name,
-            item.captions,
-            item.split,
-            item.problem,
-            [item.source, item.url, item.licence, item.extra, item.ready_tags],
-            settings.max_pixels,
-            "" if item.split else [settings.calibrate_share, settings.test_share],
-        ]
-    )
-    return f"{words}-{item.version or '0-0'}"
 
 
 @dataclass(frozen=True)
@@ -467,38 +324,6 @@ def _split_of(image_id: str, settings: IngestSettings) -> str:
     if share < settings.test_share:
         return "test"
     return "calibrate" if share < settings.test_share + settings.calibrate_share else "train"
-
-
-def _merge(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """One row of several of one image. A split that keeps it out of training wins."""
-    merged = dict(rows[0])
-    for column in ("captions", "sources", "names", "fingerprints"):
-        merged[column] = list(dict.fromkeys(value for row in rows for value in row[column]))
-    for column in ("url", "licence"):
-        merged[column] = next((row[column] for row in rows if row[column]), None)
-    merged["split"] = min((row["split"] for row in rows), key=SPLIT_ORDER.index)
-    extras: dict[str, Any] = {}
-    for row in reversed(rows):
-        extras |= json.loads(row["extra"] or "{}")
-    merged["extra"] = json.dumps(extras, ensure_ascii=False, sort_keys=True)
-    merged["ready_tags"] = _merged_tags(rows, merged["captions"])
-    return merged
-
-
-def _merged_tags(rows: list[dict[str, Any]], captions: list[str]) -> list[dict[str, Any]] | None:
-    """The ready tags of several rows, with the places of their captions among all ``captions``."""
-    found: dict[int, dict[tuple[str, str], None]] = {}
-    for row in rows:
-        for one in row["ready_tags"] or ():
-            at = one["caption_index"]
-            place = at if at < 0 else captions.index(row["captions"][at])
-            found.setdefault(place, {}).update(((tag["name"], tag["type"]), None) for tag in one["tags"])
-    if all(row["ready_tags"] is None for row in rows):
-        return None
-    return [
-        {"caption_index": at, "tags": [{"name": name, "type": type_} for name, type_ in tags]}
-        for at, tags in sorted(found.items())
-    ]
 
 
 def _row(store: Store, part: Part, image_id: str) -> dict[str, Any]:

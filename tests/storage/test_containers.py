@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.sources import Columns, SourceError, SourceItem, divide, list_folder, list_official, official, read
@@ -98,7 +98,8 @@ def test_unfit_members_of_a_tar_are_rows_with_a_reason(tmp_path: Path) -> None:
     }
 
 
-@given(st.integers(0, 40_000))
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 52_000))
 def test_a_tar_that_breaks_off_loses_nothing_before(tmp_path_factory: pytest.TempPathFactory, size: int) -> None:
     folder = tmp_path_factory.mktemp("cut")
     path = write_tar(folder / "a.tar", [one for number in range(8) for one in sample(f"{number}", "a dog " * 200)])
@@ -236,6 +237,7 @@ def test_evaluation_lists_are_read_by_index_and_by_name(official_folder: Path) -
     assert by_name[1].problem is not None
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.text()))), st.integers(1, 50))
 def test_a_json_list_is_read_in_blocks_of_any_size(
     tmp_path_factory: pytest.TempPathFactory, entries: list[dict[str, object]], block: int

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from storage.store import Snapshot, Store
-from tasks import ingest, planning
+from tasks import ingest, planning, source_items
 from tasks.inputs import Inputs
 from tasks.settings import CsvSource, EngineSettings, IngestSettings
 from tasks.stages import stage_named
@@ -205,8 +205,8 @@ def test_an_image_keeps_its_split_wherever_it_stands(source: Source) -> None:
 
 def test_settings_that_change_rows_make_them_new(source: Source) -> None:
     source.ingest()
-    item = ingest.list_items(source.settings.source)[0]
-    print_one = ingest.fingerprint(item, source.settings, 1)
-    assert print_one != ingest.fingerprint(item, source.settings.model_copy(update={"test_share": 0.5}), 1)
-    assert print_one != ingest.fingerprint(replace(item, captions=("x",)), source.settings, 1)
-    assert print_one == ingest.fingerprint(item, source.settings.model_copy(update={"shard_size": 99}), 1)
+    item = source_items.list_items(source.settings.source)[0]
+    print_one = source_items.fingerprint(item, source.settings, 1)
+    assert print_one != source_items.fingerprint(item, source.settings.model_copy(update={"test_share": 0.5}), 1)
+    assert print_one != source_items.fingerprint(replace(item, captions=("x",)), source.settings, 1)
+    assert print_one == source_items.fingerprint(item, source.settings.model_copy(update={"shard_size": 99}), 1)

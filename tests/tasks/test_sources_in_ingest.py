@@ -136,7 +136,11 @@ def test_one_image_in_two_sources_is_one_with_all_captions_and_columns(tmp_path:
     assert ingest_all(store, mixed) == 0
 
 
-def test_an_image_that_left_one_source_stays_by_the_other(tmp_path: Path, mixed: IngestSettings) -> None:
+@pytest.mark.parametrize("shard_size", [1, 256])
+def test_an_image_that_left_one_source_stays_by_the_other(
+    tmp_path: Path, mixed: IngestSettings, shard_size: int
+) -> None:
+    mixed = mixed.model_copy(update={"shard_size": shard_size})
     store = Store(tmp_path / "store")
     ingest_all(store, mixed)
     file = tmp_path / "c.csv"
