@@ -50,7 +50,8 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = Fal
         if all(matched):
             for one in matched:
                 unclaimed.pop(one, None)
-            homes[matched[0]] = row.partition
+            if len(matched) == 1 and items[matched[0]].container:
+                homes[matched[0]] = row.partition
         elif row.image_id:
             tombstones.setdefault(row.partition, []).append(row.image_id)
             parted += [(row, one) for one in matched if PIECE.fullmatch(one)]

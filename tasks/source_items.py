@@ -139,6 +139,7 @@ def unread(name: str) -> str:
 
 
 def read_piece(piece: SourceItem, source: OneSource) -> list[SourceItem]:
+    """The images of a piece, with their contents."""
     if isinstance(source, DatasetsSource):
         return list(sources.read(piece, columns_of(source), source.configuration, source.subset))
     return list(sources.read(piece, columns_of(source)))
