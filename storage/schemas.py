@@ -152,13 +152,13 @@ CONTRACTS: dict[str, Contract] = {
     ),
     "screening": _contract(
         unique="image_id",
-        nullable="nearest duplicate_of agreement unwanted",
+        nullable="nearest cosine hash_bits duplicate_of agreement unwanted",
         image_id=pa.string(),
         split=pa.string(),
-        nearest=pa.string(),  # the image that is most like it
+        nearest=pa.string(),  # the image that it falls for, else the one that is most like it; null: it is alone
         cosine=pa.float32(),  # of the two vectors
         hash_bits=pa.int16(),  # in which the two hashes differ, 0..64
-        duplicate_of=pa.string(),  # the image that it falls for
+        duplicate_of=pa.string(),  # the image that it falls for, if it does
         short_side=pa.int32(),  # pixels
         aspect=pa.float32(),  # the longer side over the shorter
         agreement=pa.float32(),  # of the caption that fits best

@@ -27,14 +27,13 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For each image its nearest other one: ``nearest`` (-1: none), ``cosine`` -1..1, ``distance`` in bits (0..64).
+    """For each image its nearest other one: ``nearest`` (-1: none), and its ``cosine``, -1..1.
 
     ``pairs`` (n, 2) are all that were found to be near-duplicates, the smaller place first, each once.
     """
 
     nearest: Ints
     cosine: NDArray[np.float32]
-    distance: Ints
     pairs: Ints
 
 
@@ -59,8 +58,7 @@ def find(vectors: Floats, hashes: NDArray[np.uint64], most_bits: int, least_cosi
             first, second = np.nonzero(np.triu((bits <= most_bits) | (near >= least_cosine), 1))
             found.append(np.sort(np.stack([bucket[first], bucket[second]], 1), axis=1))
     pairs = np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
-    distance = np.where(nearest < 0, 64, np.bitwise_count(hashes ^ hashes[nearest])) if count else nearest
-    return Neighbours(nearest, cosine, distance.astype(np.int64), pairs)
+    return Neighbours(nearest, cosine, pairs)
 
 
 def buckets(vectors: Floats, seed: int) -> Iterator[Ints]:

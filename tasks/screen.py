@@ -36,9 +36,14 @@ def decide(measures: pa.Table, settings: ScreenSettings) -> pa.Table:
     measures = measures.take(by_worth)
     count = measures.num_rows
     vectors = measures["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(count, -1)
-    near = find(vectors, measures["hash"].to_numpy(), settings.hash_bits, settings.least_cosine)
+    hashes = measures["hash"].to_numpy()
+    near = find(vectors, hashes, settings.hash_bits, settings.least_cosine)
     protected = pc.is_in(measures["split"], value_set=pa.array(HELD_OUT)).to_numpy(zero_copy_only=False)
     alone, falls_for = keep(near.pairs, count, protected)
+    # scores are those of the image that it falls for, else of the one that is most like it
+    other = np.where(falls_for >= 0, falls_for, near.nearest)
+    cosine = np.einsum("ij,ij->i", vectors.astype(np.float32), vectors[other].astype(np.float32))
+    bits = np.bitwise_count(hashes ^ hashes[other]).astype(np.int16)
     ids = measures["image_id"].to_numpy(zero_copy_only=False)
     width, height = measures["width"].to_numpy(), measures["height"].to_numpy()
     short_side = np.minimum(width, height)
@@ -61,9 +66,9 @@ def decide(measures: pa.Table, settings: ScreenSettings) -> pa.Table:
         {
             "image_id": measures["image_id"],
             "split": measures["split"],
-            "nearest": pa.array([ids[at] if at >= 0 else None for at in near.nearest], pa.string()),
-            "cosine": pa.array(near.cosine, pa.float32()),
-            "hash_bits": pa.array(near.distance, pa.int16()),
+            "nearest": pa.array([ids[at] if at >= 0 else None for at in other], pa.string()),
+            "cosine": pa.array(cosine, pa.float32(), mask=other < 0),
+            "hash_bits": pa.array(bits, pa.int16(), mask=other < 0),
             "duplicate_of": pa.array([ids[at] if at >= 0 else None for at in falls_for], pa.string()),
             "short_side": pa.array(short_side, pa.int32()),
             "aspect": pa.array(aspect, pa.float32()),
