@@ -1,4 +1,4 @@
-"""Deployments of the pipeline and of every stage, with a preset's settings as the form's defaults."""
+"""Deployments of the pipeline, the refresh and every stage, with a preset's settings as the defaults of the forms."""
 
 from __future__ import annotations
 
@@ -8,34 +8,41 @@ from prefect import serve
 from prefect.deployments.runner import RunnerDeployment
 from prefect.types.entrypoint import EntrypointType
 
-from flows.pipeline import LAST_STAGES, ROUND_STAGES, pipeline
-from flows.stages import FLOWS
+from flows.pipeline import LAST_STAGES, pipeline
+from flows.refresh import refresh
+from flows.stages import FLOWS, clean_tags
 from storage.schemas import first_round_name
 from tasks.settings import EngineSettings, PipelineSettings
 from tasks.stages import stages
 
 
 def deployments(store: str, settings: PipelineSettings, engine: EngineSettings) -> list[RunnerDeployment]:
-    """One deployment for the pipeline and one a stage, on ``store``; each has its Run button in Prefect's UI."""
+    """One deployment for the pipeline, the refresh and each stage, on ``store``; each has its Run button in the UI."""
     shared: dict[str, Any] = {"store": store, "engine": engine.model_dump(mode="json")}
-    parameters: dict[str, dict[str, Any]] = {"pipeline": {**shared, "settings": settings.model_dump(mode="json")}}
+    parameters: dict[str, dict[str, Any]] = {
+        "ram-data-engine": {**shared, "settings": settings.model_dump(mode="json")},
+        "refresh": shared,
+        "clean-tags": {
+            **shared,
+            "ground_settings": settings.ground.model_dump(mode="json"),
+            "clean_settings": settings.clean.model_dump(mode="json"),
+        },
+    }
     for stage in stages(settings.rounds):  # of the rounds of a stage the last one's settings stay: they are the same
         name = first_round_name(stage.name)
         parameters[name] = {**shared, "settings": stage.settings_of(settings).model_dump(mode="json")}
-        if name in ROUND_STAGES:
-            parameters[name]["round_number"] = 1
         if name in LAST_STAGES:
             parameters[name]["rounds"] = settings.rounds
-    flows: dict[str, Any] = {"pipeline": pipeline, **FLOWS}
+    flows: list[Any] = [pipeline, refresh, *FLOWS.values(), clean_tags]
     return [
         flow.to_deployment(
-            name="local",
-            parameters=parameters[name],
+            name=store.rstrip("/").rsplit("/", 1)[-1],
+            parameters=parameters[flow.name],
             description=flow.description,
             tags=["ram-engine"],
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
-        for name, flow in flows.items()
+        for flow in flows
     ]
 
 

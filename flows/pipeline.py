@@ -2,87 +2,184 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
+import httpx
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_link_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.parameters import (
+    FORCED_STAGE,
+    REFIT,
+    RETRY_REJECTED,
+    START,
+    STORE,
+    UNTIL,
+    USUAL,
+    USUAL_ENGINE,
+    StageName,
+    Url,
+)
 from flows.progress import console
-from flows.run_stage import keep_stage, plan
-from flows.stages import FLOWS
+from flows.run_stage import keep_stage
+from flows.stage_report import link_report
+from flows.stages import FLOWS, run_name
 from storage.schemas import first_round_name
-from storage.store import Store
+from storage.store import DamagedPartError, Store
 from tasks import planning
-from tasks.settings import EngineSettings, PipelineSettings
-from tasks.stages import Stage, stages
+from tasks.outlook import Request, outlook, plan
+from tasks.planning import Again
+from tasks.settings import EngineSettings, PipelineSettings, Settings
+from tasks.stages import Stage
 
-
-@flow(name="pipeline", flow_run_name="pipeline on {store}")
-def pipeline(
-    store: str,
-    settings: PipelineSettings = PipelineSettings(),
-    engine: EngineSettings = EngineSettings(),
-    until: str = "",
-    force: str = "",
-    refit: bool = False,
-) -> list[dict[str, Any]]:
-    """Runs every stage that is not up to date.
-
-    ``until`` names the last stage to run, ``force`` a stage to compute again although it is done; ``refit`` fits label
-    system, baseline and clusters anew, which makes everything after them new as well.
-    """
-    opened = Store(store)
-    summaries = []
-    for stage in stages(settings.rounds):
-        if reason := planning.left_out(opened, stage, settings):
-            console.print(f"{stage.name:<16} left out: {reason}")
-            continue
-        summaries.append(_bring_up_to_date(opened, stage, settings, engine, stage.name == force, refit))
-        if stage.name == until:
-            break
-    return summaries
-
-
-def _bring_up_to_date(
-    store: Store, stage: Stage, settings: PipelineSettings, engine: EngineSettings, force: bool, refit: bool
-) -> dict[str, Any]:
-    chosen = stage.settings_of(settings)
-    work = plan(store, stage, chosen, force, refit)
-    if work.kept:
-        summary = keep_stage(store, work)
-        get_run_logger().info("%s is up to date %s", stage.name, summary.note)
-        return {"stage": stage.name, "key": summary.key, "kept": True}
-    return run_one(store, stage, settings, engine, force, refit)
-
-
-def run_one(
-    store: Store, stage: Stage, settings: PipelineSettings, engine: EngineSettings, force: bool, refit: bool
-) -> dict[str, Any]:
-    """Runs one stage's flow and writes the report anew."""
-    options: dict[str, Any] = {"force": force}
-    name = first_round_name(stage.name)
-    if stage.frozen:
-        options["refit"] = refit
-    if name in ROUND_STAGES:
-        options["round_number"] = int(stage.name.removeprefix(name).lstrip("-") or 1)
-    if name in LAST_STAGES:
-        options["rounds"] = settings.rounds
-    result: dict[str, Any] = FLOWS[name](store.url, stage.settings_of(settings), engine, **options)
-    told = write_report(store.url, settings.rounds, return_state=True)
-    if told.is_failed():
-        console.print(f"  the report could not be written: {told.message}")
-    return result
-
-
+MOST_REPAIRS = 5  # damaged parts that one run computes again
+PATIENCE_SECONDS = (1, 2, 5, 10, 20, 40)  # a server that is away for a minute costs a run nothing
 ROUND_STAGES = {"generate", "ground", "fit-clusters", "judge", "retrain"}
 LAST_STAGES = {"fine-tune", "train-ablation", "evaluate"}
 
 
-@task(name="report", cache_policy=NO_CACHE)
-def write_report(store: str, rounds: int) -> None:
-    """Writes the report of all that the store holds. A failure is told, and costs the run nothing else."""
-    from tasks.report.write import write_report as write
+@flow(name="ram-data-engine", flow_run_name=run_name)
+def pipeline(
+    store: Url = STORE,
+    settings: PipelineSettings = USUAL,
+    engine: EngineSettings = USUAL_ENGINE,
+    start: StageName = START,
+    until: StageName = UNTIL,
+    force: StageName = FORCED_STAGE,
+    retry_rejected: bool = RETRY_REJECTED,
+    refit: bool = REFIT,
+) -> list[dict[str, Any]]:
+    """The whole engine, from captions to a retrained tagger: runs every stage that is not up to date."""
+    opened = Store(store)
+    request = Request(settings.rounds, start, until, force, retry_rejected, refit)
+    announce(opened, settings, request)
+    for repair in range(MOST_REPAIRS):
+        try:
+            summaries = _run_all(opened, settings, engine, request)
+            break
+        except DamagedPartError as error:
+            if repair == MOST_REPAIRS - 1:
+                raise
+            opened.remove_part(error.artifact, error.part)
+            console.print(f"  {error}")
+            get_run_logger().warning("%s", error)
+    told = finish(store, settings.rounds, return_state=True)
+    if told.is_failed():
+        console.print(f"  the pipeline's page could not be written: {told.message}")
+    return summaries
 
-    name = write(Store(store, create=False), rounds)
-    create_link_artifact(f"file://{store}/{name}", link_text="report.html", key="report")
+
+def announce(store: Store, settings: PipelineSettings, request: Request) -> None:
+    """Says before it starts what the run will compute, with minutes: a refit may be most of the work."""
+    planned = [one for one in outlook(store, settings, request) if one.state not in ("done", "kept")]
+    if not planned:
+        get_run_logger().info("everything is up to date")
+        return
+    rows = "\n".join(
+        f"| {one.stage.name} | {one.state} | {one.shards or ''} | {one.rows:,} | {one.seconds / 60:.1f} | {one.note} |"
+        for one in planned
+    )
+    minutes = sum(one.seconds for one in planned) / 60
+    get_run_logger().info("%d stages to compute, about %.0f minutes on two cores", len(planned), minutes)
+    create_markdown_artifact(
+        "## What this run will compute\n\n| stage | state | shards | rows | minutes | |\n|---|---|---|---|---|---|\n"
+        f"{rows}\n",
+        key="plan",
+        description=f"about {minutes:.0f} minutes on two cores",
+    )
+
+
+def _run_all(
+    store: Store, settings: PipelineSettings, engine: EngineSettings, request: Request
+) -> list[dict[str, Any]]:
+    summaries = []
+    for stage in request.stages():
+        if reason := planning.left_out(store, stage, settings):
+            console.print(f"{stage.name:<16} left out: {reason}")
+            continue
+        chosen = stage.settings_of(settings)
+        summaries.append(bring_up_to_date(store, stage, chosen, engine, settings.rounds, request.again(stage)))
+    return summaries
+
+
+def bring_up_to_date(
+    store: Store,
+    stage: Stage,
+    settings: Settings,
+    engine: EngineSettings,
+    rounds: int,
+    again: Again,
+    candidate: bool = False,
+) -> dict[str, Any]:
+    """Runs the stage's flow unless the store already holds its outcome; tells by ``kept`` which."""
+    work = plan(store, stage, settings, again)
+    if not work.kept:
+        return run_one(store, stage, settings, engine, rounds, again, candidate)
+    summary = keep_stage(store, work)
+    get_run_logger().info(summary.line())
+    return asdict(summary)
+
+
+def run_one(
+    store: Store,
+    stage: Stage,
+    settings: Settings,
+    engine: EngineSettings,
+    rounds: int,
+    again: Again,
+    candidate: bool = False,
+) -> dict[str, Any]:
+    """Runs one stage's flow. Raises DamagedPartError where a part that it read was damaged (and is removed now)."""
+    name = first_round_name(stage.name)
+    options: dict[str, Any] = {"force": again.force}
+    if stage.frozen:
+        options["refit"] = again.refit
+    if name in ("ingest", "parse-captions", "ground"):
+        options["retry_rejected"] = again.retry_rejected
+    if again.inputs:
+        options["inputs"] = list(again.inputs)
+    if again.warm_start:
+        options["warm_start"] = True
+    if candidate:
+        options["candidate"] = True
+    if name in ROUND_STAGES:
+        options["round_number"] = int(stage.name.removeprefix(name).lstrip("-") or 1)
+    if name in LAST_STAGES:
+        options["rounds"] = rounds
+    try:
+        result: dict[str, Any] = patiently(lambda: FLOWS[name](store.url, settings, engine, **options))
+    except planning.StageFailedError as error:
+        if isinstance(error.__cause__, DamagedPartError):
+            raise error.__cause__ from error
+        raise
+    return result
+
+
+def patiently(call: Callable[[], Any]) -> Any:
+    """Calls again, with longer and longer pauses, while Prefect's server is away: the store keeps the work."""
+    for pause in PATIENCE_SECONDS:
+        try:
+            return call()
+        except httpx.TransportError as error:
+            console.print(f"  Prefect's server cannot be reached ({error}); trying again in {pause} s")
+            time.sleep(pause)
+    return call()
+
+
+@task(name="pipeline report", cache_policy=NO_CACHE)
+def finish(store: str, rounds: int) -> None:
+    """The pipeline's page: the models side by side, and the report in the store."""
+    from tasks.report import operator
+    from tasks.report.write import write_report
+
+    opened = Store(store, create=False)
+    page = operator.ablation_page(opened, rounds) or "No model has been measured yet.\n"
+    sheet = operator.contact_sheet(opened, rounds)
+    page = f"## What each stage did for the tagger\n\n{page}\n{sheet}"
+    opened.write_text("reports/ram-data-engine.md", page)
+    create_markdown_artifact(page, key="ram-data-engine", description="the models side by side")
+    link_report(opened, write_report(opened, rounds))

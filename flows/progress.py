@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
 from rich.console import Console
@@ -41,10 +43,11 @@ class StageProgress:
         if FlowRunContext.get() is not None and (now - self.drawn > ARTIFACT_SECONDS):
             self.drawn = now
             percent = 100.0 * done / max(total, 1)
-            if self.artifact is None:
-                self.artifact = create_progress_artifact(percent, description=label)  # type: ignore[assignment]
-            else:
-                update_progress_artifact(self.artifact, percent, description=label)
+            with contextlib.suppress(httpx.TransportError):  # a server that is away for a moment
+                if self.artifact is None:
+                    self.artifact = create_progress_artifact(percent, description=label)  # type: ignore[assignment]
+                else:
+                    update_progress_artifact(self.artifact, percent, description=label)
 
 
 @contextmanager

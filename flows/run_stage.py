@@ -2,70 +2,28 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
-import json
-import math
-import os
-import tempfile
 import time
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture, wait
-from prefect.task_runners import ThreadPoolTaskRunner
+from filelock import FileLock, Timeout
+from prefect import get_run_logger
 
-from flows.progress import StageProgress, console, stage_progress
-from storage.store import Part, Snapshot, Store
-from tasks import ingest, planning, training_child
-from tasks.engines import Engine, open_engine
-from tasks.planning import StageFailedError, StagePlan
+from flows.progress import console, stage_progress
+from flows.shards import run_shards
+from flows.stage_report import StageSummary, tell
+from flows.trainings import train
+from storage.leases import Lease, leased, narrow
+from storage.store import DamagedPartError, Part, Snapshot, Store
+from tasks import ingest, planning
+from tasks.engines import open_engine, with_workers
+from tasks.outlook import plan
+from tasks.planning import Again, StageFailedError, StagePlan
 from tasks.settings import EngineSettings, IngestSettings, Settings
 from tasks.stages import Stage
-from tasks.worker import Shard, ShardResult, WorkerFactory
-
-MOST_TASK_RUNS = 200  # beyond so many shards a stage, a task run handles a batch of them
-
-
-@dataclass(frozen=True)
-class StageSummary:
-    """What a stage did: rows of its outputs, shards, rejected rows by reason, seconds."""
-
-    stage: str
-    key: str
-    rows: Mapping[str, int]
-    computed: int = 0
-    reused: int = 0
-    rejected: Mapping[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    note: str = ""
-
-    def line(self) -> str:
-        """One readable line for a terminal."""
-        rows = ", ".join(f"{count:,} {name}" for name, count in self.rows.items() if not name.endswith("_rejected"))
-        parts = [f"{self.stage:<16} {self.seconds:6.1f} s  {rows}"]
-        if self.reused:
-            parts.append(f"{self.computed} shards computed, {self.reused} reused")
-        if self.rejected:
-            total = sum(self.rejected.values())
-            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.rejected.items()))
-            parts.append(f"{total} rejected ({reasons})")
-        if self.note:
-            parts.append(self.note)
-        return "; ".join(parts)
-
-
-def plan(store: Store, stage: Stage, settings: Settings, force: bool = False, refit: bool = False) -> StagePlan:
-    """What a stage would compute now."""
-    if isinstance(settings, IngestSettings):
-        return ingest.plan(store, stage, settings, force)
-    return planning.plan_stage(store, stage, settings, force, refit)
+from tasks.worker import ShardResult, WorkerFactory
 
 
 def run_stage(
@@ -74,21 +32,45 @@ def run_stage(
     settings: Settings,
     engine: EngineSettings,
     rounds: int = 1,
-    force: bool = False,
-    refit: bool = False,
+    again: Again = Again(),
+    hold_back: str = "",
 ) -> StageSummary:
-    """Brings the outputs of ``stage`` up to date, within a flow run.
+    """Brings the outputs of ``stage`` up to date, within a flow run. Of two runs on one store the second waits.
 
+    ``hold_back`` says why what is made now does not become the latest by itself; "": it does.
     Raises :class:`StageFailedError` when a shard fails or more rows are rejected than the error budget allows; all
     parts that were finished stay, and the next run goes on from them.
     """
+    with _alone(store, stage), leased(store, stage.name) as lease:
+        try:
+            return _run(store, stage, settings, engine, rounds, again, hold_back, lease)
+        except (DamagedPartError, StageFailedError) as error:
+            damaged = error.__cause__ if isinstance(error, StageFailedError) else error
+            if isinstance(damaged, DamagedPartError):  # so that the next plan computes it again
+                store.remove_part(damaged.artifact, damaged.part)
+            raise
+
+
+def _run(
+    store: Store,
+    stage: Stage,
+    settings: Settings,
+    engine: EngineSettings,
+    rounds: int,
+    again: Again,
+    hold_back: str,
+    lease: Lease,
+) -> StageSummary:
     started = time.monotonic()
-    work = plan(store, stage, settings, force, refit)
+    work = plan(store, stage, settings, again)
     if work.kept:
         return keep_stage(store, work)
+    narrow(store, lease, _counted_on(work))
     planned = planning.estimate(store, stage, settings, work.rows)
     if stage.kind == "training":
-        snapshots = _train(store, work, engine, rounds)
+        digest, part = train(store, work, engine, rounds)
+        model = replace(_snapshot(work, stage.model, (), {}), model=digest)
+        snapshots = [model, _snapshot(work, stage.writes[0], (part,), {})]
     else:
         snapshots = _compute(store, work, engine)
     summary = _summary(store, work, snapshots, time.monotonic() - started)
@@ -101,27 +83,53 @@ def run_stage(
             "reused": float(summary.reused),
             **{f"rejected.{reason}": float(count) for reason, count in summary.rejected.items()},
         }
-        store.publish(replace(snapshot, figures=figures))
-    _tell(summary, settings)
+        store.publish(replace(snapshot, figures=figures, held_back=hold_back))
+    tell(summary)
     return summary
+
+
+@contextlib.contextmanager
+def _alone(store: Store, stage: Stage) -> Iterator[None]:
+    lock = FileLock(store.lock_file(f"{stage.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print(f"{stage.name:<16} waits for another run of this stage on this store")
+        get_run_logger().info("waits for another run of this stage on this store")
+        lock.acquire()
+    with lock:
+        lock.release()  # the first of the two that are held now
+        yield
+
+
+def _counted_on(work: StagePlan) -> dict[str, frozenset[str]]:
+    """The keys that the stage reads, reuses and makes, by artifact: what garbage collection must leave."""
+    keys: dict[str, set[str]] = defaultdict(set)
+    for snapshot in work.snapshots.values():
+        keys[snapshot.artifact] |= {snapshot.key, *(part.key for part in snapshot.parts)}
+    made = {work.key, *(shard.key for shard in work.shards)}
+    for artifact in work.stage.outputs:
+        keys[artifact] |= made | {part.key for part in (work.done or {}).get(artifact, ())}
+    return {artifact: frozenset(listed) for artifact, listed in keys.items()}
 
 
 def keep_stage(store: Store, work: StagePlan) -> StageSummary:
     """Makes the snapshots that already answer the latest ones."""
-    return StageSummary(work.stage.name, work.key, planning.point_to(store, work), note=work.note)
+    return StageSummary(work.stage.name, work.key, planning.point_to(store, work), note=work.note, kept=True)
 
 
 def _compute(store: Store, work: StagePlan, engine: EngineSettings) -> list[Snapshot]:
     """Runs the shards of a map or reduce stage; each is a Prefect task run, or a batch of them beyond many."""
-    engine = engine.model_copy(update={"workers": _workers(engine, work)})
+    engine = with_workers(engine, work.stage, len(work.shards))
     factory = WorkerFactory(work.stage, work.settings, engine, store.url, work.snapshots)
     done: dict[str, list[Part]] = {name: list((work.done or {}).get(name, ())) for name in work.stage.writes}
     failures: list[BaseException] = []
+    results: list[ShardResult] = []
     if work.shards:
         running = open_engine(engine, factory)
         try:
             with stage_progress(work.stage.name) as progress:
-                results, failures = _run_shards(work, running, engine, progress)
+                results, failures = run_shards(work, running, engine, progress)
         finally:
             running.close()
         for result in results:
@@ -130,8 +138,8 @@ def _compute(store: Store, work: StagePlan, engine: EngineSettings) -> list[Snap
     if failures:
         first = failures[0]
         raise StageFailedError(
-            f"{work.stage.name}: {len(failures)} of {len(work.shards)} shards failed, the first with "
-            f"{type(first).__name__}: {first}. {len(work.shards) - len(failures)} shards are done and will be reused."
+            f"{work.stage.name}: {len(work.shards) - len(results)} of {len(work.shards)} shards failed, the first with "
+            f"{type(first).__name__}: {first}. {len(results)} shards are done and will be reused."
         ) from first
     tombstones = dict(work.tombstones or {})
     if isinstance(work.settings, IngestSettings):
@@ -139,124 +147,25 @@ def _compute(store: Store, work: StagePlan, engine: EngineSettings) -> list[Snap
         merged, tombstones = ingest.merge_duplicates(store, work, [p for p in done["pairs"] if p.key in made])
         for artifact, part in merged.items():
             done[artifact].append(part)
-        _check_budget(store, work, done)
+        _check_budget(store, work, done, tombstones)
     return [_snapshot(work, artifact, tuple(parts), tombstones) for artifact, parts in done.items()]
 
 
-def _run_shards(
-    work: StagePlan, running: Engine, engine: EngineSettings, progress: StageProgress
-) -> tuple[list[ShardResult], list[BaseException]]:
-    size = math.ceil(len(work.shards) / MOST_TASK_RUNS)
-    batches = [work.shards[start : start + size] for start in range(0, len(work.shards), size)]
-    total, finished = work.rows, 0
-
-    @task(
-        name=work.stage.name,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=2,
-        retry_delay_seconds=[1, 10],
-        retry_condition_fn=_is_transient,
-    )
-    def compute(index: int) -> list[ShardResult]:
-        nonlocal finished
-        results = []
-        futures: dict[concurrent.futures.Future[ShardResult], Shard] = {
-            running.submit(shard): shard for shard in batches[index]
-        }
-        for future in concurrent.futures.as_completed(futures):
-            results.append(future.result())
-            finished += futures[future].rows
-            progress(finished, total)
-        return results
-
-    progress(0, total)
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=engine.workers + 1)
-    with runner:
-        futures = [runner.submit(compute, {"index": index}, wait_for=None) for index in range(len(batches))]
-        wait(list[PrefectFuture[Any]](futures))
-    results: list[ShardResult] = []
-    failures: list[BaseException] = []
-    for future in futures:
-        state = future.state
-        value = state.result(raise_on_failure=False)
-        if isinstance(value, BaseException):
-            failures.append(value)
-        elif value is not None:
-            results += value
-    return results, failures
-
-
-def _is_transient(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether a failure may pass by itself: input and output, not a mistake in the data or the code."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError)
-
-
-def _workers(engine: EngineSettings, work: StagePlan) -> int:
-    """One worker a core for plain code; one in all for a model, which uses every core itself."""
-    if engine.workers:
-        wanted = engine.workers
-    else:
-        wanted = 1 if work.stage.uses_model and engine.kind == "threads" else os.cpu_count() or 1
-    return max(1, min(wanted, len(work.shards)))
-
-
-def _check_budget(store: Store, work: StagePlan, done: Mapping[str, list[Part]]) -> None:
+def _check_budget(
+    store: Store, work: StagePlan, done: Mapping[str, list[Part]], tombstones: Mapping[str, list[str]]
+) -> None:
     """Fails an ingest that rejects more than its error budget: a wrong folder rather than a few bad files."""
-    rejected = sum(part.rows for part in done["pairs_rejected"])
+    reasons = _reasons(store, _snapshot(work, "pairs_rejected", tuple(done["pairs_rejected"]), tombstones))
+    rejected = reasons.total()
     total = rejected + sum(part.rows for part in done["pairs"])
     budget = work.settings.error_budget if isinstance(work.settings, IngestSettings) else 1.0
     if total == 0:
         raise StageFailedError("ingest: the source holds no image; check its path and columns")
     if rejected > budget * total:
-        reasons = _reasons(store, "pairs_rejected", done["pairs_rejected"])
         raise StageFailedError(
             f"ingest: {rejected} of {total} rows were rejected ({_counted(reasons)}), more than the error budget of "
             f"{budget:.0%}; mend the source, or raise it with --set ingest.error_budget=1"
         )
-
-
-def _train(store: Store, work: StagePlan, engine: EngineSettings, rounds: int) -> list[Snapshot]:
-    """Runs a training as a child process that ends with this one; its unfinished work is kept for the next run."""
-    stage = work.stage
-    folder = store.work_folder(f"{stage.name}-{work.key}")
-    order = training_child.Order(
-        stage=stage.name,
-        rounds=rounds,
-        store=store.url,
-        settings=work.settings,
-        engine=engine,
-        snapshots=work.snapshots,
-        folder=str(folder),
-        key=work.key,
-    )
-    part: Part | None = None
-    with stage_progress(stage.name) as progress, tempfile.TemporaryDirectory() as scratch:
-        log = Path(scratch) / "log.txt"
-        child, messages = training_child.start(order, log)
-        try:
-            with contextlib.suppress(EOFError):  # of a child that has ended
-                while True:
-                    message = messages.recv()
-                    if isinstance(message, Part):
-                        part = message
-                    else:
-                        progress(message.done, message.total, message.what)
-            child.join()
-        except BaseException:
-            child.kill()
-            raise
-        text = log.read_text(errors="replace").strip() if log.is_file() else ""
-    if child.exitcode or part is None:
-        last = text.splitlines()[-1] if text else f"exit code {child.exitcode}"
-        get_run_logger().error(text)
-        raise StageFailedError(
-            f"{stage.name}: the training stopped with {last}. The last good checkpoint is kept; run again to go on."
-        )
-    digest = store.write_model(stage.model, work.key, folder)
-    model = replace(_snapshot(work, stage.model, (), {}), model=digest)
-    return [model, _snapshot(work, stage.writes[0], (part,), {})]
 
 
 def _snapshot(work: StagePlan, artifact: str, parts: tuple[Part, ...], tombstones: Mapping[str, list[str]]) -> Snapshot:
@@ -278,13 +187,14 @@ def _summary(store: Store, work: StagePlan, snapshots: list[Snapshot], seconds: 
     rejected: Counter[str] = Counter()
     for snapshot in snapshots:
         if snapshot.artifact.endswith("_rejected"):
-            rejected += _reasons(store, snapshot.artifact, list(snapshot.parts))
+            rejected += _reasons(store, snapshot)
     computed = len(work.shards)
     total = max((len(snapshot.parts) for snapshot in snapshots), default=0)
     return StageSummary(
         stage=work.stage.name,
         key=work.key,
         rows={snapshot.artifact: snapshot.rows for snapshot in snapshots if not snapshot.model},
+        read=work.rows,
         computed=computed,
         reused=max(0, total - computed),
         rejected=dict(rejected),
@@ -292,28 +202,12 @@ def _summary(store: Store, work: StagePlan, snapshots: list[Snapshot], seconds: 
     )
 
 
-def _reasons(store: Store, artifact: str, parts: list[Part]) -> Counter[str]:
+def _reasons(store: Store, rejected: Snapshot) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for part in parts:
-        if part.rows:
-            counts.update(store.read_part(artifact, part, ["reason"])["reason"].to_pylist())
+    for table in store.tables(replace(rejected, parts=tuple(part for part in rejected.parts if part.rows)), ["reason"]):
+        counts.update(table["reason"].to_pylist())
     return counts
 
 
 def _counted(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-
-
-def _tell(summary: StageSummary, settings: Settings) -> None:
-    console.print(summary.line())
-    get_run_logger().info(summary.line())
-    rows = "\n".join(f"| rows of `{name}` | {count:,} |" for name, count in summary.rows.items())
-    rejected = "\n".join(f"| rejected: {reason} | {count:,} |" for reason, count in summary.rejected.items())
-    chosen = json.dumps(settings.model_dump(mode="json"), indent=1)
-    create_markdown_artifact(
-        f"## {summary.stage}\n\n| | |\n|---|---|\n{rows}\n| shards computed | {summary.computed} |\n"
-        f"| shards reused | {summary.reused} |\n| seconds | {summary.seconds:.1f} |\n{rejected}\n\n"
-        f"```json\n{chosen}\n```\n",
-        key=summary.stage,
-        description=summary.line(),
-    )

@@ -1,15 +1,34 @@
-"""One Prefect flow a stage. Each can be run by itself, from the command line or from Prefect's UI."""
+"""One Prefect flow a stage, and `clean-tags`, which chains three. Each can be run by itself, also from Prefect's UI."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.parameters import (
+    CANDIDATE,
+    FORCE,
+    INPUTS,
+    REFIT,
+    RETRY_REJECTED,
+    ROUND,
+    ROUNDS,
+    STORE,
+    USUAL,
+    USUAL_ENGINE,
+    WARM_START,
+    Round,
+    Url,
+)
+from flows.progress import console
 from flows.run_stage import run_stage
+from flows.stage_report import tell, write_reports
 from storage.store import Store
+from tasks.planning import Again
 from tasks.settings import (
     AssignSettings,
     BaselineSettings,
@@ -32,11 +51,10 @@ from tasks.stages import of_round, stage_named
 Result = dict[str, Any]
 
 
-def _run_name() -> str:
+def run_name() -> str:
     """``<stage> on <store>``: what an operator looks for in a list of runs."""
     parameters = flow_run.parameters
-    number = parameters.get("round_number", 1)
-    name = of_round(str(flow_run.flow_name), int(number))
+    name = of_round(str(flow_run.flow_name), int(parameters.get("round_number", 1)))
     return f"{name} on {str(parameters.get('store', '')).rstrip('/').rsplit('/', 1)[-1]}"
 
 
@@ -45,201 +63,267 @@ def _run(
     store: str,
     settings: Settings,
     engine: EngineSettings,
-    force: bool,
-    refit: bool = False,
+    again: Again,
     round_number: int = 1,
     rounds: int = 1,
+    candidate: bool = False,
 ) -> Result:
     rounds = max(rounds, round_number)
     stage = stage_named(of_round(name, round_number), rounds)
-    return asdict(run_stage(Store(store), stage, settings, engine, rounds, force, refit))
+    summary = run_stage(Store(store), stage, settings, engine, rounds, again, "a candidate" if candidate else "")
+    if summary.kept:
+        tell(summary)
+        return asdict(summary)
+    told = write_reports(store, stage, settings, summary, rounds, return_state=True)
+    if told.is_failed():
+        console.print(f"  the report could not be written: {told.message}")
+    return asdict(summary)
 
 
-@flow(name="ingest", flow_run_name=_run_name)
+def again(force: bool, inputs: Sequence[str], **more: bool) -> Again:
+    """What a form asks to be computed although it is done."""
+    return Again(force=force, inputs=tuple(one.strip() for one in inputs if one.strip()), **more)
+
+
+@flow(name="ingest", flow_run_name=run_name)
 def ingest(
-    store: str,
-    settings: IngestSettings = IngestSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
+    store: Url = STORE,
+    settings: IngestSettings = USUAL.ingest,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    retry_rejected: bool = RETRY_REJECTED,
 ) -> Result:
     """Reads what is new or changed in the source; unfit rows are kept apart with their reason."""
-    return _run("ingest", store, settings, engine, force)
+    return _run("ingest", store, settings, engine, Again(force, retry_rejected=retry_rejected))
 
 
-@flow(name="parse-captions", flow_run_name=_run_name)
+@flow(name="parse-captions", flow_run_name=run_name)
 def parse_captions(
-    store: str,
-    settings: ParseSettings = ParseSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
+    store: Url = STORE,
+    settings: ParseSettings = USUAL.parse,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    retry_rejected: bool = RETRY_REJECTED,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Finds objects, scenes, attributes and actions in the captions."""
-    return _run("parse-captions", store, settings, engine, force)
+    return _run("parse-captions", store, settings, engine, again(force, inputs, retry_rejected=retry_rejected))
 
 
-@flow(name="build-labels", flow_run_name=_run_name)
+@flow(name="build-labels", flow_run_name=run_name)
 def build_labels(
-    store: str,
-    settings: LabelSettings = LabelSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    refit: bool = False,
+    store: Url = STORE,
+    settings: LabelSettings = USUAL.labels,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    refit: bool = REFIT,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Chooses the tags and merges synonyms; frozen until a refit."""
-    return _run("build-labels", store, settings, engine, force, refit)
+    return _run("build-labels", store, settings, engine, again(force, inputs, refit=refit))
 
 
-@flow(name="assign-tags", flow_run_name=_run_name)
+@flow(name="assign-tags", flow_run_name=run_name)
 def assign_tags(
-    store: str,
-    settings: AssignSettings = AssignSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
+    store: Url = STORE,
+    settings: AssignSettings = USUAL.assign,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Maps phrases to tags of the label system."""
-    return _run("assign-tags", store, settings, engine, force)
+    return _run("assign-tags", store, settings, engine, again(force, inputs))
 
 
-@flow(name="encode", flow_run_name=_run_name)
+@flow(name="encode", flow_run_name=run_name)
 def encode(
-    store: str,
-    settings: EncodeSettings = EncodeSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
+    store: Url = STORE,
+    settings: EncodeSettings = USUAL.encode,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Stores the frozen image encoder's spatial features."""
-    return _run("encode", store, settings, engine, force)
+    return _run("encode", store, settings, engine, again(force, inputs))
 
 
-@flow(name="measure", flow_run_name=_run_name)
+@flow(name="measure", flow_run_name=run_name)
 def measure(
-    store: str,
-    settings: MeasureSettings = MeasureSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
+    store: Url = STORE,
+    settings: MeasureSettings = USUAL.measure,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Hashes every image and measures what it is screened by."""
-    return _run("measure", store, settings, engine, force)
+    return _run("measure", store, settings, engine, again(force, inputs))
 
 
-@flow(name="screen", flow_run_name=_run_name)
+@flow(name="screen", flow_run_name=run_name)
 def screen(
-    store: str,
-    settings: ScreenSettings = ScreenSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
+    store: Url = STORE,
+    settings: ScreenSettings = USUAL.screen,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Finds near-duplicates, unfit images and leaks of the evaluation set; nothing is deleted."""
-    return _run("screen", store, settings, engine, force)
+    return _run("screen", store, settings, engine, again(force, inputs))
 
 
-@flow(name="train-baseline", flow_run_name=_run_name)
+@flow(name="train-baseline", flow_run_name=run_name)
 def train_baseline(
-    store: str,
-    settings: BaselineSettings = BaselineSettings(architecture="tag2text", caption=True, folds=3),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    refit: bool = False,
+    store: Url = STORE,
+    settings: BaselineSettings = USUAL.baseline,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    refit: bool = REFIT,
+    inputs: list[str] = INPUTS,
 ) -> Result:
     """Trains the annotator on the captions and their tags, and its fold models; frozen until a refit."""
-    return _run("train-baseline", store, settings, engine, force, refit)
+    return _run("train-baseline", store, settings, engine, again(force, inputs, refit=refit))
 
 
-@flow(name="generate", flow_run_name=_run_name)
+@flow(name="generate", flow_run_name=run_name)
 def generate(
-    store: str,
-    settings: GenerateSettings = GenerateSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    round_number: int = 1,
+    store: Url = STORE,
+    settings: GenerateSettings = USUAL.generate,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    round_number: Round = ROUND,
 ) -> Result:
     """The annotator adds captions and tags to every image."""
-    return _run("generate", store, settings, engine, force, False, round_number)
+    return _run("generate", store, settings, engine, again(force, inputs), round_number=round_number)
 
 
-@flow(name="ground", flow_run_name=_run_name)
+@flow(name="ground", flow_run_name=run_name)
 def ground(
-    store: str,
-    settings: GroundSettings = GroundSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    round_number: int = 1,
+    store: Url = STORE,
+    settings: GroundSettings = USUAL.ground,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    retry_rejected: bool = RETRY_REJECTED,
+    inputs: list[str] = INPUTS,
+    round_number: Round = ROUND,
 ) -> Result:
     """Finds the regions of every groundable tag."""
-    return _run("ground", store, settings, engine, force, False, round_number)
+    return _run(
+        "ground",
+        store,
+        settings,
+        engine,
+        again(force, inputs, retry_rejected=retry_rejected),
+        round_number=round_number,
+    )
 
 
-@flow(name="fit-clusters", flow_run_name=_run_name)
+@flow(name="fit-clusters", flow_run_name=run_name)
 def fit_clusters(
-    store: str,
-    settings: CleanSettings = CleanSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    refit: bool = False,
-    round_number: int = 1,
+    store: Url = STORE,
+    settings: CleanSettings = USUAL.clean,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    refit: bool = REFIT,
+    inputs: list[str] = INPUTS,
+    round_number: Round = ROUND,
 ) -> Result:
     """Clusters each tag's regions with k-means++; frozen until a refit."""
-    return _run("fit-clusters", store, settings, engine, force, refit, round_number)
+    return _run("fit-clusters", store, settings, engine, again(force, inputs, refit=refit), round_number=round_number)
 
 
-@flow(name="judge", flow_run_name=_run_name)
+@flow(name="judge", flow_run_name=run_name)
 def judge(
-    store: str,
-    settings: CleanSettings = CleanSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    round_number: int = 1,
+    store: Url = STORE,
+    settings: CleanSettings = USUAL.clean,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    round_number: Round = ROUND,
 ) -> Result:
     """Keeps or removes every tag, with the reason."""
-    return _run("judge", store, settings, engine, force, False, round_number)
+    return _run("judge", store, settings, engine, again(force, inputs), round_number=round_number)
 
 
-@flow(name="retrain", flow_run_name=_run_name)
+@flow(name="retrain", flow_run_name=run_name)
 def retrain(
-    store: str,
-    settings: TrainSettings = TrainSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    round_number: int = 1,
+    store: Url = STORE,
+    settings: TrainSettings = USUAL.retrain,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    warm_start: bool = WARM_START,
+    round_number: Round = ROUND,
+    candidate: bool = CANDIDATE,
 ) -> Result:
     """Trains RAM on the tags that were kept."""
-    return _run("retrain", store, settings, engine, force, False, round_number)
+    return _run(
+        "retrain",
+        store,
+        settings,
+        engine,
+        again(force, inputs, warm_start=warm_start),
+        round_number=round_number,
+        candidate=candidate,
+    )
 
 
-@flow(name="fine-tune", flow_run_name=_run_name)
+@flow(name="fine-tune", flow_run_name=run_name)
 def fine_tune(
-    store: str,
-    settings: TrainSettings = TrainSettings(epochs=10),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    rounds: int = 1,
+    store: Url = STORE,
+    settings: TrainSettings = USUAL.fine_tune,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    rounds: Round = ROUNDS,
+    candidate: bool = CANDIDATE,
 ) -> Result:
     """Fine-tunes RAM on the fully described pairs at the higher resolution."""
-    return _run("fine-tune", store, settings, engine, force, rounds=rounds)
+    return _run("fine-tune", store, settings, engine, again(force, inputs), rounds=rounds, candidate=candidate)
 
 
-@flow(name="train-ablation", flow_run_name=_run_name)
+@flow(name="train-ablation", flow_run_name=run_name)
 def train_ablation(
-    store: str,
-    settings: TrainSettings = TrainSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    rounds: int = 1,
+    store: Url = STORE,
+    settings: TrainSettings = USUAL.retrain,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    rounds: Round = ROUNDS,
 ) -> Result:
     """Trains the ablation's other rows: the same trainer on other labels."""
-    return _run("train-ablation", store, settings, engine, force, rounds=rounds)
+    return _run("train-ablation", store, settings, engine, again(force, inputs), rounds=rounds)
 
 
-@flow(name="evaluate", flow_run_name=_run_name)
+@flow(name="evaluate", flow_run_name=run_name)
 def evaluate(
-    store: str,
-    settings: EvaluateSettings = EvaluateSettings(),
-    engine: EngineSettings = EngineSettings(),
-    force: bool = False,
-    rounds: int = 1,
+    store: Url = STORE,
+    settings: EvaluateSettings = USUAL.evaluate,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+    rounds: Round = ROUNDS,
+    candidate: bool = CANDIDATE,
 ) -> Result:
     """Measures every model on the test pictures."""
-    return _run("evaluate", store, settings, engine, force, rounds=rounds)
+    return _run("evaluate", store, settings, engine, again(force, inputs), rounds=rounds, candidate=candidate)
+
+
+@flow(name="clean-tags", flow_run_name=run_name)
+def clean_tags(
+    store: Url = STORE,
+    ground_settings: GroundSettings = USUAL.ground,
+    clean_settings: CleanSettings = USUAL.clean,
+    engine: EngineSettings = USUAL_ENGINE,
+    refit: bool = REFIT,
+    round_number: Round = ROUND,
+) -> list[Result]:
+    """Finds the regions of every tag, clusters them, and keeps or removes every tag: ground, fit-clusters and judge."""
+    return [
+        ground(store, ground_settings, engine, round_number=round_number),
+        fit_clusters(store, clean_settings, engine, refit=refit, round_number=round_number),
+        judge(store, clean_settings, engine, round_number=round_number),
+    ]
 
 
 FLOWS: dict[str, Any] = {

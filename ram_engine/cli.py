@@ -24,11 +24,13 @@ from ram_engine import (
     why_command,
 )
 from ram_engine.options import StoreOption, default_store
-from storage import garbage
+from storage import garbage, leases
 from storage.sources import SourceError
 from storage.store import Store, StoreError
+from tasks import planning, refreshing
 from tasks.memory import keep_memory
-from tasks.planning import PlanError, StageFailedError
+from tasks.outlook import Request, outlook
+from tasks.planning import Again, PlanError, StageFailedError
 from tasks.settings import EngineSettings, IngestSettings, MixedSource, PipelineSettings
 from tasks.stages import stage_named
 
@@ -61,6 +63,8 @@ SetOption = Annotated[list[str], typer.Option("--set", help="A setting, as in cl
 UntilOption = Annotated[str, typer.Option("--until", help="The last stage to run.")]
 ForceOption = Annotated[str, typer.Option("--force", help="A stage to compute again although it is done.")]
 RefitOption = Annotated[bool, typer.Option("--refit", help="Fit labels, baseline and clusters anew.")]
+StartOption = Annotated[str, typer.Option("--start", help="The first stage to look at; those before it stay.")]
+RetryOption = Annotated[bool, typer.Option("--retry-rejected", help="Try rows again that were set apart as unfit.")]
 
 
 @app.command()
@@ -69,15 +73,16 @@ def run(
     preset: PresetOption = "sample",
     source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006 - typer reads the default and never changes it
+    start: StartOption = "",
     until: UntilOption = "",
     force: ForceOption = "",
+    retry_rejected: RetryOption = False,
     refit: RefitOption = False,
 ) -> None:
     """Run the pipeline: whatever is not up to date, from ingest to the report."""
     settings, engine = _configured(store, preset, source, sets)
-    for name in filter(None, (until, force)):
-        stage_named(name, settings.rounds)
-    runs.run(store, settings, engine, until, force, refit, console.print)
+    request = Request(settings.rounds, start, until, force, retry_rejected, refit)
+    runs.run(store, settings, engine, request, console.print)
     console.print(f"{Path(store) / 'report.html' if '://' not in store else store + '/report.html'}")
 
 
@@ -87,13 +92,16 @@ def plan(
     preset: PresetOption = "sample",
     source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006
+    start: StartOption = "",
     until: UntilOption = "",
     force: ForceOption = "",
+    retry_rejected: RetryOption = False,
     refit: RefitOption = False,
 ) -> None:
     """Show what a run would compute, with minutes, before it starts."""
     settings, _ = _configured(store, preset, source, sets)
-    planned = runs.outlook(Store(store), settings, until, force, refit)
+    request = Request(settings.rounds, start, until, force, retry_rejected, refit)
+    planned = outlook(Store(store), settings, request)
     table = Table("stage", "state", "shards", "rows", "seconds", "", box=None, header_style="bold")
     for one in planned:
         figures = (
@@ -114,9 +122,17 @@ def stage(
     source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006
     force: Annotated[bool, typer.Option("--force", help="Compute it although it is done.")] = False,
+    retry_rejected: RetryOption = False,
     refit: RefitOption = False,
+    inputs: Annotated[
+        list[str], typer.Option("--input", help="A snapshot to read in place of the latest, as in regions@3f2a.")
+    ] = [],  # noqa: B006
+    warm_start: Annotated[bool, typer.Option("--warm-start", help="A training goes on from the latest model.")] = False,
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="What is made becomes the latest only by `ram-engine promote`.")
+    ] = False,
 ) -> None:
-    """Run one stage on the latest snapshots of its inputs."""
+    """Run one stage on the latest snapshots of its inputs, or on others."""
     settings, engine = _configured(store, preset, source, sets)
     chosen = stage_named(name, settings.rounds)
     opened = Store(store)
@@ -124,9 +140,31 @@ def stage(
     def one_stage() -> None:
         from flows.pipeline import run_one
 
-        run_one(opened, chosen, settings, engine, force, refit)
+        again = Again(force, refit, retry_rejected, tuple(inputs), warm_start)
+        run_one(opened, chosen, chosen.settings_of(settings), engine, settings.rounds, again, candidate)
 
     runs.with_server(opened, one_stage)
+
+
+@app.command()
+def refresh(
+    store: StoreOption = DEFAULT_STORE,
+    retrain_share: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of images that came or left from which a model is trained.")
+    ] = 0.05,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="How much lower the new model's mAP may be for it to take over.")
+    ] = 0.005,
+) -> None:
+    """Bring a store up to date with its source, as it was made; a new model takes over only if it is good enough."""
+    opened = Store(store, create=False)
+
+    def compute() -> None:
+        from flows.refresh import refresh as flow
+
+        flow(store, retrain_share, tolerance)
+
+    runs.with_server(opened, compute)
 
 
 @app.command()
@@ -134,17 +172,15 @@ def status(store: StoreOption = DEFAULT_STORE) -> None:
     """Show what is in the store, when it was made, and what is stale."""
     opened = Store(store, create=False)
     table = Table("artifact", "rows", "MB", "parts", "made by", "made", "", box=None, header_style="bold")
-    for artifact in opened.artifacts():
-        snapshot = opened.snapshot(artifact)
-        if snapshot is None:
-            continue
-        stale = [
-            alias
-            for alias, pinned in snapshot.inputs.items()
-            if pinned.split("@")[0] != artifact  # an earlier version of itself
-            and (newest := opened.snapshot(pinned.split("@")[0])) is not None
-            and newest.key != pinned.split("@")[1]
-        ]
+    latest = {name: one for name in opened.artifacts() if (one := opened.snapshot(name)) is not None}
+    changed = {name: planning.changed_inputs(latest, name) for name in latest}
+    behind = planning.behind(latest, changed)
+    for artifact, snapshot in latest.items():
+        notes = [f"stale: {', '.join(changed[artifact])} changed"] if changed[artifact] else []
+        if not notes and behind[artifact]:
+            notes.append(f"stale after {', '.join(behind[artifact])}")
+        waiting = [one for one in opened.snapshots(artifact) if one.held_back and one.created > snapshot.created]
+        notes += [f"{artifact}@{one.key} is held back: {one.held_back}" for one in waiting[:1]]
         rows, parts = ("model", "") if snapshot.model else (f"{snapshot.rows:,}", str(len(snapshot.parts)))
         table.add_row(
             artifact,
@@ -153,7 +189,7 @@ def status(store: StoreOption = DEFAULT_STORE) -> None:
             parts,
             snapshot.stage,
             _time(snapshot.created),
-            f"stale: {', '.join(stale)} changed" if stale else "",
+            "; ".join(notes),
         )
     console.print(table)
 
@@ -163,12 +199,18 @@ def show(
     artifact: str,
     store: StoreOption = DEFAULT_STORE,
     rows: Annotated[int, typer.Option(help="Rows to print.")] = 5,
+    versions: Annotated[bool, typer.Option("--versions", help="List its snapshots instead, the newest first.")] = False,
 ) -> None:
-    """Show an artifact: schema, lineage and its first rows."""
+    """Show an artifact: schema, lineage and its first rows; or its versions."""
     opened = Store(store, create=False)
     snapshot = opened.snapshot(artifact)
     if snapshot is None:
         raise StoreError(f"there is no artifact '{artifact}' in {store}; there are: {', '.join(opened.artifacts())}")
+    if versions:
+        for one in opened.snapshots(artifact):
+            told = "the latest" if one.key == snapshot.key else one.held_back
+            console.print(f"{artifact}@{one.key}  {_time(one.created)}  {one.rows:,} rows  {told}", markup=False)
+        return
     console.print(f"{artifact} {snapshot.key}, made by {snapshot.stage} at {_time(snapshot.created)}")
     for alias, pinned in snapshot.inputs.items():
         console.print(f"  from {alias}: {pinned}")
@@ -183,6 +225,22 @@ def show(
     console.print(first.schema.to_string(), markup=False)
     for row in first.slice(0, rows).to_pylist():
         console.print(json.dumps(row, default=_shorten)[:1000], markup=False)
+
+
+@app.command()
+def promote(
+    snapshot: Annotated[str, typer.Argument(help="A candidate, as in ram@3f2a; `status` names it.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Make a model that was held back the latest, with its log."""
+    opened = Store(store, create=False)
+    artifact, _, key = snapshot.partition("@")
+    found = [one for one in opened.snapshots(artifact) if key and one.key.startswith(key)]
+    if len(found) != 1:
+        raise StoreError(f"{snapshot} names {'no snapshot' if not found else 'several snapshots'} of {store}")
+    others = [opened.snapshot(name, found[0].key) for name in opened.artifacts() if name != artifact]
+    refreshing.promote(opened, [*found, *(one for one in others if one is not None and one.stage == found[0].stage)])
+    console.print(f"{artifact}@{found[0].key} is the latest now")
 
 
 @app.command()
@@ -204,10 +262,12 @@ def gc(
     keep: Annotated[int, typer.Option(min=1, help="Snapshots of each artifact to keep.")] = 3,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
 ) -> None:
-    """Remove what no recent snapshot needs; refused while a run is working on the store."""
+    """Remove what neither a recent snapshot nor a run under way needs."""
     opened = Store(store, create=False)
-    with runs.alone(opened):
-        found = garbage.find(opened, keep)
+    with leases.collecting(opened) as others:
+        found = garbage.find(opened, keep, others)
+        for lease in others:
+            console.print(f"spared: what a running {lease.who} counts on", markup=False)
         if dry_run:
             for one in found:
                 console.print(f"{one.what:15} {one.bytes / 1e6:10,.2f} MB  {one.path}", markup=False)
@@ -270,7 +330,7 @@ def main() -> None:
         exit_with(os.getppid())
     try:
         app()
-    except (PlanError, SourceError, StageFailedError, StoreError, ValueError) as error:
+    except (PlanError, SourceError, StageFailedError, StoreError, ValueError, OSError) as error:
         if os.environ.get("RAM_ENGINE_TRACEBACK"):
             raise
         console.print(f"ram-engine: {error}", style="red", markup=False)

@@ -7,7 +7,6 @@ import importlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,77 +14,25 @@ from filelock import FileLock, Timeout
 
 from flows.environment import local_prefect
 from storage.store import Snapshot, Store, StoreError
-from tasks import ingest, planning, training_child
-from tasks.planning import PlanError, StagePlan
-from tasks.settings import EngineSettings, IngestSettings, PipelineSettings
-from tasks.stages import Stage, stages
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """A stage's outlook. ``state`` is done, kept, to do (its inputs are there) or waiting (they will change)."""
-
-    stage: Stage
-    state: str
-    shards: int
-    rows: int
-    seconds: float
-    note: str = ""
-
-
-def outlook(
-    store: Store, settings: PipelineSettings, until: str = "", force: str = "", refit: bool = False
-) -> list[PlannedStage]:
-    """What a run would compute, with seconds from this store's own history or from first guesses."""
-    planned: list[PlannedStage] = []
-    changed: set[str] = set()
-    images = 0
-    for stage in stages(settings.rounds):
-        if planning.left_out(store, stage, settings):
-            continue
-        stale = sorted(changed & set(stage.inputs.values()))
-        work = None if stale else _plan(store, stage, settings, stage.name == force, refit)
-        if work is not None and work.kept:
-            planned.append(PlannedStage(stage, "kept" if work.note else "done", 0, 0, 0.0, work.note))
-        else:
-            rows = images if work is None else work.rows
-            shards = 0 if work is None else len(work.shards)
-            seconds = planning.estimate(store, stage, stage.settings_of(settings), rows)
-            state = "to do" if work is not None else "waiting"
-            notes = [f"after {', '.join(stale)}"] if stale else []
-            if folds := getattr(stage.settings_of(settings), "folds", 0) if stage.model else 0:
-                notes.append(
-                    f"with {folds} fold models, so that none annotates what it saw: {folds} times the training"
-                )
-            planned.append(PlannedStage(stage, state, shards, rows, seconds, "; ".join(notes)))
-            changed |= set(stage.outputs)
-        if stage.name == "ingest":
-            pairs = store.snapshot("pairs")
-            images = (pairs.rows if pairs else 0) + (work.rows if work else 0)
-        if stage.name == until:
-            break
-    return planned
+from tasks import planning, training_child
+from tasks.outlook import Request, outlook, plan
+from tasks.settings import EngineSettings, PipelineSettings
 
 
 def run(
     url: str,
     settings: PipelineSettings,
     engine: EngineSettings,
-    until: str = "",
-    force: str = "",
-    refit: bool = False,
+    request: Request,
     tell: Callable[[str], None] = print,
 ) -> None:
     """Runs the pipeline; where everything is up to date no server is started and nothing is recomputed."""
     store = Store(url)
-    todo = [one.stage for one in outlook(store, settings, until, force, refit) if one.state not in ("done", "kept")]
+    planned = outlook(store, settings, request)
+    todo = [one.stage for one in planned if one.state not in ("done", "kept")]
     if not todo:
-        for stage in stages(settings.rounds):
-            work = _plan(store, stage, settings, False, False)
-            if work is not None:
-                planning.point_to(store, work)
-            if stage.name == until:
-                break
+        for one in planned:
+            planning.point_to(store, plan(store, one.stage, one.stage.settings_of(settings)))
         tell("everything is up to date: nothing to compute")
         return
     # While the server starts this process would wait: it may as well load torch.
@@ -100,7 +47,16 @@ def run(
 
         if any(stage.kind == "training" for stage in todo):
             training_child.load_ahead()
-        pipeline(url, settings, engine, until, force, refit)
+        pipeline(
+            url,
+            settings,
+            engine,
+            start=request.start,
+            until=request.until,
+            force=request.force,
+            retry_rejected=request.retry_rejected,
+            refit=request.refit,
+        )
 
     with_server(store, compute)
 
@@ -153,16 +109,6 @@ def latest_model(store: Store) -> Snapshot | None:
         if snapshot is not None:
             return snapshot
     return None
-
-
-def _plan(store: Store, stage: Stage, settings: PipelineSettings, force: bool, refit: bool) -> StagePlan | None:
-    chosen = stage.settings_of(settings)
-    try:
-        if isinstance(chosen, IngestSettings):
-            return ingest.plan(store, stage, chosen, force)
-        return planning.plan_stage(store, stage, chosen, force, refit)
-    except PlanError:
-        return None
 
 
 def serve_ui(

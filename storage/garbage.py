@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from storage.leases import Lease
 from storage.store import TEMPORARY, Snapshot, Store
 
 
@@ -17,11 +18,13 @@ class Garbage:
     bytes: int
 
 
-def find(store: Store, keep: int) -> list[Garbage]:
-    """All that neither the latest nor the newest ``keep`` snapshots of any artifact need, nor what they were made from.
+def find(store: Store, keep: int, leases: Iterable[Lease] = ()) -> list[Garbage]:
+    """All that neither the latest nor the newest ``keep`` snapshots of any artifact need, nor what they were made from,
+    nor what runs under way count on (``leases``).
 
     Unfinished trainings are not garbage: the next run goes on with them.
     """
+    leases = list(leases)
     artifacts = store.artifacts()
     snapshots = {name: store.snapshots(name) for name in artifacts}
     needed = _needed(store, snapshots, keep)
@@ -31,12 +34,15 @@ def find(store: Store, keep: int) -> list[Garbage]:
         parts = {part.key for snapshot in kept.values() for part in snapshot.parts}
         for path, size in _files(store, name):
             folder, _, rest = path.removeprefix(f"{name}/").partition("/")
-            key = rest.partition("/")[0]
+            key = rest.partition("/")[0].removesuffix(".json").removesuffix(".parquet")
             if path.rsplit("/", 1)[-1].startswith(TEMPORARY):
-                found.append(Garbage("temporary file", path, size))
-            elif folder == "snapshots" and key.removesuffix(".json") not in kept:
+                if not leases:  # else it may be a file that is being written
+                    found.append(Garbage("temporary file", path, size))
+            elif any(lease.spares(name, key) for lease in leases):
+                continue
+            elif folder == "snapshots" and key not in kept:
                 found.append(Garbage("snapshot", path, size))
-            elif folder == "parts" and key.removesuffix(".parquet") not in parts:
+            elif folder == "parts" and key not in parts:
                 found.append(Garbage("part", path, size))
             elif folder == "models" and key not in kept:
                 found.append(Garbage("model", path, size))

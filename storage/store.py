@@ -15,6 +15,7 @@ open only what a snapshot lists, so whatever a killed run left behind is never r
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -44,12 +45,17 @@ class StoreError(RuntimeError):
 
 
 class DamagedPartError(StoreError):
-    """A part's bytes are not those that its snapshot lists."""
+    """A part's bytes are not those that its snapshot lists. It pickles, so that it comes out of worker processes."""
 
     def __init__(self, artifact: str, part: Part, what: str) -> None:
-        super().__init__(f"{artifact}/parts/{part.key}.parquet {what}; it will be computed again by the next run")
+        super().__init__(artifact, part, what)
         self.artifact = artifact
         self.part = part
+        self.what = what
+
+    def __str__(self) -> str:
+        file = f"{self.artifact}/parts/{self.part.key}.parquet"
+        return f"{file} {self.what}; the next run of the pipeline computes it again"
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,10 @@ class Part:
 class Snapshot:
     """One version of an artifact: its parts (or its model folder) and its origin.
 
-    ``tombstones`` maps a partition to the images that left it; readers leave their rows out. ``recipe`` is a key of how
-    it was made, whatever the data: settings, stage versions, and the recipes of what it read.
+    ``tombstones`` maps a partition to the images that left it (rejected rows: their fingerprints); readers leave their
+    rows out. ``recipe`` is a key of how it was made, whatever the data: settings, stage versions, and the recipes of
+    what it read. ``held_back`` says why a snapshot must not become the latest by itself: a model that is worse than
+    the one before.
     """
 
     artifact: str
@@ -83,6 +91,7 @@ class Snapshot:
     stage_version: int = 0
     created: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)  # seconds, computed, reused, rejected.<reason>
+    held_back: str = ""
 
     @property
     def digest(self) -> str:
@@ -99,8 +108,7 @@ class Snapshot:
 
     def gone(self, partition: str) -> list[str]:
         """The ids of images whose rows of a part are not to be read any more."""
-        has_images = "image_id" in contract(self.artifact).schema.names  # candidates, say, are words
-        return self.tombstones.get(partition, []) if has_images else []
+        return self.tombstones.get(partition, []) if row_id(self.artifact) else []
 
     def part(self, partition: str) -> Part | None:
         """The part that descends from the `pairs` part ``partition``, if there is one."""
@@ -119,14 +127,15 @@ class Store:
 
     def __init__(self, url: str | os.PathLike[str], create: bool = True) -> None:
         self.url = os.fspath(url)
-        self.fs, root = fsspec.core.url_to_fs(self.url)
+        # without a cache: other processes write too
+        self.fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         self.root: str = root.rstrip("/")
         self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
-        marker = self._read_json("store.json")
+        marker = self.read_json("store.json")
         if marker is None:
             if not create:
                 raise StoreError(f"there is no store at {self.url}; `ram-engine run --store {self.url}` makes one")
-            self._write_json("store.json", {"format": FORMAT})
+            self.write_json("store.json", {"format": FORMAT})
         elif marker["format"] > FORMAT:
             raise StoreError(
                 f"the store at {self.url} has format {marker['format']}, and this version of ram-engine reads up to "
@@ -135,11 +144,21 @@ class Store:
 
     # parts
 
-    def write_part(self, artifact: str, key: str, partition: str, table: pa.Table) -> Part:
-        """Checks ``table`` against the artifact's contract and writes it as the part ``key``."""
+    def write_part(self, artifact: str, key: str, partition: str, table: pa.Table, replace: bool = False) -> Part:
+        """Checks ``table`` against the artifact's contract and writes it as the part ``key``.
+
+        Where another run was first, its part stays and is returned, unless it is to be replaced: snapshots that list it
+        know its digest.
+        """
         table = check(artifact, table).combine_chunks()
         data = parquet.to_bytes(table, key)
-        self._write_bytes(self._part_path(artifact, key), data)
+        path = self._part_path(artifact, key)
+        try:
+            self._write_bytes(path, data, exclusive=not replace)
+        except FileExistsError:
+            if first := self.find_part(artifact, key, partition):
+                return first
+            self._write_bytes(path, data)
         return Part(key, partition, table.num_rows, len(data), digest_bytes(data))
 
     def find_part(self, artifact: str, key: str, partition: str) -> Part | None:
@@ -188,7 +207,7 @@ class Store:
 
     def parts_present(self, artifact: str) -> set[str]:
         """The keys of all part files of an artifact, in one listing."""
-        return {name.removesuffix(".parquet") for name in self._names(f"{artifact}/parts") if name.endswith(".parquet")}
+        return {name.removesuffix(".parquet") for name in self.names(f"{artifact}/parts") if name.endswith(".parquet")}
 
     # reading a snapshot
 
@@ -201,9 +220,10 @@ class Store:
     def rows_of(self, snapshot: Snapshot, part: Part, columns: list[str] | None = None) -> pa.Table:
         """One part of a snapshot, without the rows of images that left."""
         gone = snapshot.gone(part.partition)
-        if gone and columns is not None and "image_id" not in columns:
-            return without(self.read_part(snapshot.artifact, part, [*columns, "image_id"]), gone).select(columns)
-        return without(self.read_part(snapshot.artifact, part, columns), gone)
+        column = row_id(snapshot.artifact)
+        if gone and columns is not None and column not in columns:
+            return without(self.read_part(snapshot.artifact, part, [*columns, column]), gone, column).select(columns)
+        return without(self.read_part(snapshot.artifact, part, columns), gone, column)
 
     def table(self, snapshot: Snapshot, columns: Iterable[str] | None = None) -> pa.Table:
         """The whole snapshot as one table; empty with the contract's columns where it has no part."""
@@ -217,35 +237,40 @@ class Store:
     # snapshots
 
     def publish(self, snapshot: Snapshot) -> Snapshot:
-        """Writes the snapshot and makes it the artifact's latest."""
-        stamped = Snapshot(**{**snapshot.__dict__, "created": snapshot.created or time.time()})
-        self._write_json(f"{stamped.artifact}/snapshots/{stamped.key}.json", asdict(stamped))
-        self.point_to(stamped)
+        """Writes the snapshot and makes it the artifact's latest, unless it is held back."""
+        created = snapshot.created
+        if not created:  # a clock that went back must not make the new one look older
+            latest = self.snapshot(snapshot.artifact)
+            created = max(time.time(), latest.created + 1e-3 if latest else 0.0)
+        stamped = dataclasses.replace(snapshot, created=created)
+        self.write_json(f"{stamped.artifact}/snapshots/{stamped.key}.json", asdict(stamped))
+        if not stamped.held_back:
+            self.point_to(stamped)
         return stamped
 
     def point_to(self, snapshot: Snapshot) -> None:
         """Makes an existing snapshot the artifact's latest."""
-        self._write_json(f"{snapshot.artifact}/latest.json", {"snapshot": snapshot.key})
+        self.write_json(f"{snapshot.artifact}/latest.json", {"snapshot": snapshot.key})
 
     def snapshot(self, artifact: str, key: str = "") -> Snapshot | None:
         """A snapshot by key, the latest without one; None where there is none."""
         if not key:
-            pointer = self._read_json(f"{artifact}/latest.json")
+            pointer = self.read_json(f"{artifact}/latest.json")
             if pointer is None:
                 return None
             key = pointer["snapshot"]
-        value = self._read_json(f"{artifact}/snapshots/{key}.json")
+        value = self.read_json(f"{artifact}/snapshots/{key}.json")
         return None if value is None else Snapshot.from_json(value)
 
     def snapshots(self, artifact: str) -> list[Snapshot]:
         """All snapshots of an artifact, the newest first."""
-        names = [name for name in self._names(f"{artifact}/snapshots") if name.endswith(".json")]
+        names = [name for name in self.names(f"{artifact}/snapshots") if name.endswith(".json")]
         found = [self.snapshot(artifact, name.removesuffix(".json")) for name in names]
         return sorted((one for one in found if one is not None), key=lambda one: -one.created)
 
     def artifacts(self) -> list[str]:
         """The names of all artifacts that have a snapshot."""
-        return sorted(name for name in self._names("") if self.fs.exists(self._path(f"{name}/latest.json")))
+        return sorted(name for name in self.names("") if self.fs.exists(self._path(f"{name}/latest.json")))
 
     # model folders
 
@@ -292,19 +317,36 @@ class Store:
         """A file beside the artifacts, such as the report."""
         self._write_bytes(name, memoryview(text.encode()))
 
+    def remove(self, name: str) -> None:
+        """Removes a file beside the artifacts; one that is gone already is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self._path(name))
+
+    def lock_file(self, name: str) -> Path:
+        """A local file whose lock keeps two runs of this machine from the same work."""
+        folder = (
+            Path(self._path(".locks"))
+            if self.is_local
+            else Path(tempfile.gettempdir()) / "ram-engine-locks" / digest(self.url)
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / name
+
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
 
     def _part_path(self, artifact: str, key: str) -> str:
         return f"{artifact}/parts/{key}.parquet"
 
-    def _names(self, folder: str) -> list[str]:
+    def names(self, folder: str) -> list[str]:
+        """The names of a folder's files and folders; none where it is not there."""
         try:
             return [entry.rstrip("/").rsplit("/", 1)[-1] for entry in self.fs.ls(self._path(folder), detail=False)]
         except FileNotFoundError:
             return []
 
-    def _read_json(self, name: str) -> Any:
+    def read_json(self, name: str) -> Any:
+        """A JSON file's value; None where it is not there."""
         try:
             return json.loads(self.fs.cat_file(self._path(name)))
         except FileNotFoundError:
@@ -312,13 +354,16 @@ class Store:
         except json.JSONDecodeError as error:
             raise StoreError(f"{self._path(name)} is not JSON ({error}): remove it and run again") from error
 
-    def _write_json(self, name: str, value: Any) -> None:
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a JSON file; a reader sees the old or the new one, never half."""
         self._write_bytes(name, memoryview(json.dumps(value, indent=1).encode()))
 
-    def _write_bytes(self, name: str, data: memoryview) -> None:
+    def _write_bytes(self, name: str, data: memoryview, exclusive: bool = False) -> None:
+        """Writes a file as a whole. Raises FileExistsError where it must be new and is not."""
         path = self._path(name)
         if not self.is_local:
-            self.fs.pipe_file(path, bytes(data))
+            # `create` is a conditional PUT where the service has one
+            self.fs.pipe_file(path, bytes(data), mode="create" if exclusive else "overwrite")
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -328,14 +373,24 @@ class Store:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(target)
+            if exclusive:
+                os.link(temporary, target)
+                temporary.unlink()
+            else:
+                temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
 
-def without(table: pa.Table, image_ids: list[str]) -> pa.Table:
-    """``table`` without the rows of ``image_ids``."""
-    if not image_ids:
+def row_id(artifact: str) -> str:
+    """The column that tombstones name rows by; "" where an artifact's rows are not of images (candidates are words)."""
+    names = contract(artifact).schema.names
+    return next((name for name in ("fingerprint", "image_id") if name in names), "")
+
+
+def without(table: pa.Table, gone: list[str], column: str = "image_id") -> pa.Table:
+    """``table`` without the rows whose ``column`` is among ``gone``."""
+    if not gone:
         return table
-    return table.filter(pc.invert(pc.is_in(table["image_id"], value_set=pa.array(image_ids, pa.string()))))
+    return table.filter(pc.invert(pc.is_in(table[column], value_set=pa.array(gone, pa.string()))))

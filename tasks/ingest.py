@@ -9,6 +9,7 @@ read where the file's name, size or time is new, and then its contents are.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,7 @@ from storage.store import Part, Snapshot, Store, without
 from tasks.images import ImageError, check_image, read_image
 from tasks.inputs import Inputs
 from tasks.merging import merge
-from tasks.planning import StagePlan, finish_plan
+from tasks.planning import Again, StagePlan, finish_plan
 from tasks.sample_world import world
 from tasks.settings import EngineSettings, IngestSettings, OneSource, SampleSource
 from tasks.source_items import PIECE, list_all, named_sources, read_piece, unread
@@ -36,9 +37,12 @@ from tasks.stages import Stage
 from tasks.worker import Shard
 
 
-def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = False) -> StagePlan:
+def plan(store: Store, stage: Stage, settings: IngestSettings, again: Again = Again()) -> StagePlan:
     """Compares the source with the latest snapshot: which items are new, and which rows left."""
-    latest = None if force else store.snapshot("pairs")
+    latest = None if again.force else store.snapshot("pairs")
+    if latest is not None:  # the images of a part that was lost are read from the source again
+        present = store.parts_present("pairs")
+        latest = replace(latest, parts=tuple(part for part in latest.parts if part.key in present))
     items = list_all(settings, stage.version, _known_pieces(store, latest))
     tombstones = {} if latest is None else {key: list(ids) for key, ids in latest.tombstones.items()}
     by_size = _by_size(items)
@@ -47,25 +51,27 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = Fal
     parted: list[tuple[_KnownRow, str]] = []
     for row in _known_rows(store, latest):
         matched = [one if one in items else _same_contents(one, row, by_size) for one in row.fingerprints]
-        if all(matched):
+        if all(matched) and not (row.rejected and again.retry_rejected):
             for one in matched:
                 unclaimed.pop(one, None)
             if len(matched) == 1 and items[matched[0]].container:
                 homes[matched[0]] = row.partition
-        elif row.image_id:
-            tombstones.setdefault(row.partition, []).append(row.image_id)
+        else:
+            tombstones.setdefault(row.partition, []).append(row.row_id)
             parted += [(row, one) for one in matched if PIECE.fullmatch(one)]
-    # An image whose other source left: where its row within the piece is still there it is alive again.
+    # An image whose other source left: where its row within the piece is still there it is alive again, else the piece
+    # is read again, as it is for a rejected row that is to be retried.
     for row, one in parted:
         home = homes.get(one, row.partition)
-        if home != row.partition and row.image_id in tombstones.get(home, ()):
-            tombstones[home].remove(row.image_id)
+        if home != row.partition and row.row_id in tombstones.get(home, ()):
+            tombstones[home].remove(row.row_id)
         else:
             unclaimed[one] = items[one]
     tombstones = {partition: ids for partition, ids in tombstones.items() if ids}
     shards = []
     for chunk in _chunks({unread(name): item for name, item in unclaimed.items()}, settings.shard_size):
-        key = digest(["ingest", list(chunk)])
+        retried = [latest.key] if latest is not None and again.retry_rejected else []  # its first part stays as it is
+        key = digest(["ingest", list(chunk), *retried])
         tombstones.pop(key, None)  # the same items came back: their part is alive again
         rows = sum(item.rows or 1 for item in chunk.values())
         shards.append(Shard(key=key, partition=key, tables={"items": _item_table(chunk)}, rows=rows))
@@ -78,7 +84,7 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, force: bool = Fal
         ]
     recipe = digest(["ingest", stage.version, _identity(settings)])
     drafted = StagePlan(stage, settings, {}, key="", recipe=recipe, tombstones=tombstones)
-    return finish_plan(store, drafted, shards, force)
+    return finish_plan(store, drafted, shards, dataclasses.replace(again, retry_rejected=False))
 
 
 def _chunks(items: Mapping[str, SourceItem], size: int) -> Iterator[dict[str, SourceItem]]:
@@ -187,9 +193,10 @@ def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[d
 @dataclass(frozen=True)
 class _KnownRow:
     partition: str
-    image_id: str
+    row_id: str  # what tombstones name it by: its image's id, of a rejected row its fingerprint
     sha256: str
     fingerprints: tuple[str, ...]
+    rejected: bool = False
 
 
 def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
@@ -203,8 +210,10 @@ def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
                 yield _KnownRow(part.partition, row["image_id"], row["sha256"], tuple(row["fingerprints"]))
     rejected = store.snapshot("pairs_rejected")
     for part in rejected.parts if rejected is not None else ():
+        gone = set(latest.tombstones.get(part.partition, ()))
         for row in store.read_part("pairs_rejected", part, ["fingerprint"]).to_pylist():
-            yield _KnownRow(part.partition, "", "", (row["fingerprint"],))
+            if row["fingerprint"] not in gone:
+                yield _KnownRow(part.partition, row["fingerprint"], "", (row["fingerprint"],), rejected=True)
 
 
 def _known_pieces(store: Store, latest: Snapshot | None) -> Iterator[re.Match[str]]:

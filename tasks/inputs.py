@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from storage.schemas import contract
-from storage.store import Snapshot, Store
+from storage.store import Snapshot, Store, row_id
 
 
 def _silent(done: int, total: int) -> None:
@@ -67,13 +67,14 @@ def _view(connection: duckdb.DuckDBPyConnection, store: Store, view: str, snapsh
     quoted = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
     query = f"SELECT entries.* EXCLUDE (filename) FROM read_parquet([{quoted}], filename = true) AS entries"
     gone = [
-        {"file": store.part_file(snapshot.artifact, part), "image_id": image_id}
+        {"file": store.part_file(snapshot.artifact, part), "row_id": row}
         for part in snapshot.parts
-        for image_id in snapshot.gone(part.partition)
+        for row in snapshot.gone(part.partition)
     ]
     if gone:
+        column = row_id(snapshot.artifact)
         connection.register(f"{view}_gone", pa.Table.from_pylist(gone))
-        query += f" ANTI JOIN {view}_gone AS gone ON entries.filename = gone.file AND entries.image_id = gone.image_id"
+        query += f" ANTI JOIN {view}_gone AS gone ON entries.filename = gone.file AND entries.{column} = gone.row_id"
     connection.execute(f"CREATE VIEW {view} AS {query}")
 
 

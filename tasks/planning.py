@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from storage.keys import digest, digest_bytes
+from storage.schemas import first_round_name
 from storage.store import Part, Snapshot, Store
-from tasks.settings import PipelineSettings, Settings
-from tasks.stages import Stage
+from tasks.settings import MOST_ROUNDS, PipelineSettings, Settings
+from tasks.stages import Stage, stages
 from tasks.worker import Shard
 
 
@@ -26,8 +27,8 @@ class StageFailedError(RuntimeError):
 class StagePlan:
     """A stage's work: the ``shards`` to compute, the parts that are ``done``, and the snapshot that will hold both.
 
-    ``kept`` is the snapshot that already answers (then there is nothing to do); ``note`` says why something is reused
-    although its inputs grew.
+    ``kept``: the snapshot ``key`` already answers, there is nothing to do. ``note`` says why something is reused
+    although its inputs grew, or is not taken although it is there.
     """
 
     stage: Stage
@@ -47,25 +48,70 @@ class StagePlan:
         return sum(shard.rows for shard in self.shards)
 
 
-def gather(store: Store, stage: Stage) -> dict[str, Snapshot]:
-    """The latest snapshot of each input. Raises :class:`PlanError` where one that is needed is missing."""
+@dataclass(frozen=True)
+class Again:
+    """What is computed although it is done, and from what.
+
+    ``force``: all of the stage; ``refit``: a frozen stage; ``retry_rejected``: the parts with rejected rows. ``inputs``
+    are snapshots to read in place of the latest, as in ``regions@0123abcd``, or ``ablation@none`` for an optional one
+    that is not to be read. ``warm_start``: a training goes on from its
+    last model, where it has to train at all.
+    """
+
+    force: bool = False
+    refit: bool = False
+    retry_rejected: bool = False
+    inputs: tuple[str, ...] = ()
+    warm_start: bool = False
+
+
+def gather(store: Store, stage: Stage, chosen: Sequence[str] = ()) -> dict[str, Snapshot]:
+    """The ``chosen`` snapshots (``artifact@key``, the key's beginning will do), else the latest of each input.
+
+    Raises :class:`PlanError` where one that is needed is missing.
+    """
+    named = {name: _named(store, stage, name, key) for name, _, key in (one.partition("@") for one in chosen)}
     found: dict[str, Snapshot] = {}
     for alias, artifact in stage.inputs.items():
-        snapshot = store.snapshot(artifact)
+        snapshot = named[artifact] if artifact in named else store.snapshot(artifact)
         if snapshot is not None:
             found[alias] = snapshot
         elif alias not in stage.optional:
-            raise PlanError(f"{stage.name} needs the artifact '{artifact}', which is not in the store yet")
+            maker = next((one.name for one in stages(MOST_ROUNDS) if artifact in one.outputs), "")
+            raise PlanError(
+                f"{stage.name} needs '{artifact}', which the store {store.url} does not hold yet: run the stage "
+                f"{maker} before it, or the whole pipeline"
+            )
     return found
 
 
-def plan_stage(store: Store, stage: Stage, settings: Settings, force: bool = False, refit: bool = False) -> StagePlan:
+def _named(store: Store, stage: Stage, artifact: str, key: str) -> Snapshot | None:
+    if artifact not in stage.inputs.values():
+        raise PlanError(f"{stage.name} does not read '{artifact}'; it reads {', '.join(sorted(stage.inputs.values()))}")
+    if key == "none":
+        return None
+    found = [one for one in store.snapshots(artifact) if key and one.key.startswith(key)]
+    if len(found) != 1:
+        there = ", ".join(one.key for one in store.snapshots(artifact))
+        many = "several snapshots" if found else "no snapshot"
+        raise PlanError(f"{artifact}@{key} names {many}; there are: {there or 'none'}")
+    return found[0]
+
+
+def plan_stage(store: Store, stage: Stage, settings: Settings, again: Again = Again()) -> StagePlan:
     """Plans any stage but `ingest`, whose work comes from a source. Linear in the number of parts."""
-    snapshots = gather(store, stage)
+    snapshots = gather(store, stage, again.inputs)
+    if stage.kind == "training" and not again.warm_start:
+        snapshots = {alias: snapshot for alias, snapshot in snapshots.items() if alias not in stage.carried}
     recipe = _recipe(stage, settings, snapshots)
     plan = StagePlan(stage, settings, snapshots, key="", recipe=recipe)
     latest = store.snapshot(stage.outputs[0])
-    if stage.frozen and not (force or refit) and latest is not None and latest.recipe == recipe:
+    if (
+        stage.frozen
+        and not (again.force or again.refit or again.inputs)
+        and latest is not None
+        and latest.recipe == recipe
+    ):
         # A damaged or deleted result is no result: fall through and compute it again.
         if complete(store, stage, latest.key):
             changed = latest.key != _whole_key(stage, settings, snapshots)
@@ -74,32 +120,40 @@ def plan_stage(store: Store, stage: Stage, settings: Settings, force: bool = Fal
             )
             return replace(plan, key=latest.key, kept=True, note=note)
     if stage.kind == "map":
-        return _plan_map(store, plan, force)
+        return _plan_map(store, plan, again)
     key = _whole_key(stage, settings, snapshots)
-    if not force and complete(store, stage, key):
-        return replace(plan, key=key, kept=True)
+    if not again.force and complete(store, stage, key):
+        return replace(plan, key=key, kept=True, note=held_back(store, stage, key))
     rows = max((snapshot.rows for snapshot in snapshots.values()), default=0)
     if "pairs" in snapshots:
         rows = snapshots["pairs"].rows
-    return replace(plan, key=key, shards=(Shard(key=key, partition="", rows=rows),), done={})
+    return replace(plan, key=key, shards=(Shard(key=key, partition="", rows=rows, replace=again.force),), done={})
 
 
-def finish_plan(store: Store, plan: StagePlan, shards: list[Shard], force: bool) -> StagePlan:
+def held_back(store: Store, stage: Stage, key: str) -> str:
+    """Why the snapshot ``key`` of a stage is not to become the latest; "" where nothing speaks against it."""
+    snapshot = store.snapshot(stage.outputs[0], key)
+    return "" if snapshot is None else snapshot.held_back
+
+
+def finish_plan(store: Store, plan: StagePlan, shards: list[Shard], again: Again) -> StagePlan:
     """Sorts ``shards`` into those whose parts are in the store and those to compute, and finds the snapshot's key."""
     stage = plan.stage
     key = digest([plan.stage.name, sorted((shard.partition, shard.key) for shard in shards), plan.tombstones])
-    if not force and complete(store, stage, key):
-        return replace(plan, key=key, kept=True)
     known = {artifact: _known_parts(store, artifact) for artifact in stage.writes}
+    retried = _with_rejected_rows(known) if again.retry_rejected and stage.aligned else set()
+    if not (again.force or retried) and complete(store, stage, key):
+        return replace(plan, key=key, kept=True)
     done: dict[str, list[Part]] = {artifact: [] for artifact in stage.writes}
     todo = []
     for shard in shards:
-        found = {} if force else _find(store, shard, known)
+        asked = again.force or shard.key in retried
+        found = {} if asked else _find(store, shard, known)
         if len(found) == len(stage.writes):
             for artifact, part in found.items():
                 done[artifact].append(part)
         else:
-            todo.append(shard)
+            todo.append(replace(shard, replace=asked))
     return replace(plan, key=key, shards=tuple(todo), done={artifact: tuple(parts) for artifact, parts in done.items()})
 
 
@@ -117,7 +171,17 @@ def complete(store: Store, stage: Stage, key: str) -> bool:
     return True
 
 
-def _plan_map(store: Store, plan: StagePlan, force: bool) -> StagePlan:
+def _with_rejected_rows(known: Mapping[str, Mapping[str, Part]]) -> set[str]:
+    return {
+        part.key
+        for artifact, parts in known.items()
+        if first_round_name(artifact).endswith("_rejected")
+        for part in parts.values()
+        if part.rows
+    }
+
+
+def _plan_map(store: Store, plan: StagePlan, again: Again) -> StagePlan:
     stage = plan.stage
     pinned = {alias: plan.snapshots[alias].digest for alias in stage.whole if alias in plan.snapshots}
     parts = {
@@ -134,7 +198,7 @@ def _plan_map(store: Store, plan: StagePlan, force: bool) -> StagePlan:
         inputs = {alias: (plan.snapshots[alias].artifact, one) for alias, one in aligned.items()}
         shards.append(Shard(key=key, partition=part.partition, parts=inputs, rows=part.rows))
     tombstones = plan.snapshots[first].tombstones
-    return finish_plan(store, replace(plan, tombstones=tombstones), shards, force)
+    return finish_plan(store, replace(plan, tombstones=tombstones), shards, again)
 
 
 def _find(store: Store, shard: Shard, known: Mapping[str, Mapping[str, Part]]) -> dict[str, Part]:
@@ -177,18 +241,39 @@ def _dumped(settings: Settings) -> list[Any]:
 
 
 def point_to(store: Store, plan: StagePlan) -> dict[str, int]:
-    """Makes the snapshots that already answer the latest ones; returns the rows of each artifact."""
+    """Makes the snapshots that already answer the latest ones, unless they are held back; returns the rows of each."""
     rows = {}
+    plan_held_back = held_back(store, plan.stage, plan.key)
     for artifact in plan.stage.outputs:
         snapshot = store.snapshot(artifact, plan.key)
         if snapshot is None:
             raise PlanError(f"{artifact}: the snapshot {plan.key} vanished while it was read; run again")
         latest = store.snapshot(artifact)
-        if latest is None or latest.key != snapshot.key:
+        if not plan_held_back and (latest is None or latest.key != snapshot.key):
             store.point_to(snapshot)
         if not snapshot.model:
             rows[artifact] = snapshot.rows
     return rows
+
+
+def changed_inputs(latest: Mapping[str, Snapshot], artifact: str) -> list[str]:
+    """The inputs of an artifact's latest snapshot that have changed since, by the names that its code uses."""
+    made_from = {alias: pinned.partition("@") for alias, pinned in latest[artifact].inputs.items()}
+    return [
+        alias
+        for alias, (name, _, key) in made_from.items()
+        if name != artifact and name in latest and latest[name].key != key  # itself: what it went on from
+    ]
+
+
+def behind(latest: Mapping[str, Snapshot], changed: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """By artifact those that it was made from, directly or not, whose own inputs ``changed``."""
+
+    def stale(artifact: str) -> set[str]:
+        sources = {pinned.partition("@")[0] for pinned in latest[artifact].inputs.values()} & set(latest) - {artifact}
+        return {name for name in sources if changed[name]} | {one for name in sources for one in stale(name)}
+
+    return {artifact: sorted(stale(artifact)) for artifact in latest}
 
 
 def estimate(store: Store, stage: Stage, settings: Settings, rows: int) -> float:

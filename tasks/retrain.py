@@ -1,7 +1,7 @@
 """Training `retrain`: RAM on the tags that were kept.
 
-Reads pairs, features, caption_tags, generated, tag_verdicts, label_system. The model folder holds ``whole`` and, where
-it is to annotate the next round out of fold, ``fold-0``, ...
+Reads pairs, features, caption_tags, generated, tag_verdicts, label_system; for a warm start also the last model. The
+model folder holds ``whole`` and, where it is to annotate the next round out of fold, ``fold-0``, ...
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow as pa
 from tasks.devices import device_of
 from tasks.inputs import Inputs
 from tasks.settings import EngineSettings, TrainSettings
-from tasks.training.jobs import Progress, blueprint, run_jobs, with_folds
+from tasks.training.jobs import WHOLE, Progress, blueprint, continued, job, run_jobs, with_folds
 from tasks.training.material import gather
 from tasks.training.targets import verdict_targets
 
@@ -32,4 +32,7 @@ def train(
         plan = blueprint(settings, material.tags, material.image_encoder, material.image_size, captions)
         device = str(device_of(engine))
         jobs = with_folds(folder, plan, material, settings, device)
+        if inputs.has("ram_previous"):
+            start = continued(inputs.model("ram_previous") / WHOLE, material.tags, material.image_size)
+            jobs[0] = job(WHOLE, folder, start, material, settings, device)
         return {"training_log": run_jobs(jobs, progress, engine.training_processes)}

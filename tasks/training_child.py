@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from storage.store import Part, Snapshot, Store
+from storage.store import DamagedPartError, Part, Snapshot, Store
 from tasks.engines import exit_with_creator
 from tasks.inputs import Inputs
 from tasks.settings import EngineSettings, Settings
@@ -58,7 +58,8 @@ def load_ahead() -> ForkServerContext:
 
 
 def start(order: Order, log: Path) -> tuple[BaseProcess, Connection]:
-    """Starts the training; its messages are :class:`Progress` and at the end the ``Part`` of its curves.
+    """Starts the training; its messages are :class:`Progress` and at the end the ``Part`` of its curves, or the
+    ``DamagedPartError`` that stopped it.
 
     Whatever it prints goes into ``log``.
     """
@@ -89,6 +90,11 @@ def _train(order: Order, messages: Connection, log: str) -> None:
 
     module: Any = importlib.import_module(stage.entry)
     prepare_process(order.engine)
-    tables = module.train(order.settings, Inputs(store, order.snapshots), order.engine, Path(order.folder), progress)
+    inputs = Inputs(store, order.snapshots)
+    try:
+        tables = module.train(order.settings, inputs, order.engine, Path(order.folder), progress)
+    except DamagedPartError as error:
+        messages.send(error)
+        raise
     part: Part = store.write_part(stage.writes[0], order.key, "", tables["training_log"])
     messages.send(part)

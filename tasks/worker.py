@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from storage.schemas import first_round_name
-from storage.store import DamagedPartError, Part, Snapshot, Store
+from storage.store import Part, Snapshot, Store
 from tasks.inputs import Inputs
 from tasks.settings import EngineSettings, Settings
 from tasks.stages import Stage
@@ -22,13 +22,17 @@ from tasks.stages import Stage
 
 @dataclass(frozen=True)
 class Shard:
-    """One part's worth of work: its key, the parts that it maps, or tables that the plan made itself."""
+    """One part's worth of work: its key, the parts that it maps, or tables that the plan made itself.
+
+    ``replace``: it is computed although its parts may be there, and takes their place.
+    """
 
     key: str
     partition: str
     parts: Mapping[str, tuple[str, Part]] = field(default_factory=dict)  # alias: (artifact, part)
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
     rows: int = 0
+    replace: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,17 +78,12 @@ class Worker:
         started = time.perf_counter()
         tables = dict(shard.tables)
         for alias, (artifact, part) in shard.parts.items():
-            tables[alias] = self._read(artifact, part)
+            tables[alias] = self.store.read_part(artifact, part)
         made: Mapping[str, pa.Table] = self.compute(tables)
         parts = {
-            artifact: self.store.write_part(artifact, shard.key, shard.partition, made[first_round_name(artifact)])
+            artifact: self.store.write_part(
+                artifact, shard.key, shard.partition, made[first_round_name(artifact)], shard.replace
+            )
             for artifact in self.stage.writes
         }
         return ShardResult(parts, time.perf_counter() - started)
-
-    def _read(self, artifact: str, part: Part) -> pa.Table:
-        try:
-            return self.store.read_part(artifact, part)
-        except DamagedPartError:
-            self.store.remove_part(artifact, part)
-            raise

@@ -1,94 +1,85 @@
-"""`kill -9` in the middle of a run, then the same command again: it goes on, and the rows are the same."""
+"""`kill -9` of a run or of one of its processes at random moments: the next run goes on, and the rows are the same."""
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing.process
 import os
-import signal
-import subprocess
-import sys
+import random
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from storage.store import Store
-from tests.conftest import ram_engine
+from storage import garbage, leases
+from storage.store import TEMPORARY, Store
+from tests import killable
 
-# A run is killed as soon as the store shows the first file of these: a part, a snapshot, or a training's work.
-MOMENTS = ("pairs/parts", "features/parts", ".work/train-baseline-*", "regions/parts", ".work/retrain-*")
-
-
-def mentions(store: Path) -> list[psutil.Process]:
-    """Living processes that have this store in their command line or environment."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            told = " ".join(process.cmdline()) + " ".join(process.environ().values())
-        except psutil.Error:
-            continue
-        if str(store) in told and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
+MOST_FILES = 75  # that a whole run of `tiny` leaves: parts, and the folders of its trainings
 
 
-def start(store: Path) -> subprocess.Popen[bytes]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "ram_engine", "run", "--preset", "tiny", "--store", str(store)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**environment, "RAM_ENGINE_TEST_STORE": str(store)},
-        start_new_session=True,
-    )
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.soak)])
+def test_killed_runs_go_on_where_they_were(finished_store: Path, tmp_path: Path, kills: int) -> None:
+    chance = random.Random(kills)
+    whole = Store(finished_store)
+    done, stores, victims = 0, 0, {"run": 0, "child": 0}
+    while done < kills:
+        stores += 1
+        store = tmp_path / f"store-{stores}"
+        moments = sorted(chance.randrange(MOST_FILES) for _ in range(min(20, kills - done)))
+        for moment in moments:
+            run = killable.start(store, "processes" if chance.random() < 0.15 else "threads")
+            wait_for(store, moment, run)
+            time.sleep(chance.uniform(0, 1))
+            if not run.is_alive():  # it was faster than the moment: the next store's turn
+                break
+            victims[kill(run, chance)] += 1
+            done += 1
+        last = killable.start(store)
+        last.join()
+        assert last.exitcode == 0, (tmp_path / f"{store.name}.log").read_text()[-3000:]
+        assert_equal(Store(store), whole)
+    print(f"{kills} kills, of {victims['run']} runs and {victims['child']} of their processes, on {stores} stores")
 
 
-def kill_at(store: Path, moment: str) -> bool:
-    """Starts a run and kills it at a moment; false where the run ended before."""
-    run = start(store)
-    while run.poll() is None:
-        if any(store.glob(f"{moment}/*")):
-            os.kill(run.pid, signal.SIGKILL)
-            run.wait()
-            return True
+def wait_for(store: Path, files: int, run: multiprocessing.process.BaseProcess) -> None:
+    """Until the store holds so many files, or the run has ended."""
+    while run.is_alive():
+        if len([*store.glob("*/parts/*.parquet"), *store.glob(".work/*"), *store.glob("*/models/*")]) >= files:
+            return
         time.sleep(0.02)
-    return False
 
 
-@pytest.mark.parametrize("moments", [MOMENTS[2:3], pytest.param(MOMENTS, marks=pytest.mark.soak)])
-def test_a_killed_run_goes_on_where_it_was(finished_store: Path, tmp_path: Path, moments: tuple[str, ...]) -> None:
-    store = tmp_path / "killed"
-    for moment in moments:
-        assert kill_at(store, moment), f"the run ended before {moment}"
-        deadline = time.monotonic() + 15
-        while mentions(store) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        assert not mentions(store), f"left behind after a kill at {moment}"
-    ram_engine("run", "--preset", "tiny", "--store", str(store))
-    killed, whole = Store(store), Store(finished_store)
+def kill(run: multiprocessing.process.BaseProcess, chance: random.Random) -> str:
+    """Kills the run, or a process that it started; says which, when nothing of it is left."""
+    process = psutil.Process(run.pid)
+    children = process.children(recursive=True)
+    victim = chance.choice(children) if children and chance.random() < 0.4 else process
+    with contextlib.suppress(psutil.NoSuchProcess):  # a worker that has just ended
+        victim.kill()
+    run.join(180 if victim is not process else 30)
+    assert not run.is_alive(), f"the run hangs since {victim} was killed"
+    _, left = psutil.wait_procs(children, timeout=20)
+    assert not left, f"left behind: {[' '.join(one.cmdline()) for one in left]}"
+    return "run" if victim is process else "child"
+
+
+def assert_equal(killed: Store, whole: Store) -> None:
+    """The same contents, each shard once, and after a collection nothing but them."""
     assert killed.artifacts() == whole.artifacts()
-    differing = [
-        name
-        for name in whole.artifacts()
-        if killed.snapshot(name).digest != whole.snapshot(name).digest  # type: ignore[union-attr]
-    ]
+    differing = []
+    for name in whole.artifacts():
+        one, other = killed.snapshot(name), whole.snapshot(name)
+        assert one is not None
+        assert other is not None
+        if one.digest != other.digest:
+            differing.append(name)
+        assert len({part.partition for part in one.parts}) == len(one.parts)
     assert not differing
-
-
-@pytest.mark.soak
-def test_many_kills_at_random_moments(finished_store: Path, tmp_path: Path) -> None:
-    import random
-
-    chance = random.Random(0)
-    store = tmp_path / "killed"
-    for _ in range(int(os.environ.get("RAM_ENGINE_KILLS", "200"))):
-        run = start(store)
-        time.sleep(chance.uniform(1, 20))
-        run.kill()
-        run.wait()
-    ram_engine("run", "--preset", "tiny", "--store", str(store))
-    killed, whole = Store(store), Store(finished_store)
-    assert [killed.snapshot(name).digest for name in whole.artifacts()] == [  # type: ignore[union-attr]
-        whole.snapshot(name).digest
-        for name in whole.artifacts()  # type: ignore[union-attr]
-    ]
+    for file in (Path(killed.root) / leases.FOLDER).glob("*.json"):  # of killed runs, as if they were old by now
+        os.utime(file, (0, 0))
+    with leases.collecting(killed) as others:
+        assert not others
+        garbage.remove(killed, garbage.find(killed, 1, others))
+    assert not list(Path(killed.root).glob(f"*/*/{TEMPORARY}*"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ram_engine.configuration import configure
+from tasks.settings import PipelineSettings
 from tasks.stages import Stage, stages
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +62,23 @@ def test_prefect_yaml_names_every_flow_once() -> None:
 
     content = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
     names = [one["entrypoint"].partition(":")[2] for one in content["deployments"]]
-    assert sorted(names) == sorted(["pipeline", *(flow.fn.__name__ for flow in FLOWS.values())])
+    flows = (flow.fn.__name__ for flow in FLOWS.values())
+    assert sorted(names) == sorted(["pipeline", "refresh", "clean_tags", *flows])
+
+
+def test_prefect_yaml_has_the_settings_of_the_sample() -> None:
+    import yaml
+
+    content = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    parameters = {one["entrypoint"]: one["parameters"] for one in content["deployments"]}
+    sample, _ = configure("sample")
+    assert PipelineSettings(**parameters["flows/pipeline.py:pipeline"]["settings"]) == sample
+    for stage in stages():
+        entrypoint = f"flows/stages.py:{stage.name.replace('-', '_')}"
+        chosen = stage.settings_of(sample)
+        usual = getattr(PipelineSettings(), stage.settings)
+        given = parameters[entrypoint].get("settings")
+        assert (usual if given is None else type(usual)(**given)) == chosen, stage.name
 
 
 if __name__ == "__main__":

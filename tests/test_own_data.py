@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from storage.store import Store
+from flows.refresh import refresh
+from storage.store import Snapshot, Store
 from tasks.sample_world import world
 from tasks.settings import SampleSource
 from tests.conftest import ram_engine
@@ -107,13 +109,12 @@ def test_too_many_bad_rows_fail_with_a_sentence(prefect_api: str, tmp_path: Path
     assert "error budget of 20%" in failed.stdout + failed.stderr
 
 
-def test_a_changed_source_computes_the_new_part_alone(prefect_api: str, tmp_path: Path) -> None:
+def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect_api: str, tmp_path: Path) -> None:
     folder, store = Folder(tmp_path / "data", 96), tmp_path / "store"
     folder.write()
-    folder.run(store, "--until", "judge")
+    folder.run(store, "--set", "evaluate.ablation=false", "--set", "retrain.epochs=1")
     opened = Store(store)
-    before = opened.snapshot("tag_verdicts")
-    kept = {name: opened.snapshot(name).key for name in ("label_system", "baseline", "clusters")}  # type: ignore[union-attr]
+    before = latest(opened)
 
     new = world.draw(SampleSource(seed=1), "train-000000")
     (folder.path / "images" / "new.jpg").write_bytes(new.image)
@@ -121,27 +122,51 @@ def test_a_changed_source_computes_the_new_part_alone(prefect_api: str, tmp_path
     changed[1] = "a dog on the beach"
     folder.rows = [["new.jpg", new.captions[0]], *(row for row in folder.rows if row[0] != removed)]
     folder.write()
-    told = folder.run(store, "--until", "judge")
-    assert "could not be written" not in told
+    few = refresh(str(store), retrain_share=0.5)
+    assert few["computed"] == list(MAP_STAGES.values())
+    assert few["changed_images"] == 4  # one came, one left, one changed: it left and came
+    assert "a new one is trained from 50.0%" in few["model"]
 
+    after = latest(opened)
     for artifact, stage in MAP_STAGES.items():
-        snapshot = opened.snapshot(artifact)
-        assert snapshot is not None
-        assert (snapshot.stage, snapshot.figures["computed"]) == (stage, 1), artifact
-    assert kept == {name: opened.snapshot(name).key for name in kept}  # type: ignore[union-attr]
-    names = {
-        name
-        for row in opened.table(opened.snapshot("pairs"), ["names"]).to_pylist()
-        for name in row["names"]  # type: ignore[arg-type]
-    }
+        assert (after[artifact].stage, after[artifact].figures["computed"]) == (stage, 1), artifact
+    for artifact in ("label_system", "baseline", "clusters", "ram", "metrics"):
+        assert after[artifact].key == before[artifact].key, artifact
+    pairs = opened.table(after["pairs"], ["names"])["names"].to_pylist()
+    names = {name for row in pairs for name in row}
     assert "new.jpg" in names
     assert removed not in names
-    after = opened.snapshot("tag_verdicts")
-    assert before is not None
-    assert after is not None
-    gone = set(opened.table(before, ["image_id"])["image_id"].to_pylist())
-    left = set(opened.table(after, ["image_id"])["image_id"].to_pylist())
+    gone = set(opened.table(before["tag_verdicts"], ["image_id"])["image_id"].to_pylist())
+    left = set(opened.table(after["tag_verdicts"], ["image_id"])["image_id"].to_pylist())
     assert gone - left  # the removed image is in nothing that a training or an export reads
+
+    good = refresh(str(store), retrain_share=0.01, tolerance=1.0)
+    assert good["computed"] == []
+    assert good["promoted"]
+    promoted = latest(opened)
+    assert promoted["ram"].key != before["ram"].key
+    assert promoted["ram"].inputs["ram_previous"] == f"ram@{before['ram'].key}"  # a warm start
+    assert promoted["metrics"].inputs["ram"] == f"ram@{promoted['ram'].key}"
+
+    # a learning rate that ruins every model: what is trained with it must not take over
+    ruinous = {**promoted["ram"].settings, "learning_rate": 30.0}
+    opened.publish(replace(promoted["ram"], settings=ruinous))
+    folder.rows.pop()
+    folder.write()
+    bad = refresh(str(store), retrain_share=0.001, tolerance=0.0)
+    assert not bad["promoted"]
+    assert bad["map_after"] < bad["map_before"]
+    assert latest(opened)["ram"].key == promoted["ram"].key
+    candidate = opened.snapshots("ram")[0]
+    assert candidate.held_back.startswith("mAP")
+    assert "is held back: mAP" in ram_engine("status", "--store", str(store)).stdout
+    assert refresh(str(store), retrain_share=0.001)["model"] == "kept: nothing is new"
+    ram_engine("promote", f"ram@{candidate.key[:8]}", "--store", str(store))
+    assert latest(opened)["ram"].key == latest(opened)["ram_log"].key == candidate.key
+
+
+def latest(store: Store) -> dict[str, Snapshot]:
+    return {name: snapshot for name in store.artifacts() if (snapshot := store.snapshot(name)) is not None}
 
 
 def test_a_store_is_worked_on_by_one_run_at_a_time(tmp_path: Path) -> None:

@@ -13,14 +13,15 @@ EXAMPLES = 18
 SIZE = 260
 
 
-def examples(views: Views) -> list[dict[str, Any]]:
-    """:data:`EXAMPLES` pictures: half of them some that lost a tag where there are such, the rest by chance.
+def examples(views: Views, number: int = EXAMPLES, size: int = SIZE) -> list[dict[str, Any]]:
+    """``number`` pictures within ``size`` x ``size`` pixels: half of them some that lost a tag where there are such,
+    the rest by chance.
 
     Each has ``picture``, ``captions``, ``generated`` captions, ``tags`` and the names of true tags that it ``lacks``.
     """
     if not views.has("pairs"):
         return []
-    chosen = _choose(views)
+    chosen = _choose(views, number)
     pictures = Pictures(views, chosen)
     captions = _by_image(views, "SELECT image_id, captions FROM pairs", chosen)
     generated = _generated(views, chosen)
@@ -29,7 +30,7 @@ def examples(views: Views) -> list[dict[str, Any]]:
     return [
         {
             "id": image_id,
-            "picture": pictures.thumbnail(image_id, SIZE),
+            "picture": pictures.thumbnail(image_id, size),
             "captions": [caption for row in captions[image_id] for caption in row["captions"]],
             "generated": generated.get(image_id, []),
             "tags": tags.get(image_id, []),
@@ -39,19 +40,19 @@ def examples(views: Views) -> list[dict[str, Any]]:
     ]
 
 
-def _choose(views: Views) -> list[str]:
+def _choose(views: Views, number: int) -> list[str]:
     # Ids are digests of the images: their order is as good as chance, and the same in every report.
-    by_chance = [row["image_id"] for row in views.rows(f"SELECT * FROM pictures ORDER BY 1 LIMIT {EXAMPLES}")]
+    by_chance = [row["image_id"] for row in views.rows(f"SELECT * FROM pictures ORDER BY 1 LIMIT {number}")]
     if not views.judged:
         return by_chance
     lost = views.rows(
         f"""
         SELECT image_id FROM entries WHERE round = {views.judged} GROUP BY image_id
         HAVING count(*) FILTER (NOT kept) > 0
-        ORDER BY least(count(*) FILTER (kept AND origin != 'parsed'), 1) DESC, image_id LIMIT {EXAMPLES // 2}
+        ORDER BY least(count(*) FILTER (kept AND origin != 'parsed'), 1) DESC, image_id LIMIT {number // 2}
         """
     )
-    return list(dict.fromkeys([row["image_id"] for row in lost] + by_chance))[:EXAMPLES]
+    return list(dict.fromkeys([row["image_id"] for row in lost] + by_chance))[:number]
 
 
 def _by_image(views: Views, query: str, image_ids: list[str]) -> dict[str, list[dict[str, Any]]]:

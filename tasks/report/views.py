@@ -75,7 +75,7 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Vie
     db = connect(store, snapshots)
     if "pairs" in snapshots:
         db.execute("CREATE VIEW pictures AS SELECT image_id FROM pairs WHERE split = 'train'")
-    numbers = range(1, rounds + 1)
+    numbers = range(1, rounds + 1) if "pairs" in snapshots else range(0)
     judged = sum(of_round("tag_verdicts", number) in snapshots for number in numbers)
     entries = [query for number in numbers if (query := _entries(snapshots, number))]
     if entries:

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pyarrow as pa
-from filelock import FileLock
+import pytest
 
-from ram_engine.runs import prefect_home
-from storage import garbage
+from storage import garbage, leases
 from storage.schemas import contract
-from storage.store import TEMPORARY, Snapshot, Store
+from storage.store import TEMPORARY, Snapshot, Store, StoreError
 from tests.conftest import ram_engine
 
 
@@ -70,7 +71,49 @@ def test_models_of_dropped_snapshots_go_with_all_their_files(tmp_path: Path) -> 
     assert [one.path for one in found] == ["ram/snapshots/00000001.json", "ram/models/00000001/whole/weights"]
 
 
-def test_gc_lists_first_and_waits_for_runs(finished_store: Path, copied_store: Path) -> None:
+def test_what_a_running_stage_counts_on_stays(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    old = version(store, 1)
+    version(store, 2)
+    (tmp_path / "store/caption_tags/parts" / f"{TEMPORARY}abc").write_bytes(b"being written")
+    with leases.leased(store, "assign-tags") as lease:
+        with leases.collecting(store) as others:
+            assert garbage.find(store, 1, others) == []
+        leases.narrow(store, lease, {"caption_tags": frozenset({old.parts[0].key})})
+        with leases.collecting(store) as others:
+            assert [one.what for one in garbage.find(store, 1, others)] == ["snapshot"]
+    with leases.collecting(store) as others:
+        assert {one.what for one in garbage.find(store, 1, others)} == {"snapshot", "part", "temporary file"}
+
+
+def test_the_lease_of_a_killed_run_counts_for_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    with leases.leased(store, "assign-tags") as lease:
+        file = tmp_path / "store" / leases.FOLDER / f"{lease.name}.json"
+        long_ago = file.stat().st_mtime - leases.DEAD_AFTER - 1
+        os.utime(file, (long_ago, long_ago))
+        assert leases.living(store) == []
+
+
+def test_one_collection_at_a_time_and_runs_wait_for_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    planned = threading.Event()
+
+    def run() -> None:
+        with leases.leased(store, "assign-tags"):
+            planned.set()
+
+    with leases.collecting(store):
+        with pytest.raises(StoreError, match="being collected already"), leases.collecting(store):
+            pass
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert not planned.wait(1)
+    assert planned.wait(10)
+    thread.join()
+
+
+def test_gc_lists_first_and_spares_what_runs_need(finished_store: Path, copied_store: Path) -> None:
     store = str(copied_store)
     assert "0 files" in ram_engine("gc", "--store", store, "--keep", "1").stdout
     ram_engine("run", "--preset", "tiny", "--store", store, "--until", "judge", "--set", "clean.outlier_share=0.3")
@@ -79,12 +122,12 @@ def test_gc_lists_first_and_waits_for_runs(finished_store: Path, copied_store: P
     listed = ram_engine("gc", "--store", store, "--keep", "1", "--dry-run").stdout
     assert "clusters/snapshots/" in listed
     assert "would be removed" in listed
-    with FileLock(prefect_home(Store(store)) / "lock"):
-        refused = ram_engine("gc", "--store", store, check=False)
-    assert refused.returncode == 1
-    assert "another run is working" in refused.stdout
-    assert "MB removed" in ram_engine("gc", "--store", store, "--keep", "1").stdout
     opened = Store(store)
+    with leases.leased(opened, "judge"):  # it has not planned yet: anything may be needed
+        spared = ram_engine("gc", "--store", store, "--keep", "1").stdout
+    assert "spared: what a running judge counts on" in spared
+    assert "0 files" in spared
+    assert "MB removed" in ram_engine("gc", "--store", store, "--keep", "1").stdout
     for name in opened.artifacts():
         snapshot = opened.snapshot(name)
         assert snapshot is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from storage.keys import digest
 from storage.schemas import CONTRACTS, ContractError
 from storage.store import DamagedPartError, Part, Snapshot, Store, StoreError
 from tasks.inputs import Inputs
+from tasks.refreshing import promote
 
 
 def caption_tags(*rows: tuple[str, int, list[int]]) -> pa.Table:
@@ -182,3 +184,27 @@ def test_keys_do_not_depend_on_the_order_of_settings(settings: dict[str, object]
 def test_keys_tell_values_apart(values: list[int], more: int) -> None:
     assert digest(values) != digest([*values, more])
     assert digest([1, 1]) != digest([11])
+
+
+def test_of_two_writers_the_first_one_stays(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = store.write_part("caption_tags", "k", "p", caption_tags(("a", 0, [1])))
+    assert store.write_part("caption_tags", "k", "p", caption_tags(("a", 0, [2]))) == first
+    assert store.read_part("caption_tags", first)["tag_ids"].to_pylist() == [[1]]
+    replaced = store.write_part("caption_tags", "k", "p", caption_tags(("a", 0, [3])), replace=True)
+    assert store.read_part("caption_tags", replaced)["tag_ids"].to_pylist() == [[3]]
+    file = Path(store.part_file("caption_tags", first))
+    file.write_bytes(file.read_bytes()[:40])  # no whole part: the next writer takes its place
+    whole = store.write_part("caption_tags", "k", "p", caption_tags(("a", 0, [4])))
+    assert store.read_part("caption_tags", whole)["tag_ids"].to_pylist() == [[4]]
+
+
+def test_a_candidate_is_the_latest_only_when_it_is_promoted(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    part = store.write_part("caption_tags", "k", "p", caption_tags(("a", 0, [1])))
+    first = snapshot(store, part)
+    held = store.publish(replace(first, key="second", created=0.0, held_back="worse"))
+    assert store.snapshot("caption_tags") == first
+    assert {one.key for one in store.snapshots("caption_tags")} == {first.key, held.key}
+    promote(store, [held])
+    assert store.snapshot("caption_tags") == replace(held, held_back="")

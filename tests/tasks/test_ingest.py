@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from dataclasses import replace
@@ -14,6 +15,7 @@ from PIL import Image
 from storage.store import Snapshot, Store
 from tasks import ingest, planning, source_items
 from tasks.inputs import Inputs
+from tasks.planning import Again
 from tasks.settings import CsvSource, EngineSettings, IngestSettings
 from tasks.stages import stage_named
 
@@ -36,9 +38,9 @@ def huge_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def ingest_all(store: Store, settings: IngestSettings) -> int:
+def ingest_all(store: Store, settings: IngestSettings, again: Again = Again()) -> int:
     """Ingests as the flow does; returns how many shards were computed."""
-    plan = ingest.plan(store, STAGE, settings)
+    plan = ingest.plan(store, STAGE, settings, again)
     if plan.kept:
         planning.point_to(store, plan)
         return 0
@@ -79,11 +81,11 @@ class Source:
         if data is not None:
             (self.folder / "images" / name).write_bytes(data)
 
-    def ingest(self) -> int:
+    def ingest(self, again: Again = Again()) -> int:
         """Ingests as the flow does; returns how many shards were computed."""
         lines = "".join(f'{name},"{caption}"\n' for name, caption in self.rows)
         (self.folder / "c.csv").write_text("image,caption\n" + lines)
-        return ingest_all(self.store, self.settings)
+        return ingest_all(self.store, self.settings, again)
 
     def captions(self) -> dict[str, list[str]]:
         """Captions of every image that is alive, by the names it has."""
@@ -210,3 +212,38 @@ def test_settings_that_change_rows_make_them_new(source: Source) -> None:
     assert print_one != source_items.fingerprint(item, source.settings.model_copy(update={"test_share": 0.5}), 1)
     assert print_one != source_items.fingerprint(replace(item, captions=("x",)), source.settings, 1)
     assert print_one == source_items.fingerprint(item, source.settings.model_copy(update={"shard_size": 99}), 1)
+
+
+def test_rejected_rows_are_tried_again_where_asked(source: Source) -> None:
+    good = picture(50)
+    source.add("late.png", "a late one", good[:-20] + bytes(20))
+    source.ingest()
+    assert len(source.rejected()) == 1
+    file = source.folder / "images" / "late.png"
+    times = file.stat()
+    file.write_bytes(good)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # nothing tells that the file is mended now
+    assert source.ingest() == 0
+    assert source.ingest(Again(retry_rejected=True)) == 1
+    assert source.rejected() == []
+    assert source.captions()["late.png"] == ["a late one"]
+    assert source.ingest(Again(retry_rejected=True)) == 0
+
+
+def test_a_rejected_row_that_left_is_no_longer_counted(source: Source) -> None:
+    source.add("none.png", "nothing there", None)
+    source.ingest()
+    assert source.rejected() == ["image_missing"]
+    source.rows.pop()
+    source.ingest()
+    assert source.rejected() == []
+
+
+def test_images_of_a_lost_part_are_read_again(source: Source) -> None:
+    source.ingest()
+    before = source.captions()
+    snapshot = source.store.snapshot("pairs")
+    assert snapshot is not None
+    source.store.remove_part("pairs", snapshot.parts[0])
+    assert source.ingest() == 1
+    assert source.captions() == before

@@ -1,0 +1,118 @@
+"""The refresh: what is new in the source goes through every stage as the store was made; a better model takes over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from flows.parameters import RETRAIN_SHARE, STORE, TOLERANCE, USUAL_ENGINE, Share, Url
+from flows.pipeline import bring_up_to_date
+from flows.progress import console
+from flows.stages import run_name
+from storage.store import Snapshot, Store
+from tasks import refreshing
+from tasks.planning import Again
+from tasks.refreshing import Made
+from tasks.settings import EngineSettings
+from tasks.stages import Stage, of_round
+
+
+@flow(name="refresh", flow_run_name=run_name)
+def refresh(
+    store: Url = STORE,
+    retrain_share: Share = RETRAIN_SHARE,
+    tolerance: Share = TOLERANCE,
+    engine: EngineSettings = USUAL_ENGINE,
+) -> dict[str, Any]:
+    """Brings a store up to date with its source: new and changed images alone are computed, with the label system, the
+    annotator and the clusters as they are. A new model is trained when enough is new, and takes over if it is good."""
+    opened = Store(store, create=False)
+    made = refreshing.made(opened)
+    trained = of_round("ram", made.rounds)
+    outcome: dict[str, Any] = {"computed": _refresh_data(opened, made, engine)}
+    last = refreshing.newest(opened, trained)
+    pairs = opened.snapshot("pairs")
+    changed = refreshing.changed_images(opened, last)
+    share = changed / max(1, pairs.rows if pairs else 0)
+    outcome |= {"changed_images": changed, "share": round(share, 4)}
+    undecided = last.held_back == refreshing.UNDECIDED  # the refresh that trained it was stopped
+    if (changed and share >= retrain_share) or undecided:
+        outcome |= _retrain(opened, made, engine, tolerance)
+    elif changed:
+        outcome["model"] = (
+            f"kept: {changed} images came or left, {share:.1%}; a new one is trained from {retrain_share:.1%}"
+        )
+    else:
+        outcome["model"] = "kept: nothing is new"
+    _tell(outcome)
+    return outcome
+
+
+def _refresh_data(store: Store, made: Made, engine: EngineSettings) -> list[str]:
+    """All stages but the trainings and what follows from them; returns the names of those that computed something."""
+    computed = []
+    for stage in made.stages():
+        if (stage.kind != "training" or stage.frozen) and stage.name != "evaluate":
+            result = bring_up_to_date(store, stage, made.settings[stage.name], engine, made.rounds, Again())
+            if not result["kept"]:
+                computed.append(stage.name)
+    return computed
+
+
+def _retrain(store: Store, made: Made, engine: EngineSettings, tolerance: float) -> dict[str, Any]:
+    """Trains candidates, measures them and the present model on the same pictures, and lets the better one be."""
+    present = _evaluate(store, made, engine, [], candidate=False)
+    candidates: list[Snapshot] = []
+    for stage in made.stages():
+        if stage.name in (of_round("retrain", made.rounds), "fine-tune"):
+            again = Again(
+                warm_start=stage.name != "fine-tune",
+                # the ablation's models are of the data as it was
+                inputs=tuple(_named(candidates)) + (("ablation@none",) if stage.name == "fine-tune" else ()),
+            )
+            candidates += _candidates(store, stage, made, engine, again)
+    measured = _evaluate(store, made, engine, _named(candidates), candidate=True)
+    before, after = (refreshing.final_map(store, one["metrics"]) for one in (present, measured))
+    models = [*candidates, *measured.values()]
+    figures = {"map_before": round(before, 4), "map_after": round(after, 4)}
+    if after >= before - tolerance:
+        refreshing.promote(store, models)
+        return {"model": f"promoted: mAP {after:.3f}, before {before:.3f}", "promoted": True, **figures}
+    reason = f"mAP {after:.3f} against {before:.3f} of the model before"
+    refreshing.hold_back(store, models, reason)
+    return {"model": f"held back: {reason}", "promoted": False, **figures}
+
+
+def _candidates(store: Store, stage: Stage, made: Made, engine: EngineSettings, again: Again) -> list[Snapshot]:
+    result = bring_up_to_date(store, stage, made.settings[stage.name], engine, made.rounds, again, candidate=True)
+    found = [store.snapshot(artifact, result["key"]) for artifact in stage.outputs]
+    return [snapshot for snapshot in found if snapshot is not None]
+
+
+def _evaluate(
+    store: Store, made: Made, engine: EngineSettings, inputs: list[str], candidate: bool
+) -> dict[str, Snapshot]:
+    stage = next(stage for stage in made.stages() if stage.name == "evaluate")
+    again = Again(inputs=tuple(inputs))
+    result = bring_up_to_date(store, stage, made.settings[stage.name], engine, made.rounds, again, candidate)
+    found = {artifact: store.snapshot(artifact, result["key"]) for artifact in stage.outputs}
+    return {artifact: snapshot for artifact, snapshot in found.items() if snapshot is not None}
+
+
+def _named(snapshots: list[Snapshot]) -> list[str]:
+    return [f"{snapshot.artifact}@{snapshot.key}" for snapshot in snapshots if snapshot.model]
+
+
+def _tell(outcome: dict[str, Any]) -> None:
+    computed = ", ".join(outcome["computed"]) or "nothing"
+    console.print(f"refresh: computed {computed}; model {outcome['model']}")
+    get_run_logger().info("computed %s; model %s", computed, outcome["model"])
+    rows = {
+        "images that came or left since the last training": f"{outcome['changed_images']:,} ({outcome['share']:.1%})",
+        "stages that computed something": computed,
+        "model": outcome["model"],
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    create_markdown_artifact(f"## Refresh\n\n| | |\n|---|---|\n{table}\n", key="refresh", description=outcome["model"])

@@ -1,0 +1,108 @@
+"""What an operator sees of a stage in Prefect: a page of Markdown with a contact sheet, and tables."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from storage.store import Store
+from tasks.report.examples import examples
+from tasks.report.models_table import models_table
+from tasks.report.views import Views, latest_snapshots, open_views, sampled
+
+PICTURES, SIZE = 6, 180  # a page stays far below the 300 kB that Prefect's UI shows with ease
+MOST_ROWS = 300
+
+
+def contact_sheet(store: Store, rounds: int) -> str:
+    """Some training pictures with their captions and tags so far, as a Markdown table; "" before there are any."""
+    with_views = open_views(store, sampled(latest_snapshots(store, rounds)), rounds)
+    try:
+        rows = [_picture_row(one) for one in examples(with_views, PICTURES, SIZE)]
+    finally:
+        with_views.db.close()
+    head = "| | |\n|---|---|\n"
+    return head + "\n".join(rows) if rows else ""
+
+
+def _picture_row(example: Mapping[str, Any]) -> str:
+    said = [*example["captions"], *(f"*{caption}*" for caption in example["generated"])]
+    kept = [tag["name"] if tag["origin"] == "parsed" else f"*{tag['name']}*" for tag in example["tags"] if tag["kept"]]
+    removed = [f"~~{tag['name']}~~" for tag in example["tags"] if not tag["kept"]]
+    lines = [*map(cell, said)]
+    if kept:
+        lines.append(f"**tags** {cell(', '.join(kept))}")
+    if removed:
+        lines.append(f"**removed** {cell(', '.join(removed))}")
+    return f"| ![]({example['picture']}) | {'<br>'.join(lines)} |"
+
+
+def cell(text: str) -> str:
+    """Text that stays within its cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def tag_counts(store: Store, rounds: int) -> list[dict[str, Any]]:
+    """The most frequent tags, with how many pictures have each from which source, and how many lost it."""
+    views = open_views(store, latest_snapshots(store, rounds), rounds)
+    try:
+        if not views.rounds or not views.has("label_system"):
+            return []
+        return views.rows(
+            f"""
+            SELECT name AS tag, type, count(*) FILTER (kept) AS pictures,
+                count(*) FILTER (kept AND origin = 'parsed') AS parsed,
+                count(*) FILTER (kept AND origin != 'parsed') AS added, count(*) FILTER (NOT kept) AS removed
+            FROM entries JOIN label_system USING (tag_id) WHERE round = {views.rounds}
+            GROUP BY name, type ORDER BY pictures DESC, name LIMIT {MOST_ROWS}
+            """
+        )
+    finally:
+        views.db.close()
+
+
+def metrics_table(store: Store, rounds: int) -> list[dict[str, Any]]:
+    """One row a model: its figures on the test pictures, rounded to three digits."""
+    return [
+        {"model": row["title"], **{f"{metric} ({subset})": round(value, 3) for subset, metric, value in _flat(row)}}
+        for row in _models(store, rounds)
+    ]
+
+
+def ablation_page(store: Store, rounds: int) -> str:
+    """The models side by side, as a table and a chart; "" before any was measured."""
+    models = [(row["title"], row["figures"]["all"]["mAP"]) for row in _models(store, rounds) if "all" in row["figures"]]
+    if not models:
+        return ""
+    table = "\n".join(f"| {title} | {value:.3f} |" for title, value in models)
+    return f"| | mAP on the test pictures |\n|---|---|\n{table}\n\n![mAP of each model]({bars(models)})\n"
+
+
+def bars(values: list[tuple[str, float]]) -> str:
+    """A bar chart of named values from 0 to 1, as a picture's data URI (SVG)."""
+    line, left, width = 26, 230, 360
+    drawn = "".join(
+        f'<text x="{left - 8}" y="{line * row + 18}" text-anchor="end">{cell(name)}</text>'
+        f'<rect x="{left}" y="{line * row + 5}" width="{width * value:.1f}" height="17" fill="#2a78d6"/>'
+        f'<text x="{left + width * value + 6:.1f}" y="{line * row + 18}">{value:.3f}</text>'
+        for row, (name, value) in enumerate(values)
+    )
+    picture = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 60}" height="{line * len(values) + 8}" '
+        f'font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="white"/>{drawn}</svg>'
+    )
+    return "data:image/svg+xml;base64," + base64.b64encode(picture.encode()).decode()
+
+
+def _models(store: Store, rounds: int) -> list[dict[str, Any]]:
+    snapshots = {name: one for name, one in latest_snapshots(store, rounds).items() if name == "metrics"}
+    views: Views = open_views(store, snapshots, rounds)
+    try:
+        return models_table(views)
+    finally:
+        views.db.close()
+
+
+def _flat(row: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    return [(subset, metric, value) for subset, figures in row["figures"].items() for metric, value in figures.items()]

@@ -1,0 +1,108 @@
+"""The deployments of prefect.yaml on the session's server, with real workers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT
+
+POOLS = ("ram-engine", "ram-engine-training")
+
+
+@dataclass
+class Deployed:
+    """Prefect's server with this project deployed, and its workers."""
+
+    api: str
+    logs: Path
+    workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Prefect's own command."""
+        return subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PREFECT_API_URL": self.api, "PYTHONPATH": str(ROOT), "PREFECT_LOGGING_LEVEL": "INFO"}
+
+    def start_worker(self, pool: str) -> None:
+        with (self.logs / f"{pool}.log").open("ab") as log:
+            self.workers[pool] = subprocess.Popen(
+                [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", pool],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """A deployment by ``<flow>/default``."""
+        found: dict[str, Any] = httpx.get(f"{self.api}/deployments/name/{name}").json()
+        return found
+
+    def create_run(self, name: str, **parameters: Any) -> httpx.Response:
+        """What the UI's Run button asks for."""
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        return httpx.post(f"{self.api}/deployments/{self.deployment(name)['id']}/create_flow_run", json=body)
+
+    def runs(self, name: str) -> list[dict[str, Any]]:
+        """The runs of a deployment that no schedule made, the newest first."""
+        wanted = {
+            "flow_runs": {"deployment_id": {"any_": [self.deployment(name)["id"]]}},
+            "sort": "EXPECTED_START_TIME_DESC",
+        }
+        found: list[dict[str, Any]] = httpx.post(f"{self.api}/flow_runs/filter", json=wanted).json()
+        return [run for run in found if not run["auto_scheduled"]]
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = httpx.get(f"{self.api}/flow_runs/{run_id}").json()
+        return found
+
+    def ended(self, run_id: str, seconds: float = 180) -> dict[str, Any]:
+        """Waits until the run is in a final state; gives it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if (run := self.run(run_id))["state_type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED"):
+                return run
+            time.sleep(0.2)
+        raise AssertionError(f"the run is still {run['state_name']}")
+
+    def artifacts(self, run_id: str) -> dict[str, dict[str, Any]]:
+        """The artifacts of a run and of its task runs, by key."""
+        wanted = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
+        found = httpx.post(f"{self.api}/artifacts/filter", json=wanted).json()
+        return {one["key"]: one for one in found}
+
+
+@pytest.fixture(scope="session")
+def deployed(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """Everything of prefect.yaml deployed on a fresh server, as docs/operate.md says, with a worker a pool."""
+    made = Deployed(prefect_api, tmp_path_factory.mktemp("workers"))
+    for pool in POOLS:
+        done = made.prefect("work-pool", "create", pool, "--type", "process")
+        assert done.returncode == 0, done.stdout + done.stderr
+    done = made.prefect("deploy", "--all", "--no-prompt")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for pool in POOLS:
+        made.start_worker(pool)
+    yield made
+    for worker in made.workers.values():
+        worker.terminate()
+    for worker in made.workers.values():
+        worker.wait(30)

@@ -1,0 +1,62 @@
+"""Prefect's own UI in a real browser: a stage's form is filled, the run completes, its page and pictures are drawn.
+
+With ``RAM_ENGINE_SCREENSHOTS=docs`` the pictures of docs/operate.md are made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from tests.browser import open_browser, sync_api
+from tests.flows.conftest import Deployed
+
+expect = sync_api.expect
+PATIENCE = 90_000.0  # milliseconds
+
+
+def test_a_stage_is_run_from_its_form(deployed: Deployed, copied_store: Path) -> None:
+    base = deployed.api.removesuffix("/api")
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{base}/deployments")
+        page.get_by_placeholder("Search deployments").fill("judge")
+        expect(page.get_by_text("judge", exact=True)).to_be_visible(timeout=PATIENCE)
+        page.goto(f"{base}/deployments/deployment/{deployed.deployment('judge/default')['id']}/run")
+        expect(page.get_by_text("The share of a tag's regions that are outliers.")).to_be_visible(timeout=PATIENCE)
+        field(page, "store").fill(str(copied_store))
+        field(page, "Outlier Share").fill("3")
+        page.get_by_role("button", name="Submit").click()
+        refused = page.get_by_text("Validation failed for field 'settings.outlier_share'").first
+        expect(refused).to_be_visible(timeout=PATIENCE)
+        field(page, "Outlier Share").fill("0.3")
+        shoot(page, "form")
+        page.get_by_role("button", name="Submit").click()
+        expect(page.get_by_text("scheduled to start").first).to_be_visible(timeout=PATIENCE)
+        run_id = deployed.runs("judge/default")[0]["id"]
+        page.goto(f"{base}/runs/flow-run/{run_id}")
+        expect(page.get_by_text("Completed", exact=True).first).to_be_visible(timeout=PATIENCE)
+        page.wait_for_timeout(1500)  # the timeline settles
+        shoot(page, "run")
+        artifact = deployed.artifacts(run_id)["judge"]
+        page.goto(f"{base}/artifacts/artifact/{artifact['id']}")
+        expect(page.get_by_role("heading", name="Pictures so far")).to_be_visible(timeout=PATIENCE)
+        pictures = page.locator("table img")
+        assert pictures.count() == 6
+        assert all(width > 0 for width in pictures.evaluate_all("all => all.map(one => one.naturalWidth)"))
+        expect(page.locator("table").get_by_text("0.3", exact=True)).to_be_visible()
+        shoot(page, "page")
+
+
+def field(page: sync_api.Page, label: str) -> sync_api.Locator:
+    """The box below a label of the form."""
+    name = page.locator("span.schema-form-property__label", has_text=re.compile(f"^{label}\\b")).first
+    block = name.locator("xpath=ancestor::div[contains(concat(' ', @class, ' '), ' p-label ')][1]")
+    return block.locator("input, textarea").first
+
+
+def shoot(page: sync_api.Page, name: str) -> None:
+    if folder := os.environ.get("RAM_ENGINE_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"prefect-{name}.png")

@@ -1,0 +1,151 @@
+"""Full and read-only disks, two runs at once, a clock that goes back, a server that is away: said, and nothing lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ram_engine.configuration import configure
+from storage.store import Snapshot, Store
+from tests.conftest import ram_engine
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own, in memory; the test is skipped by name where none may be mounted."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+def test_a_full_and_a_read_only_disk_are_named_and_cost_nothing_that_was_done(prefect_api: str, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "5m") as disk:
+        store = disk / "store"
+        arguments = ("run", "--preset", "tiny", "--store", str(store), "--until", "parse-captions")
+        full = ram_engine(*arguments, check=False)
+        assert full.returncode == 1
+        assert "No space left on device" in full.stdout
+        assert "will be reused" in full.stdout
+        done = set((store / "pairs" / "parts").glob("*.parquet"))
+        assert done
+        remount(disk, "size=64m")
+        remount(disk, "ro")
+        sealed = ram_engine(*arguments, check=False)
+        assert sealed.returncode == 1
+        assert "Read-only file system" in sealed.stdout
+        remount(disk, "rw")
+        resumed = ram_engine(*arguments)
+        assert f"{5 - len(done)} shards computed, {len(done)} reused" in resumed.stderr
+        assert Store(store).snapshot("phrases") is not None
+
+
+def test_two_runs_of_a_stage_at_once_compute_each_shard_once(prefect_api: str, copied_store: Path) -> None:
+    from flows.stages import judge
+
+    settings, engine = configure("tiny", sets=["clean.outlier_share=0.25"])
+    results: list[dict[str, Any]] = []
+
+    def run() -> None:
+        results.append(judge(str(copied_store), settings.clean, engine))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(result["computed"] for result in results) == [0, 5]
+    assert [result["kept"] for result in sorted(results, key=lambda one: one["computed"])] == [True, False]
+    verdicts = Store(copied_store).snapshot("tag_verdicts")
+    assert verdicts is not None
+    assert Store(copied_store).table(verdicts).num_rows == verdicts.rows
+
+
+def test_a_clock_that_goes_back_makes_nothing_look_older(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    tomorrow = time.time() + 86_400
+    store.publish(Snapshot("caption_tags", "first", "assign-tags", "recipe", created=tomorrow))
+    store.publish(Snapshot("caption_tags", "second", "assign-tags", "recipe"))
+    assert [one.key for one in store.snapshots("caption_tags")] == ["second", "first"]
+
+
+@pytest.mark.parametrize("away", [5, pytest.param(60, marks=pytest.mark.soak)])
+def test_a_server_that_is_away_costs_the_run_nothing(copied_store: Path, tmp_path: Path, away: float) -> None:
+    home = tmp_path / "prefect"
+    home.mkdir()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    environment |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    server = Server(environment)
+    verdicts = Store(copied_store).snapshot("tag_verdicts")
+    try:
+        with (tmp_path / "run.log").open("w") as log:
+            run = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "ram_engine", "run", "--preset", "tiny", "--store", str(copied_store)),
+                    *("--start", "ground", "--force", "ground", "--until", "judge"),
+                ],
+                env={**environment, "PREFECT_API_URL": server.url},
+                stdout=log,
+                stderr=log,
+            )
+        begun = time.time()
+        while not any(part.stat().st_mtime > begun for part in (copied_store / "regions" / "parts").iterdir()):
+            assert run.poll() is None, (tmp_path / "run.log").read_text()
+            time.sleep(0.05)
+        server.stop()
+        time.sleep(away)
+        server.start()
+        assert run.wait(180) == 0, (tmp_path / "run.log").read_text()
+    finally:
+        server.stop()
+    again = Store(copied_store).snapshot("tag_verdicts")
+    assert again is not None
+    assert verdicts is not None
+    assert again.digest == verdicts.digest
+
+
+class Server:
+    """A Prefect server that stops and comes back at the same address, with what it knew."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        import socket
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.environment = environment
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        self.start()
+
+    def start(self) -> None:
+        import httpx
+
+        command = [sys.executable, "-m", "flows.local_server", str(self.port), str(os.getpid())]
+        self.process = subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL)
+        for _ in range(600):
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    return
+            time.sleep(0.1)
+        raise AssertionError("the server did not start")
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
