@@ -40,7 +40,9 @@ from tasks.settings import (
     GroundSettings,
     IngestSettings,
     LabelSettings,
+    MeasureSettings,
     ParseSettings,
+    ScreenSettings,
     Settings,
     TrainSettings,
 )
@@ -143,6 +145,30 @@ def encode(
 ) -> Result:
     """Stores the frozen image encoder's spatial features."""
     return _run("encode", store, settings, engine, again(force, inputs))
+
+
+@flow(name="measure", flow_run_name=run_name)
+def measure(
+    store: Url = STORE,
+    settings: MeasureSettings = USUAL.measure,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+) -> Result:
+    """Hashes every image and measures what it is screened by."""
+    return _run("measure", store, settings, engine, again(force, inputs))
+
+
+@flow(name="screen", flow_run_name=run_name)
+def screen(
+    store: Url = STORE,
+    settings: ScreenSettings = USUAL.screen,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    inputs: list[str] = INPUTS,
+) -> Result:
+    """Finds near-duplicates, unfit images and leaks of the evaluation set; nothing is deleted."""
+    return _run("screen", store, settings, engine, again(force, inputs))
 
 
 @flow(name="train-baseline", flow_run_name=run_name)
@@ -306,6 +332,8 @@ FLOWS: dict[str, Any] = {
     "build-labels": build_labels,
     "assign-tags": assign_tags,
     "encode": encode,
+    "measure": measure,
+    "screen": screen,
     "train-baseline": train_baseline,
     "generate": generate,
     "ground": ground,

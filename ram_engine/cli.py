@@ -18,6 +18,7 @@ from ram_engine import (
     ablate_command,
     configuration,
     evaluate_command,
+    export_command,
     labels_cli,
     model_commands,
     runs,
@@ -33,7 +34,7 @@ from tasks import planning, refreshing
 from tasks.memory import keep_memory
 from tasks.outlook import Request, outlook
 from tasks.planning import Again, PlanError, StageFailedError
-from tasks.settings import EngineSettings, IngestSettings, PipelineSettings
+from tasks.settings import EngineSettings, IngestSettings, MixedSource, PipelineSettings
 from tasks.stages import stage_named
 
 DEFAULT_STORE = default_store()
@@ -47,7 +48,7 @@ app = typer.Typer(
 app.command()(tag_commands.tag)
 app.command()(tag_commands.caption)
 app.command()(model_commands.import_checkpoint)
-app.command()(model_commands.export)
+app.command()(export_command.export)
 app.command()(evaluate_command.evaluate)
 app.command()(ablate_command.ablate)
 app.add_typer(labels_cli.app, name="labels")
@@ -56,7 +57,13 @@ app.command()(why_command.why)
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 
 PresetOption = Annotated[str, typer.Option("--preset", help="sample, tiny or laptop.")]
-SourceOption = Annotated[str, typer.Option("--source", help="csv:captions.csv, coco:captions.json or sample.")]
+SourceOption = Annotated[
+    list[str],
+    typer.Option(
+        "--source",
+        help="csv:FILE, coco:FILE, img2dataset:DIR, huggingface:DIR, datasets:NAME, official:FILE; repeat to mix.",
+    ),
+]
 SetOption = Annotated[list[str], typer.Option("--set", help="A setting, as in clean.outlier_share=0.2; repeatable.")]
 UntilOption = Annotated[str, typer.Option("--until", help="The last stage to run.")]
 ForceOption = Annotated[str, typer.Option("--force", help="A stage to compute again although it is done.")]
@@ -69,7 +76,7 @@ RetryOption = Annotated[bool, typer.Option("--retry-rejected", help="Try rows ag
 def run(
     store: StoreOption = DEFAULT_STORE,
     preset: PresetOption = "sample",
-    source: SourceOption = "",
+    source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006 - typer reads the default and never changes it
     start: StartOption = "",
     until: UntilOption = "",
@@ -88,7 +95,7 @@ def run(
 def plan(
     store: StoreOption = DEFAULT_STORE,
     preset: PresetOption = "sample",
-    source: SourceOption = "",
+    source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006
     start: StartOption = "",
     until: UntilOption = "",
@@ -117,7 +124,7 @@ def stage(
     name: Annotated[str, typer.Argument(help="The stage, as `plan` lists it.")],
     store: StoreOption = DEFAULT_STORE,
     preset: PresetOption = "sample",
-    source: SourceOption = "",
+    source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006
     force: Annotated[bool, typer.Option("--force", help="Compute it although it is done.")] = False,
     retry_rejected: RetryOption = False,
@@ -299,7 +306,7 @@ def ui(
     runs.serve_ui(Store(store), settings, engine, port, console.print)
 
 
-def _configured(store: str, preset: str, source: str, sets: list[str]) -> tuple[PipelineSettings, EngineSettings]:
+def _configured(store: str, preset: str, source: list[str], sets: list[str]) -> tuple[PipelineSettings, EngineSettings]:
     """The settings; a store of one's own data goes on with its source where none is named, not with the sample."""
     settings, engine = configuration.configure(preset, source, sets)
     named = source or any(one.startswith("ingest.source") for one in sets)
@@ -309,7 +316,9 @@ def _configured(store: str, preset: str, source: str, sets: list[str]) -> tuple[
     last = IngestSettings(source=pairs.settings["source"]).source
     if last.kind == "sample":
         return settings, engine
-    console.print(f"the source is the one that the store was made from: {last.kind}:{last.path}", markup=False)
+    parts = last.parts if isinstance(last, MixedSource) else (last,)
+    called = " and ".join("sample" if one.kind == "sample" else f"{one.kind}:{one.path}" for one in parts)
+    console.print(f"the source is the one that the store was made from: {called}", markup=False)
     return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"source": last})}), engine
 
 

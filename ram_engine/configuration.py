@@ -11,9 +11,30 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tasks.settings import CocoSource, CsvSource, EngineSettings, PipelineSettings, SampleSource, Settings
+from tasks.settings import (
+    CocoSource,
+    CsvSource,
+    DatasetsSource,
+    EngineSettings,
+    HuggingFaceSource,
+    Img2datasetSource,
+    MixedSource,
+    OfficialSource,
+    PipelineSettings,
+    SampleSource,
+    Settings,
+)
 
-SOURCES: dict[str, type[BaseModel]] = {"sample": SampleSource, "csv": CsvSource, "coco": CocoSource}
+SOURCES: dict[str, type[BaseModel]] = {
+    "sample": SampleSource,
+    "csv": CsvSource,
+    "coco": CocoSource,
+    "img2dataset": Img2datasetSource,
+    "huggingface": HuggingFaceSource,
+    "datasets": DatasetsSource,
+    "official": OfficialSource,
+    "mixed": MixedSource,
+}
 
 
 class ConfigurationError(ValueError):
@@ -26,8 +47,10 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def configure(preset: str, source: str = "", sets: Sequence[str] = ()) -> tuple[PipelineSettings, EngineSettings]:
-    """The settings of a preset with ``source`` (``csv:captions.csv``) and ``sets`` (``a.b=c``) applied.
+def configure(
+    preset: str, source: str | Sequence[str] = (), sets: Sequence[str] = ()
+) -> tuple[PipelineSettings, EngineSettings]:
+    """The settings of a preset with ``source`` (``csv:captions.csv``, or several) and ``sets`` (``a.b=c``) applied.
 
     Raises :class:`ConfigurationError` with a sentence for a person.
     """
@@ -35,8 +58,10 @@ def configure(preset: str, source: str = "", sets: Sequence[str] = ()) -> tuple[
         raise ConfigurationError(f"there is no preset '{preset}'{_nearest(preset, preset_names())}")
     text = resources.files("ram_engine").joinpath(f"presets/{preset}.yaml").read_text(encoding="utf-8")
     values: dict[str, Any] = yaml.safe_load(text) or {}
-    if source:
-        values.setdefault("ingest", {})["source"] = _source(source)
+    named = [_source(one) for one in ([source] if isinstance(source, str) else source) if one]
+    if named:
+        together = {"kind": "mixed", "parts": named} if len(named) > 1 else named[0]
+        values.setdefault("ingest", {})["source"] = together
     for one in sets:
         name, equals, value = one.partition("=")
         if not equals:
@@ -55,12 +80,12 @@ def _source(source: str) -> dict[str, Any]:
     kind, _, path = source.partition(":")
     if kind not in SOURCES:
         raise ConfigurationError(
-            f"there is no source '{kind}'{_nearest(kind, list(SOURCES))}; write csv:captions.csv or coco:captions.json"
+            f"there is no source '{kind}'{_nearest(kind, list(SOURCES))}; write csv:captions.csv, say"
         )
     if kind == "sample":
         return {"kind": "sample"}
-    if not path:
-        raise ConfigurationError(f"--source {kind} needs a file, as in --source {kind}:PATH")
+    if not path or kind == "mixed":
+        raise ConfigurationError(f"--source {kind} needs a file or a folder, as in --source csv:PATH; several mix")
     return {"kind": kind, "path": path}
 
 
@@ -95,7 +120,11 @@ def _checked(model: type[Any], values: dict[str, Any], prefix: str) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problem = error.errors()[0]
+        errors = error.errors()
+        # a source of another kind complains as well: that is not what is wrong
+        others = [one["loc"][:-1] for one in errors if one["type"] == "literal_error" and one["loc"][-1:] == ("kind",)]
+        own = [one for one in errors if not any(one["loc"][: len(other)] == other for other in others)]
+        problem = (own or errors)[0]
         kinds = {kind.__name__ for kind in SOURCES.values()}
         steps = [str(step) for step in problem["loc"] if str(step) not in kinds]
         where = prefix + ".".join(steps)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import PurePath
-from typing import Any
 
 from models.model_card import table
 from ram_engine.runs import latest_model
 from storage.store import Store
+from tasks.settings import source_names
 
 MEASURED_AS = {"ram_fine_tuned": "fine_tuned", "ram": "cleaning"}
 SUBSETS = {
@@ -32,8 +31,8 @@ def sections_of(store: Store) -> dict[str, str]:
         splits = Counter(split for part in store.tables(pairs, ["split"]) for split in part["split"].to_pylist())
         counted = ", ".join(f"{count:,} {split.replace('_', ' ')}" for split, count in splits.most_common())
         sections["Data"] = (
-            f"Image-caption pairs of {_source(pairs.settings['source'])}: {counted}. Nothing was labelled by hand: "
-            "tags were parsed from captions, added by a first model, and cleaned."
+            f"Image-caption pairs of {' and '.join(source_names(pairs.settings['source']))}: {counted}. Nothing was "
+            "labelled by hand: tags were parsed from captions, added by a first model, and cleaned."
         )
     if labels is not None:
         tags = store.table(labels).to_pylist()
@@ -53,8 +52,3 @@ def sections_of(store: Store) -> dict[str, str]:
             against = "the truth" if store.snapshot("truth") is not None else "what their captions name"
             sections["Figures"] = f"On the test pictures, against {against}:\n\n" + table(("", "mAP"), rows)
     return sections
-
-
-def _source(source: dict[str, Any]) -> str:
-    """Without the folder: that is nobody's concern but its owner's."""
-    return PurePath(source["path"]).name if "path" in source else f"the sample world, seed {source['seed']}"

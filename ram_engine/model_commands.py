@@ -1,4 +1,4 @@
-"""`ram-engine import-checkpoint` and `export`: models in, from their authors' checkpoints, and out, with a card."""
+"""Models in, from their authors' checkpoints (`ram-engine import-checkpoint`), and out, with a card (`export`)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from ram_engine.options import StoreOption, default_store
 from storage.store import Store, StoreError
 
 console = Console(highlight=False, soft_wrap=True)
 
 
-def export(
-    to: Annotated[Path, typer.Argument(help="The folder to write.")],
-    format_: Annotated[
-        Literal["folder", "onnx"], typer.Option("--format", help="A model folder, or an ONNX graph beside its labels.")
-    ] = "folder",
-    model: Annotated[str, typer.Option("--model", help="A model folder; default: the store's best model.")] = "",
-    int8: Annotated[bool, typer.Option("--int8", help="ONNX: linear layers of 8 bits, for speed on a CPU.")] = False,
-    store: StoreOption = default_store(),
-) -> None:
-    """Write a model out: weights or ONNX, labels with thresholds, and a card with what was measured."""
+def export_model(to: Path, format_: Literal["folder", "onnx"], model: str, int8: bool, store: str) -> None:
+    """Writes a model out: weights or ONNX, labels with thresholds, and a card with what was measured.
+
+    ``model`` is a model folder; empty: the best model of ``store``.
+    """
     if int8 and format_ != "onnx":
         raise ValueError("--int8 is for ONNX graphs: add --format onnx")
     if format_ == "onnx" and importlib.util.find_spec("onnxscript") is None:

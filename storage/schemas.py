@@ -21,6 +21,12 @@ PHRASE = pa.struct(
     ]
 )
 TAG_SCORE = pa.struct([("tag_id", pa.int32()), ("score", pa.float32())])
+READY_TAGS = pa.struct(
+    [
+        ("caption_index", pa.int16()),  # -1: of the image, said by no caption
+        ("tags", pa.list_(pa.struct([("name", pa.string()), ("type", pa.string())]))),  # type "": the source names none
+    ]
+)
 TRUE_OBJECT = pa.struct([("name", pa.string()), ("box", pa.list_(pa.float32(), 4))])
 TRUE_TAG = pa.struct([("name", pa.string()), ("type", pa.string())])
 
@@ -60,12 +66,12 @@ REJECTED = _contract(
 CONTRACTS: dict[str, Contract] = {
     "pairs": _contract(
         unique="image_id",
-        nullable="url licence",
+        nullable="url licence extra ready_tags",
         image_id=pa.string(),  # the first 16 hexadecimal digits of sha256
         image=IMAGE,
         captions=pa.list_(pa.string()),
         split=pa.string(),  # train, fine_tune, calibrate or test
-        source=pa.string(),
+        sources=pa.list_(pa.string()),  # which of several sources have it
         names=pa.list_(pa.string()),  # what the source calls this image: one name a source row
         fingerprints=pa.list_(pa.string()),  # beside names: what tells a changed row without reading it
         url=pa.string(),
@@ -73,6 +79,8 @@ CONTRACTS: dict[str, Contract] = {
         sha256=pa.string(),
         width=pa.int32(),
         height=pa.int32(),
+        extra=pa.string(),  # the source's other columns by name, a JSON object
+        ready_tags=pa.list_(READY_TAGS),  # tags that the source gives: a caption that has some is not parsed
     ),
     "pairs_rejected": Contract(
         REJECTED.schema.append(pa.field("fingerprint", pa.string())), (), ("image_id", "fingerprint")
@@ -129,6 +137,34 @@ CONTRACTS: dict[str, Contract] = {
         image_size=pa.int16(),
         image_encoder=pa.string(),  # the model that the tokens come from
         tokens=pa.list_(FEATURE),  # 1 + grid x grid vectors, row by row, the mean token first
+    ),
+    "measures": _contract(
+        unique="image_id",
+        nullable="unwanted",
+        image_id=pa.string(),
+        split=pa.string(),
+        width=pa.int32(),
+        height=pa.int32(),
+        hash=pa.uint64(),  # perceptual: near-duplicates differ in a few bits
+        vector=FEATURE,  # the frozen encoder's, projected and L2-normalised
+        agreements=pa.list_(pa.float32()),  # how well each caption fits, -1..1; empty: no judge was asked
+        unwanted=pa.float32(),  # the probability of a classifier's unwanted classes; null: none was asked
+    ),
+    "screening": _contract(
+        unique="image_id",
+        nullable="nearest cosine hash_bits duplicate_of agreement unwanted",
+        image_id=pa.string(),
+        split=pa.string(),
+        nearest=pa.string(),  # the image that it falls for, else the one that is most like it; null: it is alone
+        cosine=pa.float32(),  # of the two vectors
+        hash_bits=pa.int16(),  # in which the two hashes differ, 0..64
+        duplicate_of=pa.string(),  # the image that it falls for, if it does
+        short_side=pa.int32(),  # pixels
+        aspect=pa.float32(),  # the longer side over the shorter
+        agreement=pa.float32(),  # of the caption that fits best
+        unwanted=pa.float32(),
+        kept=pa.bool_(),
+        reasons=pa.list_(pa.string()),  # leaks, duplicate, too_small, too_long, caption_disagrees, unwanted
     ),
     "training_log": _contract(
         model=pa.string(), step=pa.int32(), epoch=pa.float32(), name=pa.string(), value=pa.float32()

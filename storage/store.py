@@ -185,6 +185,16 @@ class Store:
             raise DamagedPartError(artifact, part, "is damaged (its digest differs)")
         return parquet.from_bytes(data, columns)
 
+    def read_columns(self, artifact: str, part: Part, columns: list[str]) -> pa.Table:
+        """Some columns of a part, read alone: beside images they are little. Their digest is not checked."""
+        try:
+            with self.fs.open(self._path(self._part_path(artifact, part.key)), "rb") as file:
+                return pq.read_table(file, columns=columns).replace_schema_metadata(None)
+        except FileNotFoundError:
+            raise DamagedPartError(artifact, part, "is missing") from None
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DamagedPartError(artifact, part, f"is damaged ({error})") from None
+
     def remove_part(self, artifact: str, part: Part) -> None:
         """Removes a damaged part, so that the next plan computes it again."""
         with contextlib.suppress(FileNotFoundError):
@@ -203,15 +213,17 @@ class Store:
 
     def tables(self, snapshot: Snapshot, columns: Iterable[str] | None = None) -> Iterator[pa.Table]:
         """The snapshot's tables, part by part, without the rows of images that left."""
+        wanted = list(columns) if columns is not None else None
         for part in snapshot.parts:
-            gone = snapshot.gone(part.partition)
-            wanted = list(columns) if columns is not None else None
-            column = row_id(snapshot.artifact)
-            if gone and wanted is not None and column not in wanted:
-                table = self.read_part(snapshot.artifact, part, [*wanted, column])
-                yield without(table, gone, column).select(wanted)
-            else:
-                yield without(self.read_part(snapshot.artifact, part, wanted), gone, column)
+            yield self.rows_of(snapshot, part, wanted)
+
+    def rows_of(self, snapshot: Snapshot, part: Part, columns: list[str] | None = None) -> pa.Table:
+        """One part of a snapshot, without the rows of images that left."""
+        gone = snapshot.gone(part.partition)
+        column = row_id(snapshot.artifact)
+        if gone and columns is not None and column not in columns:
+            return without(self.read_part(snapshot.artifact, part, [*columns, column]), gone, column).select(columns)
+        return without(self.read_part(snapshot.artifact, part, columns), gone, column)
 
     def table(self, snapshot: Snapshot, columns: Iterable[str] | None = None) -> pa.Table:
         """The whole snapshot as one table; empty with the contract's columns where it has no part."""

@@ -2,73 +2,79 @@
 
 An image belongs to one part for ever: only new and changed items make new parts, and what left the source, or changed,
 becomes a tombstone in the snapshot. So one row added to a source computes one new part, in every map stage.
+
+A file of many images (a tar, a Parquet file) is divided into pieces, and a piece stands for all of its images: it is
+read where the file's name, size or time is new, and then its contents are.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from storage import sources
 from storage.keys import digest
-from storage.schemas import CONTRACTS
-from storage.sources import SourceItem, list_coco, list_csv
-from storage.store import Part, Snapshot, Store
+from storage.schemas import CONTRACTS, READY_TAGS
+from storage.sources import SourceItem
+from storage.sources.containers import contents_digest
+from storage.store import Part, Snapshot, Store, without
 from tasks.images import ImageError, check_image, read_image
 from tasks.inputs import Inputs
+from tasks.merging import merge
 from tasks.planning import Again, StagePlan, finish_plan
 from tasks.sample_world import world
-from tasks.settings import CocoSource, CsvSource, EngineSettings, IngestSettings, SampleSource
+from tasks.settings import EngineSettings, IngestSettings, OneSource, SampleSource
+from tasks.source_items import PIECE, list_all, named_sources, read_piece, unread
 from tasks.stages import Stage
 from tasks.worker import Shard
-
-SAMPLE_LICENCE = "CC-BY-4.0 (pictures by Twemoji)"
-
-
-def list_items(source: SampleSource | CsvSource | CocoSource) -> list[SourceItem]:
-    """All items of a source, without opening an image."""
-    if isinstance(source, SampleSource):
-        version = f"{digest([world.VERSION, source.model_dump(mode='json')])}-0"
-        return [
-            SourceItem(name, f"sample world {name}", split=split, version=version, licence=SAMPLE_LICENCE)
-            for name, split in world.item_names(source)
-        ]
-    listing = list_csv if isinstance(source, CsvSource) else list_coco
-    return listing(source.path, source.images, source.limit)
 
 
 def plan(store: Store, stage: Stage, settings: IngestSettings, again: Again = Again()) -> StagePlan:
     """Compares the source with the latest snapshot: which items are new, and which rows left."""
-    items = {fingerprint(item, settings, stage.version): item for item in list_items(settings.source)}
     latest = None if again.force else store.snapshot("pairs")
     if latest is not None:  # the images of a part that was lost are read from the source again
         present = store.parts_present("pairs")
-        latest = dataclasses.replace(latest, parts=tuple(part for part in latest.parts if part.key in present))
+        latest = replace(latest, parts=tuple(part for part in latest.parts if part.key in present))
+    items = list_all(settings, stage.version, _known_pieces(store, latest))
     tombstones = {} if latest is None else {key: list(ids) for key, ids in latest.tombstones.items()}
-    known = _known_rows(store, latest)
     by_size = _by_size(items)
     unclaimed = dict(items)
-    for row in known:
+    homes: dict[str, str] = {}
+    parted: list[tuple[_KnownRow, str]] = []
+    for row in _known_rows(store, latest):
         matched = [one if one in items else _same_contents(one, row, by_size) for one in row.fingerprints]
         if all(matched) and not (row.rejected and again.retry_rejected):
             for one in matched:
                 unclaimed.pop(one, None)
+            if len(matched) == 1 and items[matched[0]].container:
+                homes[matched[0]] = row.partition
         else:
             tombstones.setdefault(row.partition, []).append(row.row_id)
+            parted += [(row, one) for one in matched if PIECE.fullmatch(one)]
+    # An image whose other source left: where its row within the piece is still there it is alive again, else the piece
+    # is read again, as it is for a rejected row that is to be retried.
+    for row, one in parted:
+        home = homes.get(one, row.partition)
+        if home != row.partition and row.row_id in tombstones.get(home, ()):
+            tombstones[home].remove(row.row_id)
+        else:
+            unclaimed[one] = items[one]
+    tombstones = {partition: ids for partition, ids in tombstones.items() if ids}
     shards = []
-    names = list(unclaimed)
-    for start in range(0, len(names), settings.shard_size):
-        chunk = names[start : start + settings.shard_size]
+    for chunk in _chunks({unread(name): item for name, item in unclaimed.items()}, settings.shard_size):
         retried = [latest.key] if latest is not None and again.retry_rejected else []  # its first part stays as it is
-        key = digest(["ingest", chunk, *retried])
+        key = digest(["ingest", list(chunk), *retried])
         tombstones.pop(key, None)  # the same items came back: their part is alive again
-        table = _item_table({name: unclaimed[name] for name in chunk})
-        shards.append(Shard(key=key, partition=key, tables={"items": table}, rows=len(chunk)))
+        rows = sum(item.rows or 1 for item in chunk.values())
+        shards.append(Shard(key=key, partition=key, tables={"items": _item_table(chunk)}, rows=rows))
     if latest is not None:
         new = {shard.partition for shard in shards}
         shards += [
@@ -81,23 +87,38 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, again: Again = Ag
     return finish_plan(store, drafted, shards, dataclasses.replace(again, retry_rejected=False))
 
 
+def _chunks(items: Mapping[str, SourceItem], size: int) -> Iterator[dict[str, SourceItem]]:
+    """Items by fingerprint in groups of ``size`` images; a piece of a file stays whole."""
+    chunk: dict[str, SourceItem] = {}
+    rows = 0
+    for name, item in items.items():
+        chunk[name] = item
+        rows += item.rows or 1
+        if rows >= size:
+            yield chunk
+            chunk, rows = {}, 0
+    if chunk:
+        yield chunk
+
+
 def build(
     settings: IngestSettings, inputs: Inputs, engine: EngineSettings
 ) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
     """Reads and checks the images of a table of items."""
+    named = named_sources(settings.source)
 
     def ingest(tables: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs: dict[str, dict[str, Any]] = {}
         rejected: list[dict[str, Any]] = []
         truths: list[dict[str, Any]] = []
-        for item in tables["items"].to_pylist():
+        for item, print_ in _images(tables["items"], named):
             try:
-                row, truth = _read(item, settings)
+                row, truth = _read(item, print_, settings, named[item.source])
             except ImageError as error:
-                rejected.append(_rejected(item, error.reason, error.detail))
+                rejected.append(_rejected(item, print_, error.reason, error.detail))
                 continue
             if row["image_id"] in pairs:
-                pairs[row["image_id"]] = _merge([pairs[row["image_id"]], row])
+                pairs[row["image_id"]] = merge([pairs[row["image_id"]], row])
             else:
                 pairs[row["image_id"]] = row
                 truths += truth
@@ -110,6 +131,31 @@ def build(
     return ingest
 
 
+def _images(items: pa.Table, named: Mapping[str, OneSource]) -> Iterator[tuple[SourceItem, str]]:
+    """Single images with their fingerprints: pieces of files are read here."""
+    for row in items.to_pylist():
+        name = row.pop("fingerprint")
+        problem = (row.pop("reason"), row.pop("detail"))
+        ready = row.pop("ready_tags")
+        item = SourceItem(
+            **{**row, "captions": tuple(row["captions"])},
+            problem=problem if problem[0] else None,
+            ready_tags=None if ready is None else tuple(_ready_pair(one) for one in ready),
+        )
+        if not item.container:
+            yield item, name
+            continue
+        images = read_piece(item, named[item.source])
+        start, version = name.split(".-")
+        name = f"{start}.{contents_digest(images)}-{version}"
+        for image in images:
+            yield replace(image, source=item.source), name
+
+
+def _ready_pair(one: Mapping[str, Any]) -> tuple[int, tuple[tuple[str, str], ...]]:
+    return one["caption_index"], tuple((tag["name"], tag["type"]) for tag in one["tags"])
+
+
 def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[dict[str, Part], dict[str, list[str]]]:
     """One photograph under several names is one image with all its captions.
 
@@ -117,19 +163,22 @@ def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[d
     that holds them merged (empty where there are none), and the tombstones with their single rows added.
     """
     tombstones = {key: list(ids) for key, ids in (plan.tombstones or {}).items()}
-    places: dict[str, list[Part]] = {}
     parts = [*((plan.done or {}).get("pairs", ())), *made]
-    for part in parts:
-        gone = set(tombstones.get(part.partition, ()))
-        for image_id in store.read_part("pairs", part, ["image_id"])["image_id"].to_pylist():
-            if image_id not in gone:
-                places.setdefault(image_id, []).append(part)
-    double = {image_id: found for image_id, found in places.items() if len(found) > 1}
-    if not double:
+    ids = [
+        without(store.read_columns("pairs", part, ["image_id"]), tombstones.get(part.partition, []))["image_id"]
+        for part in parts
+    ]
+    counts = pc.value_counts(pa.chunked_array([chunk for each in ids for chunk in each.chunks], pa.string()))
+    several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if not len(several):
         return {}, tombstones
+    double: dict[str, list[Part]] = {}
+    for part, own in zip(parts, ids, strict=True):
+        for image_id in own.filter(pc.is_in(own, value_set=several)).to_pylist():
+            double.setdefault(image_id, []).append(part)
     rows = []
     for image_id, found in double.items():
-        rows.append(_merge([_row(store, part, image_id) for part in found]))
+        rows.append(merge([_row(store, part, image_id) for part in found]))
         for part in found:
             tombstones.setdefault(part.partition, []).append(image_id)
     key = digest(["ingest", "merged", sorted(one for row in rows for one in row["fingerprints"])])
@@ -139,22 +188,6 @@ def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[d
         artifact: store.write_part(artifact, key, key, tables.get(artifact, CONTRACTS[artifact].schema.empty_table()))
         for artifact in plan.stage.writes
     }, tombstones
-
-
-def fingerprint(item: SourceItem, settings: IngestSettings, version: int) -> str:
-    """``<words>-<size>-<time>``: it changes when the image file, its captions or the settings that matter change."""
-    words = digest(
-        [
-            version,
-            item.name,
-            item.captions,
-            item.split,
-            item.problem,
-            settings.max_pixels,
-            "" if item.split else [settings.calibrate_share, settings.test_share],
-        ]
-    )
-    return f"{words}-{item.version or '0-0'}"
 
 
 @dataclass(frozen=True)
@@ -171,7 +204,7 @@ def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
         return
     for part in latest.parts:
         gone = set(latest.tombstones.get(part.partition, ()))
-        columns = store.read_part("pairs", part, ["image_id", "sha256", "fingerprints"]).to_pylist()
+        columns = store.read_columns("pairs", part, ["image_id", "sha256", "fingerprints"]).to_pylist()
         for row in columns:
             if row["image_id"] not in gone:
                 yield _KnownRow(part.partition, row["image_id"], row["sha256"], tuple(row["fingerprints"]))
@@ -183,11 +216,25 @@ def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
                 yield _KnownRow(part.partition, row["fingerprint"], "", (row["fingerprint"],), rejected=True)
 
 
+def _known_pieces(store: Store, latest: Snapshot | None) -> Iterator[re.Match[str]]:
+    """The fingerprints of pieces of files that were read before."""
+    rejected = store.snapshot("pairs_rejected") if latest is not None else None
+    for snapshot, column in ((latest, "fingerprints"), (rejected, "fingerprint")):
+        if snapshot is None:
+            continue
+        for part in snapshot.parts:
+            found = store.read_columns(snapshot.artifact, part, [column])[column]
+            flat = pc.list_flatten(found) if column == "fingerprints" else found
+            for one in pc.unique(flat).to_pylist():
+                if match := PIECE.fullmatch(one or ""):
+                    yield match
+
+
 def _by_size(items: Mapping[str, SourceItem]) -> Mapping[str, list[tuple[str, SourceItem]]]:
     """Items with a file, by all of their fingerprint but the time."""
     grouped: dict[str, list[tuple[str, SourceItem]]] = {}
     for listed, item in items.items():
-        if item.path and not item.version.startswith("missing"):
+        if item.path and not item.container and not item.version.startswith("missing"):
             grouped.setdefault(listed.rsplit("-", 1)[0], []).append((listed, item))
     return grouped
 
@@ -203,44 +250,58 @@ def _same_contents(known: str, row: _KnownRow, by_size: Mapping[str, list[tuple[
 def _identity(settings: IngestSettings) -> Any:
     """What makes a source another source: a larger limit only makes it longer."""
     dumped = settings.model_dump(mode="json", exclude={"shard_size", "error_budget"})
-    dumped["source"].pop("limit", None)
+    for source in dumped["source"].get("parts", [dumped["source"]]):
+        source.pop("limit", None)
     return dumped
 
 
+ITEMS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("name", "where", "split", "path", "version", "url", "licence", "extra")),
+        *((name, pa.string()) for name in ("source", "container", "fingerprint", "reason", "detail")),
+        ("captions", pa.list_(pa.string())),
+        ("ready_tags", pa.list_(READY_TAGS)),
+        ("start", pa.int64()),
+        ("rows", pa.int64()),
+    ]
+)
+
+
 def _item_table(items: Mapping[str, SourceItem]) -> pa.Table:
-    return pa.Table.from_pylist(
-        [
-            {
-                "name": item.name,
-                "where": item.where,
-                "captions": list(item.captions),
-                "split": item.split,
-                "path": item.path,
-                "fingerprint": name,
-                "url": item.url,
-                "licence": item.licence,
-                "reason": item.problem[0] if item.problem else None,
-                "detail": item.problem[1] if item.problem else None,
-            }
-            for name, item in items.items()
-        ]
-    )
+    rows = []
+    for name, item in items.items():
+        row = {column: getattr(item, column) for column in ITEMS.names if hasattr(item, column)}
+        reason, detail = item.problem or (None, None)
+        rows.append(
+            {**row, "fingerprint": name, "reason": reason, "detail": detail, "ready_tags": _ready_rows(item.ready_tags)}
+        )
+    return pa.Table.from_pylist(rows, ITEMS)
 
 
-def _read(item: Mapping[str, Any], settings: IngestSettings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _ready_rows(ready: sources.ReadyTags | None) -> list[dict[str, Any]] | None:
+    if ready is None:
+        return None
+    return [
+        {"caption_index": at, "tags": [{"name": name, "type": type_} for name, type_ in tags]} for at, tags in ready
+    ]
+
+
+def _read(
+    item: SourceItem, print_: str, settings: IngestSettings, source: OneSource
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A row of `pairs`, and of `truth` where it is known. Raises :class:`ImageError` for an unfit row."""
-    if item["reason"]:
-        raise ImageError(item["reason"], item["detail"])
-    captions, truth, path = item["captions"], [], item["name"]
-    if isinstance(settings.source, SampleSource):
-        drawn = world.draw(settings.source, item["name"])
+    if item.problem:
+        raise ImageError(*item.problem)
+    captions, truth = list(item.captions), []
+    if isinstance(source, SampleSource):
+        drawn = world.draw(source, item.name)
         data, captions = drawn.image, list(drawn.captions)
     else:
-        data = read_image({"bytes": None, "path": item["path"]})
+        data = read_image({"bytes": item.data, "path": item.path})
     width, height = check_image(data, settings.max_pixels)
     sha256 = hashlib.sha256(data).hexdigest()
     image_id = sha256[:16]
-    if isinstance(settings.source, SampleSource):
+    if isinstance(source, SampleSource):
         truth = [
             {
                 "image_id": image_id,
@@ -251,17 +312,19 @@ def _read(item: Mapping[str, Any], settings: IngestSettings) -> tuple[dict[str, 
         ]
     return {
         "image_id": image_id,
-        "image": {"bytes": data, "path": path},
+        "image": {"bytes": data, "path": item.name},
         "captions": captions,
-        "split": item["split"] or _split_of(image_id, settings),
-        "source": settings.source.kind,
-        "names": [item["name"]],
-        "fingerprints": [item["fingerprint"]],
-        "url": item["url"],
-        "licence": item["licence"],
+        "split": item.split or _split_of(image_id, settings),
+        "sources": [item.source],
+        "names": [item.name],
+        "fingerprints": [print_],
+        "url": item.url,
+        "licence": item.licence,
         "sha256": sha256,
         "width": width,
         "height": height,
+        "extra": item.extra,
+        "ready_tags": _ready_rows(item.ready_tags),
     }, truth
 
 
@@ -273,13 +336,6 @@ def _split_of(image_id: str, settings: IngestSettings) -> str:
     return "calibrate" if share < settings.test_share + settings.calibrate_share else "train"
 
 
-def _merge(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    merged = dict(rows[0])
-    for column in ("captions", "names", "fingerprints"):
-        merged[column] = list(dict.fromkeys(value for row in rows for value in row[column]))
-    return merged
-
-
 def _row(store: Store, part: Part, image_id: str) -> dict[str, Any]:
     table = store.read_part("pairs", part)
     index = table["image_id"].to_pylist().index(image_id)
@@ -287,11 +343,11 @@ def _row(store: Store, part: Part, image_id: str) -> dict[str, Any]:
     return row
 
 
-def _rejected(item: Mapping[str, Any], reason: str, detail: str) -> dict[str, Any]:
+def _rejected(item: SourceItem, print_: str, reason: str, detail: str) -> dict[str, Any]:
     return {
         "image_id": None,
-        "where": f"{item['where']}: {item['name']}",
+        "where": f"{item.where}: {item.name}",
         "reason": reason,
         "detail": detail,
-        "fingerprint": item["fingerprint"],
+        "fingerprint": print_,
     }

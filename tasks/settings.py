@@ -7,7 +7,9 @@ computed (workers, device, batch sizes) is in :class:`EngineSettings` and enters
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -54,12 +56,72 @@ class CocoSource(Settings):
     limit: int = Field(0, ge=0, description="Use only the first so many images; 0: all.")
 
 
+class Img2datasetSource(Settings):
+    """What img2dataset wrote (WebDataset tars, or Parquet with the images in it), or any folder of WebDataset tars."""
+
+    kind: Literal["img2dataset"] = "img2dataset"
+    path: str = Field(description="The folder, or one of its files.")
+    columns: tuple[str, ...] = Field((), description="Further columns to keep (url and licence are); empty: all.")
+    limit: int = Field(0, ge=0, description="Use only the first so many images; 0: all.")
+
+
+class HuggingFaceSource(Settings):
+    """Parquet files of a Hugging Face data set: a column of images and one or several of captions."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    path: str = Field(description="The folder, or one of its Parquet files.")
+    image: str = Field("", description="The column of images; empty: it is told by its name.")
+    captions: tuple[str, ...] = Field((), description="Columns of captions, or of lists of them; empty: by name.")
+    tags: str = Field("", description="A column of lists of tags: those of the image beside its captions'.")
+    columns: tuple[str, ...] = Field((), description="Further columns to keep (url and licence are); empty: all.")
+    limit: int = Field(0, ge=0, description="Use only the first so many images; 0: all.")
+
+
+class DatasetsSource(HuggingFaceSource):
+    """A data set by its name, through the library `datasets`, where that is installed and the network allows."""
+
+    kind: Literal["datasets"] = "datasets"  # type: ignore[assignment]
+    path: str = Field(description="The name on the Hub, or a folder that datasets.load_dataset opens.")
+    configuration: str = Field("", description="The data set's configuration; empty: the default one.")
+    subset: str = Field("train", description="The split of the data set that is read.")
+
+
+class OfficialSource(Settings):
+    """The training JSON and evaluation lists of RAM's authors: tags come from them, captions are not parsed."""
+
+    kind: Literal["official"] = "official"
+    path: str = Field("", description="The training JSON; empty: only the evaluation list is read.")
+    tags: str = Field("", description="The list of tags that labels are lines of; empty: tag_list.txt beside the JSON.")
+    evaluation: str = Field("", description="An evaluation list, by index or by name: it becomes the split test.")
+    images: str = Field("", description="The folder of images; empty: the JSON's own.")
+    limit: int = Field(0, ge=0, description="Use only the first so many images; 0: all.")
+
+
+OneSource = (
+    SampleSource | CsvSource | CocoSource | Img2datasetSource | HuggingFaceSource | DatasetsSource | OfficialSource
+)
+
+
+class MixedSource(Settings):
+    """Several sources in one: an image that stands in two of them is one image with all its captions."""
+
+    kind: Literal["mixed"] = "mixed"
+    parts: tuple[OneSource, ...] = Field(min_length=1, description="The sources, in order.")
+
+
+def source_names(source: Mapping[str, Any]) -> list[str]:
+    """What a source (its settings as a dictionary) is called, without folders: they are their owner's concern alone."""
+    if "parts" in source:
+        return [name for one in source["parts"] for name in source_names(one)]
+    if "seed" in source:
+        return [f"the sample world, seed {source['seed']}"]
+    return [PurePath(source.get("path") or source.get("evaluation") or "a dataset").name]
+
+
 class IngestSettings(Settings):
     """How a source becomes pairs."""
 
-    source: SampleSource | CsvSource | CocoSource = Field(
-        SampleSource(), description="Where images and captions come from."
-    )
+    source: OneSource | MixedSource = Field(SampleSource(), description="Where images and captions come from.")
     shard_size: int = Field(256, ge=1, description="Images a part.")
     max_pixels: int = Field(64_000_000, ge=1, description="Larger images are rejected before they are decoded.")
     calibrate_share: float = Field(0.05, ge=0, lt=1, description="Held out for thresholds, where no split is given.")
@@ -133,6 +195,43 @@ class EncodeSettings(Settings):
         return self
 
 
+class MeasureSettings(Settings):
+    """What is measured of every image before training."""
+
+    judge: str = Field(
+        "tagger",
+        description="Who says how well captions fit: conse, or open_clip:MODEL[:PRETRAINED]; tagger: no one is asked.",
+    )
+    image_encoder: str = Field("tf_efficientnet_lite0", description="Of conse: the timm model of its classifier.")
+    classifier: str = Field("", description="A filter: timm:MODEL, or a classifier's .onnx file; empty: none.")
+    unwanted: tuple[int, ...] = Field((), description="Numbers of the classifier's classes that are not wanted.")
+
+    @model_validator(mode="after")
+    def _knows_classes(self) -> MeasureSettings:
+        if self.classifier and not (self.classifier.startswith("timm:") or self.classifier.endswith(".onnx")):
+            raise ValueError(f"a classifier is timm:MODEL or an .onnx file, not '{self.classifier}'")
+        if bool(self.classifier) != bool(self.unwanted):
+            raise ValueError("a classifier and the numbers of its unwanted classes go together: set measure.unwanted")
+        return self
+
+    def files(self) -> tuple[str, ...]:
+        return (self.classifier,) if self.classifier.endswith(".onnx") else ()
+
+
+class ScreenSettings(Settings):
+    """Which images trainings and exports leave out."""
+
+    hash_bits: int = Field(
+        4, ge=-1, le=16, description="Images whose perceptual hashes differ in at most so many bits are one; -1: none."
+    )
+    least_cosine: float = Field(0.94, ge=0, description="Images as alike as this are one; above 1: none.")
+    leakage: bool = Field(True, description="Images in training that are held out as well are left out.")
+    least_side: int = Field(0, ge=0, description="The shorter side of an image, in pixels.")
+    most_aspect: float = Field(0, ge=0, description="The longer side over the shorter; 0: any.")
+    least_agreement: float = Field(-1, ge=-1, le=1, description="Of its best caption, by measure.judge.")
+    most_unwanted: float = Field(0.5, ge=0, le=1, description="The probability of unwanted classes.")
+
+
 ThresholdRule = Literal["precision", "f1", "balanced"]
 
 
@@ -203,6 +302,9 @@ class TrainSettings(Settings):
     )
     target_precision: float = Field(0.7, gt=0, le=1, description="What thresholds by precision aim at.")
     folds: int = Field(0, ge=0, le=10, description="Fold models, so that no image is annotated by one that saw it.")
+    source_weights: tuple[str, ...] = Field(
+        (), description="How often images of a source are seen, as in csv:captions.csv=3; those of others count 1."
+    )
     seed: int = Field(0, description="Of new weights and of the order of the images.")
 
     @property
@@ -210,6 +312,18 @@ class TrainSettings(Settings):
         """Whether nothing but the mean token is looked at in training."""
         others = bool(self.decoder_layers) or self.caption or self.distillation != "none"
         return self.evidence == "mean" and not others
+
+    def weight_of(self) -> dict[str, float]:
+        """``source_weights`` by source."""
+        return {name: float(weight) for name, _, weight in (one.rpartition("=") for one in self.source_weights)}
+
+    @model_validator(mode="after")
+    def _weighs(self) -> TrainSettings:
+        for one in self.source_weights:
+            name, _, weight = one.rpartition("=")
+            if not name or not re.fullmatch(r"\d+(\.\d+)?", weight):
+                raise ValueError(f"source_weights: '{one}' is not SOURCE=WEIGHT, as in csv:captions.csv=3")
+        return self
 
     @model_validator(mode="after")
     def _has_clip(self) -> TrainSettings:
@@ -398,6 +512,8 @@ class PipelineSettings(Settings):
     labels: LabelSettings = LabelSettings()
     assign: AssignSettings = AssignSettings()
     encode: EncodeSettings = EncodeSettings()
+    measure: MeasureSettings = MeasureSettings()
+    screen: ScreenSettings = ScreenSettings()
     baseline: BaselineSettings = BaselineSettings(architecture="tag2text", caption=True, folds=3)
     generate: GenerateSettings = GenerateSettings()
     ground: GroundSettings = GroundSettings()

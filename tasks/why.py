@@ -100,7 +100,8 @@ def lives(store: Store, pair: Mapping[str, Any], word: str = "") -> list[Life]:
             tag = look_up.find(phrase["lemma"], phrase["type"])
             life = of(tag.tag_id) if tag is not None and tag.active else None
             if life is not None:
-                life.said.append(f'caption {row["caption_index"]} says "{phrase["surface"]}"')
+                who = "the source gives" if row["caption_index"] < 0 else f"caption {row['caption_index']} says"
+                life.said.append(f'{who} "{phrase["surface"]}"')
     for number in range(1, max(1, judged_rounds(store)) + 1):
         for tag_id, round_ in _round(store, number, image_id).items():
             claimed = round_.verdict or round_.predicted or round_.captions

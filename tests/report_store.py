@@ -192,7 +192,7 @@ def _pair(image_id: str, item: world.Item) -> dict[str, Any]:
         "image": {"bytes": item.image, "path": item.name},
         "captions": captions,
         "split": item.split,
-        "source": "sample",
+        "sources": ["sample"],
         "names": [item.name],
         "fingerprints": ["-"],
         "sha256": image_id,

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from storage.sources.item import SourceError, SourceItem, file_version, images_folder, inside
+from storage.sources.item import SourceError, SourceItem, extra_of, file_version, images_folder, inside
+
+READ = frozenset(("id", "file_name", "coco_url", "flickr_url", "license", "width", "height", "image_id"))
 
 
 def list_coco(path: str, images: str = "", limit: int = 0) -> list[SourceItem]:
@@ -58,6 +60,7 @@ def list_coco(path: str, images: str = "", limit: int = 0) -> list[SourceItem]:
                     version=file_version(folder / name),
                     url=picture.get("coco_url") or picture.get("flickr_url"),
                     licence=licences.get(picture.get("license")),
+                    extra=extra_of({name: value for name, value in picture.items() if name not in READ}),
                 )
             )
     return items

@@ -1,4 +1,4 @@
-"""An `image,caption` CSV (with `split`, `url` and `licence` columns if there are any) and a folder of images."""
+"""An `image,caption` CSV (`split`, `url`, `licence` and other columns if there are any) and a folder of images."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.sources.item import SourceError, SourceItem, file_version, images_folder, inside
+from storage.sources.item import SPLITS, SourceError, SourceItem, extra_of, file_version, images_folder, inside
 
-SPLITS = ("", "train", "fine_tune", "calibrate", "test")
+READ = frozenset(("image", "caption", "split", "url", "licence", "license", "image_id", "width", "height"))
 
 
 @dataclass
@@ -18,6 +18,7 @@ class _Rows:
     split: str = ""
     url: str | None = None
     licence: str | None = None
+    extra: dict[str, str] = field(default_factory=dict)
 
 
 def list_csv(path: str, images: str = "", limit: int = 0) -> list[SourceItem]:
@@ -70,6 +71,8 @@ def list_csv(path: str, images: str = "", limit: int = 0) -> list[SourceItem]:
                 entry.split = row.get("split") or entry.split
                 entry.url = row.get("url") or entry.url
                 entry.licence = row.get("licence") or row.get("license") or entry.licence
+                others = {column: value for column, value in row.items() if column not in READ and value}
+                entry.extra |= {column: value for column, value in others.items() if isinstance(value, str)}
 
     items = [
         SourceItem(
@@ -81,6 +84,7 @@ def list_csv(path: str, images: str = "", limit: int = 0) -> list[SourceItem]:
             version=file_version(folder / name),
             url=entry.url,
             licence=entry.licence,
+            extra=extra_of(entry.extra),
         )
         for name, entry in rows.items()
     ]

@@ -1,9 +1,17 @@
-"""What every source lists: one item an image, with its captions."""
+"""What every source lists: one item an image, with its captions; or a file of many images, and later a piece of one."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+SPLITS = ("", "train", "fine_tune", "calibrate", "test")
+OF_IMAGE = -1  # the caption index of tags that are the image's and no caption's
+
+ReadyTags = tuple[tuple[int, tuple[tuple[str, str], ...]], ...]  # (caption index, ((name, type), ..)), ..
 
 
 class SourceError(ValueError):
@@ -15,7 +23,11 @@ class SourceItem:
     """An image of a source.
 
     ``version`` is ``<size>-<time>`` of its file, or whatever else tells a changed image without reading it.
-    ``problem`` is a (reason, sentence) for a row that is unfit before its image is read.
+    ``problem`` is a (reason, sentence) for a row that is unfit before its image is read. ``extra`` are the source's
+    other columns as a JSON object. ``data`` is the image file, where it has no ``path`` of its own.
+
+    An item with a ``container`` (tar, statuses, parquet or datasets) is a whole file of images; with ``rows`` it is a
+    piece of one, which begins at ``start`` (a byte of a tar, else a row).
     """
 
     name: str
@@ -27,6 +39,13 @@ class SourceItem:
     url: str | None = None
     licence: str | None = None
     problem: tuple[str, str] | None = None
+    extra: str = "{}"
+    ready_tags: ReadyTags | None = None
+    data: bytes | None = None
+    source: str = ""
+    container: str = ""
+    start: int = 0
+    rows: int = 0
 
 
 def file_version(path: Path) -> str:
@@ -52,3 +71,13 @@ def images_folder(file: Path, images: str) -> Path:
 def inside(folder: Path, name: str) -> bool:
     """Whether ``name`` stays within ``folder``: a name such as ``../x`` would leave it."""
     return (folder / name).resolve().is_relative_to(folder.resolve())
+
+
+def extra_of(values: Mapping[str, Any]) -> str:
+    """The plain ones among the values of a source's other columns (texts, numbers, yes or no) as a JSON object."""
+    plain = {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, str | int | float | bool) and value == value and value not in (float("inf"), -float("inf"))
+    }
+    return json.dumps(plain, ensure_ascii=False, sort_keys=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import PurePath
 from typing import Any
 
 from storage.store import Snapshot, Store
@@ -13,10 +12,11 @@ from tasks.report.cleaning import cleaning
 from tasks.report.examples import examples
 from tasks.report.findings import findings
 from tasks.report.models_table import curves, models_table
-from tasks.report.run_record import candidates, lineage, rejected, stage_rows
+from tasks.report.run_record import candidates, lineage, rejected, screened, stage_rows
 from tasks.report.tag_flow import tag_flow
 from tasks.report.tag_table import tag_table
 from tasks.report.views import latest_snapshots, open_views, sampled
+from tasks.settings import source_names
 
 
 def gather(store: Store, rounds: int = 1) -> dict[str, Any]:
@@ -39,6 +39,7 @@ def gather(store: Store, rounds: int = 1) -> dict[str, Any]:
             "cleaning": cleaning(few) if few.judged else None,
             "stages": stage_rows(snapshots, rounds),
             "rejected": rejected(whole),
+            "screened": screened(whole),
             "candidates": candidates(whole),
             "lineage": lineage(snapshots),
         }
@@ -50,16 +51,12 @@ def gather(store: Store, rounds: int = 1) -> dict[str, Any]:
 def _header(store: Store, snapshots: dict[str, Snapshot]) -> dict[str, Any]:
     created = max((snapshot.created for snapshot in snapshots.values()), default=0.0)
     return {
-        "dataset": _dataset(snapshots["pairs"].settings.get("source", {})) if "pairs" in snapshots else "no data yet",
+        "dataset": " and ".join(source_names(snapshots["pairs"].settings.get("source", {})))
+        if "pairs" in snapshots
+        else "no data yet",
         "store": store.url,
         "time": datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-
-
-def _dataset(source: dict[str, Any]) -> str:
-    if "path" in source:
-        return PurePath(source["path"]).name
-    return f"the sample world, seed {source['seed']}" if "seed" in source else "a dataset"
 
 
 def _compact(value: Any) -> Any:

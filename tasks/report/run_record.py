@@ -81,6 +81,26 @@ def rejected(views: Views) -> dict[str, Any]:
     }
 
 
+def screened(views: Views) -> dict[str, Any]:
+    """Images that `screen` set apart: ``counts`` by reason and split, and the first ``rows`` of them."""
+    if not views.has("screening", "pairs"):
+        return {"counts": [], "rows": []}
+    return {
+        "counts": views.rows(
+            "SELECT reason, split, count(*) AS count FROM (SELECT split, unnest(reasons) AS reason FROM screening) "
+            "GROUP BY ALL ORDER BY count DESC, reason, split"
+        ),
+        "rows": views.rows(
+            f"""
+            SELECT own.names[1] AS name, reasons, other.names[1] AS other, cosine, hash_bits, short_side, agreement
+            FROM screening JOIN pairs AS own USING (image_id)
+            LEFT JOIN pairs AS other ON other.image_id = coalesce(duplicate_of, nearest)
+            WHERE NOT kept ORDER BY reasons, name LIMIT {MOST_REJECTED}
+            """
+        ),
+    }
+
+
 def candidates(views: Views) -> list[dict[str, Any]]:
     """The most frequent words of the captions that are no tag."""
     if not views.has("candidates"):

@@ -70,7 +70,7 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Vie
     snapshots = {
         name: one
         for name, one in snapshots.items()
-        if one.rows or first_round_name(name) not in ("features", "regions")
+        if one.rows or first_round_name(name) not in ("features", "regions", "measures")
     }
     db = connect(store, snapshots)
     if "pairs" in snapshots:

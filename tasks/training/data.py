@@ -104,8 +104,8 @@ class TokenImages:
     def _shown(self, order: Sequence[Indices], seed: int) -> Indices:
         """The row of the view that each image shows, (images,)."""
         chance, shown = np.random.default_rng(seed), self.first.copy()
-        for indices in order:
-            shown[indices] += chance.integers(self.views[indices])
+        for indices in order:  # an image may come more than once in an epoch: it shows one view then
+            shown[indices] = self.first[indices] + chance.integers(self.views[indices])
         return shown
 
     def mapped(self, change: Callable[[Tensor], Tensor], file: Path) -> NDArray[np.float16]:
@@ -287,6 +287,7 @@ class Examples:
     targets: csr_matrix  # (images, tags), float32 in 0..1
     captions: tuple[tuple[str, ...], ...] = ()  # of each image; empty: no captioner is trained
     caption_tags: tuple[tuple[tuple[str, ...], ...], ...] = ()  # the tags' names of each of the captions
+    weights: NDArray[np.float64] | None = None  # (images,), how often each is seen; None: all alike
 
     def subset(self, indices: Indices) -> Examples:
         """Some of the images, in the order of ``indices``."""
@@ -296,6 +297,7 @@ class Examples:
             self.targets[indices],
             tuple(self.captions[at] for at in indices) if self.captions else (),
             tuple(self.caption_tags[at] for at in indices) if self.caption_tags else (),
+            self.weights[indices] if self.weights is not None else None,
         )
 
     def caption_choice(self, indices: Indices, chance: random.Random) -> tuple[list[str], list[tuple[str, ...]]]:

@@ -92,7 +92,7 @@ def fit(
     for epoch in range(start, settings.epochs):
         seed = settings.seed * 1_000_003 + epoch
         torch.manual_seed(seed + accelerator.process_index)
-        order = data_order(len(examples.image_ids), settings.batch_size, seed)
+        order = data_order(len(examples.image_ids), settings.batch_size, seed, examples.weights)
         owned = [_own(len(indices), settings.pieces, accelerator) for indices in order]
         stream = _stream(examples, order, owned, seed, teacher)
         captions, classes = random.Random(seed), torch.Generator().manual_seed(seed)
@@ -220,9 +220,17 @@ def schedule(step: int, total: int, an_epoch: int, settings: TrainSettings) -> f
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
 
 
-def data_order(count: int, batch_size: int, seed: int) -> list[NDArray[np.int64]]:
-    """Every index once, in batches, in an order that follows from ``seed``."""
-    order = np.random.default_rng(seed).permutation(count)
+def data_order(
+    count: int, batch_size: int, seed: int, weights: NDArray[np.float64] | None = None
+) -> list[NDArray[np.int64]]:
+    """Every index once, in batches, in an order that follows from ``seed``; with ``weights`` (count,) as many indices,
+    each as often as its weight asks for on average: an epoch is as long as ever."""
+    chance = np.random.default_rng(seed)
+    order = chance.permutation(count)
+    if weights is not None:
+        # systematic sampling: none comes more than once more or less often than its share
+        edges = np.cumsum(weights[order]) / weights.sum()
+        order = chance.permutation(order[np.searchsorted(edges, (np.arange(count) + chance.random()) / count)])
     return [order[at : at + batch_size] for at in range(0, count, batch_size)]
 
 

@@ -97,7 +97,8 @@ def gather(
         taught = targets(train) if targets else caption_targets(inputs, train, tags)
         named = caption_targets(inputs, calibrate, tags)
         captions, caption_tags = _captions(inputs, everyone, tags) if settings.caption else ((), ())
-        both = Examples(tuple(everyone), images, vstack([taught, named]).tocsr(), captions, caption_tags)
+        weights = _weights(inputs, everyone, settings)
+        both = Examples(tuple(everyone), images, vstack([taught, named]).tocsr(), captions, caption_tags, weights)
         first = np.arange(len(train))
         rest = np.arange(len(train), len(everyone))
         # a source that has pairs to fine-tune on describes them, and those to calibrate on, fully
@@ -142,6 +143,22 @@ def _taught(
     return replace(raw, teacher=file)
 
 
+def _weights(inputs: Inputs, image_ids: Sequence[str], settings: TrainSettings) -> NDArray[np.float64] | None:
+    """How often each image is seen, (images,): as its heaviest source asks. None where all are alike.
+
+    Raises ValueError where a weight is given to a source that there is not.
+    """
+    if not settings.source_weights:
+        return None
+    weights = settings.weight_of()
+    pairs = inputs.table("pairs", ["image_id", "sources"]).to_pylist()
+    sources = {pair["image_id"]: pair["sources"] for pair in pairs}
+    known = {name for names in sources.values() for name in names}
+    if unknown := sorted(set(weights) - known):
+        raise ValueError(f"source_weights: there is no source '{unknown[0]}'; there are: {', '.join(sorted(known))}")
+    return np.array([max(weights.get(name, 1.0) for name in sources[each]) for each in image_ids])
+
+
 def _captions(
     inputs: Inputs, image_ids: Sequence[str], tags: TagColumns
 ) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[tuple[str, ...], ...], ...]]:
@@ -156,5 +173,6 @@ def _captions(
     for row in inputs.table("caption_tags").to_pylist():
         if row["image_id"] in place:
             named = tuple(tags.labels[tags.column[tag]].name for tag in row["tag_ids"] if tag in tags.column)
-            names[place[row["image_id"]]][row["caption_index"]] = named
+            if row["caption_index"] >= 0:  # else tags that the source gives the image, and no caption
+                names[place[row["image_id"]]][row["caption_index"]] = named
     return tuple(captions), tuple(map(tuple, names))

@@ -16,8 +16,15 @@ from tasks.truth import TRUE_TAGS
 
 
 def split_ids(inputs: Inputs, *splits: str) -> list[str]:
-    """The ids of the images of some splits, sorted: the order in which every training sees them."""
+    """The ids of the images of some splits, sorted: the order in which every training sees them.
+
+    Images that `screen` set apart are left out.
+    """
     pairs = inputs.table("pairs", ["image_id", "split"])
+    if inputs.has("screening"):
+        screening = inputs.table("screening", ["image_id", "kept"])
+        unfit = screening.filter(pc.invert(screening["kept"]))["image_id"].combine_chunks()
+        pairs = pairs.filter(pc.invert(pc.is_in(pairs["image_id"], value_set=unfit)))
     return sorted(pairs.filter(pc.is_in(pairs["split"], pa.array(splits)))["image_id"].to_pylist())
 
 

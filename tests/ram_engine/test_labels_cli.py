@@ -49,7 +49,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image_id = f"{index:016x}"
         pairs.append({
             "image_id": image_id, "image": {"bytes": b"", "path": ""}, "captions": [caption], "split": "train",
-            "source": "test", "names": [image_id], "fingerprints": [""], "sha256": "", "width": 1, "height": 1,
+            "sources": ["test"], "names": [image_id], "fingerprints": [""], "sha256": "", "width": 1, "height": 1,
         })  # fmt: skip
         found = [word.partition(".") for word in words]
         phrases.append({

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from storage.store import Snapshot, Store
-from tasks import ingest
+from tasks import ingest, planning, source_items
 from tasks.inputs import Inputs
 from tasks.planning import Again
 from tasks.settings import CsvSource, EngineSettings, IngestSettings
@@ -38,6 +38,34 @@ def huge_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+def ingest_all(store: Store, settings: IngestSettings, again: Again = Again()) -> int:
+    """Ingests as the flow does; returns how many shards were computed."""
+    plan = ingest.plan(store, STAGE, settings, again)
+    if plan.kept:
+        planning.point_to(store, plan)
+        return 0
+    compute = ingest.build(settings, Inputs(store, {}), EngineSettings())
+    done = {artifact: list((plan.done or {}).get(artifact, ())) for artifact in STAGE.writes}
+    made = []
+    for shard in plan.shards:
+        for artifact, table in compute(shard.tables).items():
+            part = store.write_part(artifact, shard.key, shard.partition, table)
+            done[artifact].append(part)
+            made += [part] if artifact == "pairs" else []
+    merged, tombstones = ingest.merge_duplicates(store, plan, made)
+    for artifact, part in merged.items():
+        done[artifact].append(part)
+    dumped = settings.model_dump(mode="json")
+    for artifact, parts in done.items():
+        store.publish(
+            Snapshot(
+                artifact, plan.key, "ingest", plan.recipe, tuple(parts), tombstones=tombstones, settings=dumped,
+                stage_version=STAGE.version,
+            )
+        )  # fmt: skip
+    return len(plan.shards)
+
+
 class Source:
     """A CSV with a folder of images that a test changes, and the store that it is ingested into."""
 
@@ -57,23 +85,7 @@ class Source:
         """Ingests as the flow does; returns how many shards were computed."""
         lines = "".join(f'{name},"{caption}"\n' for name, caption in self.rows)
         (self.folder / "c.csv").write_text("image,caption\n" + lines)
-        plan = ingest.plan(self.store, STAGE, self.settings, again)
-        if plan.kept:
-            return 0
-        compute = ingest.build(self.settings, Inputs(self.store, {}), EngineSettings())
-        done = {artifact: list((plan.done or {}).get(artifact, ())) for artifact in STAGE.writes}
-        made = []
-        for shard in plan.shards:
-            for artifact, table in compute(shard.tables).items():
-                part = self.store.write_part(artifact, shard.key, shard.partition, table)
-                done[artifact].append(part)
-                made += [part] if artifact == "pairs" else []
-        merged, tombstones = ingest.merge_duplicates(self.store, plan, made)
-        for artifact, part in merged.items():
-            done[artifact].append(part)
-        for artifact, parts in done.items():
-            self.store.publish(Snapshot(artifact, plan.key, "ingest", plan.recipe, tuple(parts), tombstones=tombstones))
-        return len(plan.shards)
+        return ingest_all(self.store, self.settings, again)
 
     def captions(self) -> dict[str, list[str]]:
         """Captions of every image that is alive, by the names it has."""
@@ -195,11 +207,11 @@ def test_an_image_keeps_its_split_wherever_it_stands(source: Source) -> None:
 
 def test_settings_that_change_rows_make_them_new(source: Source) -> None:
     source.ingest()
-    item = ingest.list_items(source.settings.source)[0]
-    print_one = ingest.fingerprint(item, source.settings, 1)
-    assert print_one != ingest.fingerprint(item, source.settings.model_copy(update={"test_share": 0.5}), 1)
-    assert print_one != ingest.fingerprint(replace(item, captions=("x",)), source.settings, 1)
-    assert print_one == ingest.fingerprint(item, source.settings.model_copy(update={"shard_size": 99}), 1)
+    item = source_items.list_items(source.settings.source)[0]
+    print_one = source_items.fingerprint(item, source.settings, 1)
+    assert print_one != source_items.fingerprint(item, source.settings.model_copy(update={"test_share": 0.5}), 1)
+    assert print_one != source_items.fingerprint(replace(item, captions=("x",)), source.settings, 1)
+    assert print_one == source_items.fingerprint(item, source.settings.model_copy(update={"shard_size": 99}), 1)
 
 
 def test_rejected_rows_are_tried_again_where_asked(source: Source) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from storage.schemas import contract
 from storage.store import Store
 from tasks.report.cleaning import FIXED, KEPT
 from tasks.report.data import gather
@@ -201,3 +203,24 @@ def training_pictures(store: Store) -> list[str]:
 
 def decode(text: str, kind: type) -> np.ndarray[Any, Any]:
     return np.frombuffer(base64.b64decode(text), kind)
+
+
+def test_what_was_screened_is_counted_and_named(tmp_path: Path) -> None:
+    store = make_store(str(tmp_path), until="screen")
+    assert read_data(store)["screened"] == {"counts": [], "rows": []}
+    pairs, made = store.snapshot("pairs"), store.snapshot("screening")
+    assert pairs is not None
+    assert made is not None
+    first, second, *_ = store.table(pairs, ["image_id", "names", "split"]).to_pylist()
+    row = {
+        "image_id": first["image_id"], "split": first["split"], "nearest": second["image_id"], "cosine": 0.99,
+        "hash_bits": 1, "duplicate_of": second["image_id"], "short_side": 384, "aspect": 1.0, "agreement": None,
+        "unwanted": None, "kept": False, "reasons": ["duplicate", "too_small"],
+    }  # fmt: skip
+    table = pa.Table.from_pylist([row], contract("screening").schema)
+    part = store.write_part("screening", "b" * 16, "", table)
+    store.publish(replace(made, key="b" * 16, parts=(part,)))
+    screened = read_data(store)["screened"]
+    assert {one["reason"]: one["count"] for one in screened["counts"]} == {"duplicate": 1, "too_small": 1}
+    (told,) = screened["rows"]
+    assert (told["name"], told["other"]) == (first["names"][0], second["names"][0])

@@ -5,7 +5,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const SECTIONS = [
   ["flow", "Flow", flowSection], ["quality", "Precision, recall", qualitySection], ["models", "Models", modelsSection],
   ["tags", "Tags", tagsSection], ["examples", "Pictures", examplesSection], ["cleaning", "Cleaning", cleaningSection],
-  ["stages", "Stages", stagesSection], ["rejected", "Rejected", rejectedSection],
+  ["stages", "Stages", stagesSection], ["rejected", "Rejected", rejectedSection], ["screened", "Screened", screenedSection],
   ["candidates", "Candidates", candidatesSection], ["lineage", "Lineage", lineageSection],
 ];
 

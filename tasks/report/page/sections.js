@@ -264,6 +264,20 @@ function rejectedSection(data) {
       table([["Where", false], ["reason", false], ["what is wrong", false]], rows.map((row) => [element("code", {}, row.where), words(row.reason), row.detail]))));
 }
 
+function screenedSection(data) {
+  const { counts, rows } = data.screened;
+  if (!counts.length) return null;
+  const all = counts.reduce((sum, row) => sum + row.count, 0);
+  const figure = (value, digits) => known(value) ? value.toFixed(digits) : "";
+  return section("screened", "What was left out of training",
+    "These images are in the store, and trainings and exports leave them out. Other thresholds (screen.*) compute nothing else anew.",
+    table([["Reason", false], ["split", false], ["images", true]], counts.map((row) => [words(row.reason), words(row.split), count(row.count)])),
+    element("details", { open: rows.length <= 12 }, element("summary", {}, rows.length < all ? `The first ${count(rows.length)} images` : "The images"),
+      table([["Image", false], ["why", false], ["most like", false], ["cosine", true], ["bits apart", true], ["short side", true], ["best caption", true]],
+        rows.map((row) => [element("code", {}, row.name), row.reasons.map(words).join(", "), element("code", {}, row.other || ""),
+          figure(row.cosine, 3), figure(row.hash_bits, 0), count(row.short_side), figure(row.agreement, 3)]))));
+}
+
 function candidatesSection(data) {
   if (!data.candidates.length) return null;
   return section("candidates", "Frequent words that are no tag",

@@ -1,0 +1,66 @@
+"""`ram-engine export`: a model, or the data set that the engine made, as a folder that others read."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from ram_engine import model_commands
+from ram_engine.options import StoreOption, default_store
+from storage.store import Store
+
+console = Console(highlight=False, soft_wrap=True)
+
+Format = Literal[
+    "folder", "onnx", "official", "huggingface", "coco", "webdataset", "fiftyone", "csv", "diff"
+]  # the first two are models
+
+
+def export(
+    to: Annotated[Path, typer.Argument(help="The folder to write.")],
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="A model: folder or onnx. Data: official (RAM's training JSON and lists), huggingface, coco, "
+            "webdataset, fiftyone, csv, or diff (only what the engine changed).",
+        ),
+    ] = "folder",
+    model: Annotated[str, typer.Option("--model", help="A model folder; default: the store's best model.")] = "",
+    int8: Annotated[bool, typer.Option("--int8", help="ONNX: linear layers of 8 bits, for speed on a CPU.")] = False,
+    split: Annotated[
+        str, typer.Option("--split", help="Data: only this split (train, fine_tune, calibrate, test).")
+    ] = "",
+    min_score: Annotated[float, typer.Option("--min-score", min=0, max=1, help="Data: only tags this probable.")] = 0.0,
+    source: Annotated[
+        list[str],
+        typer.Option("--source", help="Data: only tags that this said: caption, generated or predicted; repeatable."),
+    ] = [],  # noqa: B006 - typer reads the default and never changes it
+    images: Annotated[bool, typer.Option(help="Data: with the images themselves.")] = True,
+    push: Annotated[str, typer.Option("--push-to-hub", help="Upload the folder too, as OWNER/NAME.")] = "",
+    store: StoreOption = default_store(),
+) -> None:
+    """Write out a model (weights or ONNX, with its card), or data: images, captions and tags by the last verdicts."""
+    if format_ in ("folder", "onnx"):
+        if split or min_score or source or not images:
+            raise ValueError(f"--split, --min-score, --source and --no-images are for data, not for --format {format_}")
+        model_commands.export_model(to, format_, model, int8, store)
+    else:
+        if model or int8:
+            raise ValueError(f"--model and --int8 are for models: leave them out with --format {format_}")
+        from ram_engine.data_export import export_data
+        from tasks.exports import Selection
+
+        started = time.monotonic()
+        chosen = Selection(split, min_score, tuple(source), images)
+        written = export_data(Store(store, create=False), format_, to, chosen)
+        counted = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in written.items()) or "no change"
+        console.print(f"{to}: {counted}, in {time.monotonic() - started:.1f} s", markup=False)
+    if push:
+        from ram_engine.hub import push_folder
+
+        console.print(push_folder(to, push, "model" if format_ in ("folder", "onnx") else "dataset"), markup=False)

@@ -1,0 +1,55 @@
+"""FiftyOne's dataset JSON (its plain form, which `fiftyone.types.FiftyOneDataset` reads), without the dependency."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from storage.exports.rows import JsonArray, Request, save_image
+
+
+def write(request: Request) -> Mapping[str, int]:
+    """``samples.json``, ``metadata.json`` and the images in ``data/``: tags as classifications, regions as detections,
+    the split as a sample's tag. Returns the samples of each split."""
+    name = request.name
+    (request.folder / "metadata.json").write_text(
+        json.dumps(
+            {"name": name, "media_type": "image", "info": {"classes": sorted({tag.name for tag in request.tags})}}
+        ),
+        encoding="utf-8",
+    )
+    samples = JsonArray(request.folder / "samples.json", "samples", {"name": name, "media_type": "image"})
+    written: dict[str, int] = {}
+    try:
+        for row in request.rows():
+            samples.add(_sample(row, save_image(request.folder, row, "data")))
+            written[row["split"]] = written.get(row["split"], 0) + 1
+    finally:
+        samples.close()
+    return written
+
+
+def _sample(row: Mapping[str, Any], path: str) -> dict[str, Any]:
+    labels = [
+        {"_cls": "Classification", "label": tag["name"], "confidence": tag["score"], "kind": tag["type"]}
+        for tag in row["tags"]
+    ]
+    boxes = []
+    for region in row["regions"]:
+        x0, y0, x1, y1 = region["box"]
+        box = [x0, y0, x1 - x0, y1 - y0]
+        boxes.append({"_cls": "Detection", "label": region["name"], "bounding_box": box, "confidence": region["score"]})
+    return {
+        "filepath": path,
+        "tags": [row["split"]],
+        "metadata": {"_cls": "ImageMetadata", "width": row["width"], "height": row["height"]},
+        "image_id": row["image_id"],
+        "captions": row["captions"],
+        "generated_captions": row["generated_captions"],
+        "url": row["url"],
+        "licence": row["licence"],
+        "source_columns": row["extra"],
+        "ram_tags": {"_cls": "Classifications", "classifications": labels},
+        "regions": {"_cls": "Detections", "detections": boxes},
+    }
