@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import yaml
 
 from ram_engine.configuration import configure
 from storage.store import Store
-from tests.conftest import ram_engine
+from tests.conftest import ROOT, ram_engine
 from tests.flows.conftest import Deployed
 
 
@@ -31,7 +32,7 @@ def fields(schema: dict[str, Any], definitions: dict[str, Any], path: str = "") 
 
 def test_every_field_of_every_form_says_what_it_is(deployed: Deployed) -> None:
     listed = deployed.prefect("deployment", "ls").stdout
-    assert listed.count("/default") == 17
+    assert listed.count("/default") == len(yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"])
     lacking = []
     for flow in ("ram-data-engine", "refresh", "clean-tags", "ingest", "retrain", "train-baseline", "ground"):
         deployment = deployed.deployment(f"{flow}/default")
@@ -138,3 +139,29 @@ def test_a_cancelled_run_leaves_no_process(deployed: Deployed, tmp_path: Path, k
     assert deployed.ended(created["id"])["state_type"] == "CANCELLED"
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
+
+
+def test_a_killed_worker_costs_nothing_that_was_done(deployed: Deployed, copied_store: Path) -> None:
+    store, settings = Store(copied_store), configure("tiny")[0].model_dump(mode="json")
+    verdicts = store.snapshot("tag_verdicts")
+    asked = {"store": str(copied_store), "settings": settings, "start": "ground", "until": "judge"}
+    begun = time.time()
+    run_id = deployed.create_run("ram-data-engine/default", force="ground", **asked).json()["id"]
+    deadline = time.monotonic() + 120
+    regions = copied_store / "regions" / "parts"
+    while not any(part.stat().st_mtime > begun for part in regions.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    worker = deployed.workers["ram-engine-training"]
+    of_run = psutil.Process(worker.pid).children(recursive=True)
+    worker.kill()
+    worker.wait()
+    deployed.start_worker("ram-engine-training")
+    _, alive = psutil.wait_procs(of_run, timeout=90)  # the run itself goes on without its worker
+    assert not alive
+    again = deployed.create_run("ram-data-engine/default", **asked).json()["id"]
+    assert deployed.ended(again)["state_type"] == "COMPLETED"
+    after = store.snapshot("tag_verdicts")
+    assert after is not None
+    assert verdicts is not None
+    assert after.digest == verdicts.digest
+    assert deployed.run(run_id)["state_type"] in ("COMPLETED", "CRASHED", "RUNNING")
