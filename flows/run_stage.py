@@ -16,6 +16,7 @@ from flows.shards import run_shards
 from flows.stage_report import StageSummary, tell
 from flows.trainings import train
 from storage.leases import Lease, leased, narrow
+from storage.schemas import first_round_name
 from storage.store import DamagedPartError, Part, Snapshot, Store
 from tasks import ingest, planning
 from tasks.engines import open_engine, with_workers
@@ -147,25 +148,27 @@ def _compute(store: Store, work: StagePlan, engine: EngineSettings) -> list[Snap
         merged, tombstones = ingest.merge_duplicates(store, work, [p for p in done["pairs"] if p.key in made])
         for artifact, part in merged.items():
             done[artifact].append(part)
-        _check_budget(store, work, done, tombstones)
-    return [_snapshot(work, artifact, tuple(parts), tombstones) for artifact, parts in done.items()]
+        if not any(part.rows for parts in done.values() for part in parts):
+            raise StageFailedError("ingest: the source holds no image; check its path and columns")
+    snapshots = [_snapshot(work, artifact, tuple(parts), tombstones) for artifact, parts in done.items()]
+    _check_budget(store, work, snapshots)
+    return snapshots
 
 
-def _check_budget(
-    store: Store, work: StagePlan, done: Mapping[str, list[Part]], tombstones: Mapping[str, list[str]]
-) -> None:
-    """Fails an ingest that rejects more than its error budget: a wrong folder rather than a few bad files."""
-    reasons = _reasons(store, _snapshot(work, "pairs_rejected", tuple(done["pairs_rejected"]), tombstones))
-    rejected = reasons.total()
-    total = rejected + sum(part.rows for part in done["pairs"])
-    budget = work.settings.error_budget if isinstance(work.settings, IngestSettings) else 1.0
-    if total == 0:
-        raise StageFailedError("ingest: the source holds no image; check its path and columns")
-    if rejected > budget * total:
-        raise StageFailedError(
-            f"ingest: {rejected} of {total} rows were rejected ({_counted(reasons)}), more than the error budget of "
-            f"{budget:.0%}; mend the source, or raise it with --set ingest.error_budget=1"
-        )
+def _check_budget(store: Store, work: StagePlan, snapshots: list[Snapshot]) -> None:
+    """Fails a stage that rejects more than its error budget: a wrong folder rather than a few bad files."""
+    budget = getattr(work.settings, "error_budget", 1.0)
+    for snapshot in snapshots:
+        if not first_round_name(snapshot.artifact).endswith("_rejected") or not snapshot.rows:
+            continue
+        reasons = _reasons(store, snapshot)
+        total = reasons.total() + snapshots[0].rows
+        if reasons.total() > budget * total:
+            raise StageFailedError(
+                f"{work.stage.name}: {reasons.total()} of {total} rows were rejected ({_counted(reasons)}), more than "
+                f"the error budget of {budget:.0%}; what was done is kept: mend the source, or raise the budget with "
+                f"--set {work.stage.settings}.error_budget=1"
+            )
 
 
 def _snapshot(work: StagePlan, artifact: str, parts: tuple[Part, ...], tombstones: Mapping[str, list[str]]) -> Snapshot:

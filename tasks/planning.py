@@ -230,14 +230,14 @@ def _recipe(stage: Stage, settings: Settings, snapshots: Mapping[str, Snapshot])
 
 
 def _dumped(settings: Settings) -> list[Any]:
-    """The settings, and the digests of the files that they name."""
+    """The settings that change results, and the digests of the files that they name."""
     files = {}
     for path in settings.files():
         try:
             files[path] = digest_bytes(Path(path).read_bytes())
         except OSError as error:
             raise PlanError(f"the settings name the file {path}, which cannot be read: {error.strerror}") from error
-    return [settings.model_dump(mode="json"), files]
+    return [settings.model_dump(mode="json", exclude={"error_budget"}), files]
 
 
 def point_to(store: Store, plan: StagePlan) -> dict[str, int]:

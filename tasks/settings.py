@@ -133,6 +133,7 @@ class ParseSettings(Settings):
     """How captions are parsed."""
 
     max_words: int = Field(200, ge=1, description="Longer captions are rejected.")
+    error_budget: float = Field(0.2, ge=0, le=1, description="The share of rejected captions beyond which it fails.")
 
 
 class LabelSettings(Settings):
@@ -406,6 +407,7 @@ class GroundSettings(Settings):
         "are none of its classes the attention tells.",
     )
     max_regions: int = Field(2, ge=1, description="Regions kept for a tag in an image.")
+    error_budget: float = Field(0.2, ge=0, le=1, description="The share of rejected regions beyond which it fails.")
     checkpoint: str = Field(
         "",
         description="The detector's weights: Grounding DINO's .pth (or hub:OWNER/NAME/FILE), or a YOLOX as .onnx.",
