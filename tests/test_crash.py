@@ -31,8 +31,8 @@ def test_killed_runs_go_on_where_they_were(finished_store: Path, tmp_path: Path,
         store = tmp_path / f"store-{stores}"
         moments = sorted(chance.randrange(MOST_FILES) for _ in range(min(20, kills - victims.total())))
         for moment in moments:
-            run = killable.start(store, "processes" if chance.random() < 0.15 else "threads")
-            child = chance.random() < 0.4
+            run = killable.start(store, "processes" if chance.random() < 0.1 else "threads")
+            child = chance.random() < 0.2
             wait_for(store, moment, run, child)
             time.sleep(chance.uniform(0, 1))
             if not run.is_alive():  # it was faster than the moment: the next store's turn
