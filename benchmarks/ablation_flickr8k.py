@@ -28,6 +28,7 @@ import numpy as np
 
 from ram_engine import ablate_command, configuration, runs
 from storage.store import Store
+from tasks.outlook import Request
 
 ENCODERS = "[tf_efficientnet_lite1@240,tf_efficientnet_lite2@260]"
 TRAINER = {
@@ -56,7 +57,7 @@ def main() -> None:
     images = f"ingest.source.images={options.flickr8k / 'images'}"
     source = f"csv:{options.folder / 'first.csv'}"
     settings, engine = configuration.configure("laptop", source, [images, *SETS])
-    runs.run(str(options.folder / "store"), settings, engine, until="judge")
+    runs.run(str(options.folder / "store"), settings, engine, Request(until="judge"))
     # thresholds of the best F1, on held-out captions; fine-tuning takes the same steps at a third of the rate
     choices = ["retrain.thresholds=f1", "fine_tune.epochs=10", "fine_tune.learning_rate=0.0003"]
     settings, engine = configuration.configure("laptop", source, [images, *SETS, *choices])
@@ -72,18 +73,23 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def write_source(folder: Path, file: Path) -> dict[str, list[str]]:
-    """Writes what the engine sees, as a CSV; all captions of each photograph."""
+def write_source(folder: Path, file: Path, swapped: float = 0.0) -> dict[str, list[str]]:
+    """Writes what the engine sees, as a CSV, a share of the training captions at other photographs; all captions of
+    each photograph."""
     captions: dict[str, list[str]] = defaultdict(list)
     with open(folder / "captions.csv", encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             captions[row["image"]].append(row["caption"])
     train, held_out = ((folder / name).read_text("utf-8").split() for name in ("train.txt", "dev.txt"))
     choosing = set(np.random.default_rng(0).permutation(len(held_out))[: len(held_out) // 2].tolist())
+    said = [captions[name][0] for name in train]
+    moved = np.random.default_rng(1).choice(len(train), round(swapped * len(train)), replace=False)
+    for at, other in zip(moved, np.roll(moved, 1), strict=True):
+        said[at] = captions[train[other]][0]
     with open(file, "w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines)
         writer.writerow(["image", "caption", "split"])
-        writer.writerows((name, captions[name][0], "train") for name in train)
+        writer.writerows((name, caption, "train") for name, caption in zip(train, said, strict=True))
         for place, name in enumerate(held_out):
             if place in choosing:
                 writer.writerow((name, captions[name][0], "calibrate"))

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ram_engine import configuration, runs
 from storage.store import Store
+from tasks.outlook import Request
 
 Figures = dict[tuple[str, str, str], float]
 
@@ -37,7 +38,7 @@ def main() -> None:
 def measured(folder: Path, seed: int) -> Figures:
     """Runs the pipeline where it is not done; its ``metrics`` by (model, metric, subset)."""
     settings, engine = configuration.configure("sample", sets=[f"ingest.source.seed={seed}"])
-    runs.run(str(folder), settings, engine)
+    runs.run(str(folder), settings, engine, Request())
     store = Store(str(folder), create=False)
     snapshot = store.snapshot("metrics")
     if snapshot is None:
