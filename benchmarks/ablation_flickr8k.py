@@ -35,6 +35,7 @@ from safetensors.numpy import load_file
 
 from ram_engine import ablate_command, configuration, runs
 from storage.store import Store
+from tasks.evaluation.outcome import chart, compared
 from tasks.metrics import Ranking, bootstrap, interval, mean_of_numbers
 from tasks.outlook import Request
 
@@ -74,7 +75,7 @@ def main() -> None:
     results.parent.mkdir(parents=True, exist_ok=True)
     settings = next(iter(found.values()))["settings"]
     results.write_text(json.dumps({**result, "settings": settings}, indent=1) + "\n", encoding="utf-8")
-    results.with_suffix(".svg").write_text(ablate_command.chart(found), encoding="utf-8")
+    results.with_suffix(".svg").write_text(chart(found), encoding="utf-8")
     print(json.dumps(result))
 
 
@@ -90,8 +91,18 @@ def ablated(options: argparse.Namespace, name: str, swap: float, fine_tune: int)
     choices = ["retrain.thresholds=f1", "fine_tune.epochs=10", "fine_tune.learning_rate=0.0003"]
     settings, engine = configuration.configure("laptop", source, [images, *SETS, *choices])
     store = Store(str(options.folder / folder), create=False)
-    found = ablate_command.compared(
-        name, store, settings, engine, options.folder, captions, options.seeds, {}, fine_tune, samples=500
+    found = compared(
+        name,
+        store,
+        settings,
+        engine,
+        options.folder,
+        captions,
+        options.seeds,
+        {},
+        fine_tune,
+        500,
+        ablate_command.progress,
     )
     ablate_command.show(name, found)
     return found

@@ -15,8 +15,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ram_engine import ablate_command, configuration, runs
+from ram_engine import configuration, runs
 from storage.store import Store
+from tasks.evaluation import outcome
 from tasks.outlook import Request
 
 Figures = dict[tuple[str, str, str], float]
@@ -80,7 +81,7 @@ def chart(found: list[dict[str, float]]) -> str:
     names = [name for name in found[0] if name.startswith("map_")]
     values = {name.removeprefix("map_"): [each[name] for each in found] for name in names}
     rows = {name: {"seeds": each, "mAP": sum(each) / len(each)} for name, each in values.items()}
-    return ablate_command.chart({"sample": {"rows": rows}})
+    return outcome.chart({"sample": {"rows": rows}})
 
 
 def share(value: float, low: float, high: float) -> float:

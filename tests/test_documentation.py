@@ -106,7 +106,7 @@ def test_prefect_yaml_names_every_flow_once() -> None:
     content = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
     names = [one["entrypoint"].partition(":")[2] for one in content["deployments"]]
     flows = (flow.fn.__name__ for flow in FLOWS.values())
-    assert sorted(names) == sorted(["pipeline", "refresh", "clean_tags", *flows])
+    assert sorted(names) == sorted(["pipeline", "refresh", "ablate", "clean_tags", *flows])
 
 
 def test_prefect_yaml_has_the_settings_of_the_sample() -> None:
