@@ -30,7 +30,6 @@ from flows.stages import run_name
 from flows.trainings import one_at_a_time
 from storage.store import Store
 from tasks.evaluation import outcome
-from tasks.report.write import write_report
 from tasks.settings import EngineSettings, TrainSettings
 
 
@@ -48,6 +47,8 @@ def ablate(
 ) -> dict[str, Any]:
     """What each stage's labels are worth to the tagger. Needs a store that was run up to judge; leaves table, chart and
     JSON in its reports, and the table in the report."""
+    from tasks.report.write import write_report
+
     opened = Store(store, create=False)
     told = outcome.all_captions(captions) if captions else None
     chosen = USUAL.model_copy(update={"retrain": settings, "fine_tune": fine_tuning, "rounds": rounds})
