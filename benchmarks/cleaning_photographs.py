@@ -31,6 +31,7 @@ from storage.store import Store
 from tasks.judge import CAPTION
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
+from tasks.outlook import Request
 from tasks.parsing import CaptionParser
 
 # other words under which captions speak of COCO's classes
@@ -82,7 +83,7 @@ def main() -> None:
         settings, engine = configuration.configure(
             "laptop", f"csv:{options.folder / 'first.csv'}", [*source, "ingest.test_share=0", *sets]
         )
-        runs.run(str(options.folder / "store"), settings, engine, until="judge")
+        runs.run(str(options.folder / "store"), settings, engine, Request(until="judge"))
         found[name] = measure(Store(str(options.folder / "store"), create=False), captions)
     show(found)
     print(json.dumps({name: {key: round(value, 4) for key, value in each.items()} for name, each in found.items()}))

@@ -30,6 +30,7 @@ from storage.store import Store
 from tasks import fit_clusters
 from tasks.inputs import Inputs
 from tasks.judge import CAPTION, cluster_index, distances
+from tasks.outlook import Request
 from tasks.settings import CleanSettings, EngineSettings
 from tasks.truth import TRUE_TAGS
 
@@ -72,7 +73,7 @@ def main() -> None:
 
 def store_of(folder: Path, seed: int) -> Store:
     settings, engine = configuration.configure("sample", sets=[f"ingest.source.seed={seed}"])
-    runs.run(str(folder), settings, engine)
+    runs.run(str(folder), settings, engine, Request())
     return Store(str(folder), create=False)
 
 

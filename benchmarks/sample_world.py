@@ -2,7 +2,8 @@
 
 ``python benchmarks/sample_world.py [--seeds 0 1 2] [--folder runs/sample-world]`` runs the preset `sample` once a seed
 (about twelve minutes each on two cores; a seed that is done is not run again). Its settings were chosen on seed 0.
-Prints a table, and as its last line one JSON object: each figure as a list, a value a seed.
+Prints a table, draws ``benchmarks/results/sample_world.svg``, and as its last line prints one JSON object: each figure
+as a list, a value a seed.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from rich.table import Table
 
 from ram_engine import configuration, runs
 from storage.store import Store
+from tasks.evaluation import outcome
+from tasks.outlook import Request
 
 Figures = dict[tuple[str, str, str], float]
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -31,13 +35,15 @@ def main() -> None:
         values = [figures[name] for figures in found]
         table.add_row(name, *(f"{value:.3f}" for value in values), f"{sum(values) / len(values):.3f}")
     Console(width=160).print(table)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "sample_world.svg").write_text(chart(found), encoding="utf-8")
     print(json.dumps({"seeds": options.seeds} | {name: [each[name] for each in found] for name in found[0]}))
 
 
 def measured(folder: Path, seed: int) -> Figures:
     """Runs the pipeline where it is not done; its ``metrics`` by (model, metric, subset)."""
     settings, engine = configuration.configure("sample", sets=[f"ingest.source.seed={seed}"])
-    runs.run(str(folder), settings, engine)
+    runs.run(str(folder), settings, engine, Request())
     store = Store(str(folder), create=False)
     snapshot = store.snapshot("metrics")
     if snapshot is None:
@@ -68,6 +74,14 @@ def summary(figures: Figures) -> dict[str, float]:
         "never_captioned_times_chance": never["fine_tuned"] / never["chance"],
         "never_captioned_times_teacher": never["fine_tuned"] / never["zero_shot"],
     }
+
+
+def chart(found: list[dict[str, float]]) -> str:
+    """The mAP of every model as an SVG: a dot a seed, a bar at their mean."""
+    names = [name for name in found[0] if name.startswith("map_")]
+    values = {name.removeprefix("map_"): [each[name] for each in found] for name in names}
+    rows = {name: {"seeds": each, "mAP": sum(each) / len(each)} for name, each in values.items()}
+    return outcome.chart({"sample": {"rows": rows}})
 
 
 def share(value: float, low: float, high: float) -> float:

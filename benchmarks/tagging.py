@@ -41,6 +41,7 @@ from ram_engine import Tagger, configuration, runs
 from storage.store import Store
 from tasks.images import decode_image, read_image
 from tasks.metrics import mean_average_precision
+from tasks.outlook import Request
 
 BATCH = 8
 SMALL_RUN = {"train": 400, "fine_tune": 0, "calibrate": 50, "test": 400}
@@ -168,7 +169,7 @@ def map_loss(store: Path, scratch: Path) -> float:
     source = [f"ingest.source.{name}={value}" for name, value in SMALL_RUN.items()]
     training = ["retrain.epochs=30", "retrain.width=256", "retrain.decoder_layers=2", "fine_tune.epochs=1"]
     settings, engine = configuration.configure("tiny", sets=[*source, *training, "evaluate.ablation=false"])
-    runs.run(str(store), settings, engine)
+    runs.run(str(store), settings, engine, Request())
     model = Tagger.from_store(str(store)).model
     assert isinstance(model, RAM)
     onnx_export.export(model, scratch, int8=True)

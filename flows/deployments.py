@@ -1,4 +1,4 @@
-"""Deployments of the pipeline, the refresh and every stage, with a preset's settings as the defaults of the forms."""
+"""Deployments of the pipeline, refresh, ablation and every stage, with a preset's settings as the forms' defaults."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from prefect import serve
 from prefect.deployments.runner import RunnerDeployment
 from prefect.types.entrypoint import EntrypointType
 
+from flows.ablation import ablate
 from flows.pipeline import LAST_STAGES, pipeline
 from flows.refresh import refresh
 from flows.stages import FLOWS, clean_tags
@@ -17,11 +18,17 @@ from tasks.stages import stages
 
 
 def deployments(store: str, settings: PipelineSettings, engine: EngineSettings) -> list[RunnerDeployment]:
-    """One deployment for the pipeline, the refresh and each stage, on ``store``; each has its Run button in the UI."""
+    """One deployment for the pipeline, refresh, ablation and each stage, on ``store``; each has its Run button."""
     shared: dict[str, Any] = {"store": store, "engine": engine.model_dump(mode="json")}
     parameters: dict[str, dict[str, Any]] = {
         "ram-data-engine": {**shared, "settings": settings.model_dump(mode="json")},
         "refresh": shared,
+        "ablate": {
+            **shared,
+            "settings": settings.retrain.model_dump(mode="json"),
+            "fine_tuning": settings.fine_tune.model_dump(mode="json"),
+            "rounds": settings.rounds,
+        },
         "clean-tags": {
             **shared,
             "ground_settings": settings.ground.model_dump(mode="json"),
@@ -33,7 +40,7 @@ def deployments(store: str, settings: PipelineSettings, engine: EngineSettings) 
         parameters[name] = {**shared, "settings": stage.settings_of(settings).model_dump(mode="json")}
         if name in LAST_STAGES:
             parameters[name]["rounds"] = settings.rounds
-    flows: list[Any] = [pipeline, refresh, *FLOWS.values(), clean_tags]
+    flows: list[Any] = [pipeline, refresh, ablate, *FLOWS.values(), clean_tags]
     return [
         flow.to_deployment(
             name=store.rstrip("/").rsplit("/", 1)[-1],

@@ -17,6 +17,9 @@ Url = Annotated[str, Field(min_length=1)]
 Round = Annotated[int, Field(ge=1, le=MOST_ROUNDS)]
 StageName = Annotated[str, Field(json_schema_extra={"enum": ["", *STAGE_NAMES]})]
 Share = Annotated[float, Field(ge=0, le=1)]
+Seeds = Annotated[int, Field(ge=1, le=100)]
+Images = Annotated[int, Field(ge=0)]
+Samples = Annotated[int, Field(ge=20, le=10_000)]
 
 STORE: Any = Field(
     "runs/sample", description="A folder, or a URL such as s3://bucket/run. It is made where it is not there yet."
@@ -44,3 +47,11 @@ RETRAIN_SHARE: Any = Field(
 TOLERANCE: Any = Field(
     0.005, description="The new model takes over unless its mAP is lower than the present one's by more than this."
 )
+CAPTIONS: Any = Field(
+    "",
+    description="csv:FILE or coco:FILE with all captions of the images: the ceiling's labels, and the test's. Without "
+    "them the truth is the sample's, or what the store's own captions name.",
+)
+SEEDS: Any = Field(3, description="Seeds of each row.")
+DESCRIBED: Any = Field(0, description="Fine-tune rows on so many images with the ceiling's labels; 0: no.")
+SAMPLES: Any = Field(500, description="Bootstrap samples, for the intervals.")

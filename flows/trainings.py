@@ -44,7 +44,7 @@ def train(store: Store, work: StagePlan, engine: EngineSettings, rounds: int) ->
     part: Part | None = None
     damaged: DamagedPartError | None = None
     told = training_child.told_to_others(store, order)
-    with _one_at_a_time(), told, stage_progress(stage.name) as progress, tempfile.TemporaryDirectory() as scratch:
+    with one_at_a_time(), told, stage_progress(stage.name) as progress, tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log.txt"
         child, messages = training_child.start(order, log)
         try:
@@ -72,7 +72,7 @@ def train(store: Store, work: StagePlan, engine: EngineSettings, rounds: int) ->
 
 
 @contextlib.contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def one_at_a_time() -> Iterator[None]:
     """Among the deployed flows of a Prefect server one training runs at a time; a run of its own has no others."""
     if deployment.id is None:
         yield

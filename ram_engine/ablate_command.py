@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +13,8 @@ from rich.table import Table
 
 from ram_engine import configuration
 from ram_engine.options import StoreOption, default_store
-from storage.sources import list_coco, list_csv
 from storage.store import Store
-from tasks.planning import gather
-from tasks.settings import EngineSettings, PipelineSettings
-from tasks.stages import stage_named
+from tasks.evaluation.outcome import all_captions, chart, compared, with_interval
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 OPERATING = ("CF1", "OF1")
@@ -51,74 +46,17 @@ def ablate(
 ) -> None:
     """Train one trainer on each stage's labels, and compare. The store must have been run up to `judge`."""
     opened = Store(store, create=False)
-    told = _captions(captions) if captions else None
+    told = all_captions(captions) if captions else None
     found: dict[str, Any] = {}
     for name, changes in _variations(vary):
         settings, engine = configuration.configure(preset, "", [*sets, *(each for each in changes if "." in each)])
-        found[name] = compared(name, opened, settings, engine, to, told, seeds, _narrow(changes), fine_tune, samples)
+        narrow = _narrow(changes)
+        found[name] = compared(name, opened, settings, engine, to, told, seeds, narrow, fine_tune, samples, progress)
         show(name, found[name])
         to.mkdir(parents=True, exist_ok=True)
         (to / "ablation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
         (to / "ablation.svg").write_text(chart(found), encoding="utf-8")
     console.print(f"{to / 'ablation.json'}, {to / 'ablation.svg'}", markup=False)
-
-
-def compared(
-    name: str,
-    store: Store,
-    settings: PipelineSettings,
-    engine: EngineSettings,
-    to: Path,
-    told: dict[str, list[str]] | None,
-    seeds: int,
-    narrow: dict[str, int],
-    fine_tune: int,
-    samples: int,
-) -> dict[str, Any]:
-    """Figures of every row, and how many ``minutes`` the trainings took; scores are kept as ``name``."""
-    from tasks.evaluation.ablation import Variation, ablate
-    from tasks.evaluation.comparison import compare
-    from tasks.inputs import Inputs
-
-    started = time.monotonic()
-    measured = ablate(
-        Inputs(store, gather(store, stage_named("train-ablation", settings.rounds))),
-        settings.retrain,
-        engine,
-        to / "models",
-        range(seeds),
-        _progress,
-        told,
-        Variation(fine_tune=fine_tune, **narrow),
-        settings.fine_tune,
-    )
-    minutes = (time.monotonic() - started) / 60
-    measured.save(to / f"{name}.safetensors")
-    rows = compare(measured.truth, measured.scores, samples)
-    for name, each in rows.items():
-        each["operating"] = operating_point(measured, name)
-        each["labels"] = measured.targets.get(name, {})
-    return {
-        "images": len(measured.truth),
-        "tags": len(measured.tags.ids),
-        "seeds": seeds,
-        "minutes": minutes,
-        "settings": settings.retrain.model_dump(mode="json"),
-        "rows": rows,
-    }
-
-
-def operating_point(measured: Any, row: str) -> dict[str, float]:
-    """Precision, recall and F1 at the models' own thresholds, means over the seeds."""
-    import numpy as np
-
-    from tasks.metrics import precision_recall
-
-    each = [
-        precision_recall(measured.truth, scores >= thresholds)
-        for scores, thresholds in zip(measured.scores[row], measured.thresholds[row], strict=True)
-    ]
-    return {metric: float(np.mean([one[metric] for one in each])) for metric in each[0]}
 
 
 def _variations(vary: list[str]) -> list[tuple[str, list[str]]]:
@@ -138,17 +76,7 @@ def _narrow(changes: list[str]) -> dict[str, int]:
     return {name: int(value) for name, _, value in (each.partition("=") for each in changes) if "." not in name}
 
 
-def _captions(source: str) -> dict[str, list[str]]:
-    """All captions of each image, by its name."""
-    kind, _, path = source.partition(":")
-    if kind not in ("csv", "coco"):
-        raise ValueError(f"--captions {source}: say csv:FILE or coco:FILE")
-    listing = list_csv if kind == "csv" else list_coco
-    items = listing(path, str(Path(path).parent))
-    return {item.name: list(item.captions) for item in items if item.captions}
-
-
-def _progress(done: int, total: int, what: str) -> None:
+def progress(done: int, total: int, what: str) -> None:
     if sys.stderr.isatty():
         print(f"\r{done / max(total, 1):4.0%} {what[:80]:80}", end="" if done < total else "\n", file=sys.stderr)
 
@@ -169,41 +97,9 @@ def show(name: str, found: dict[str, Any]) -> None:
             row.replace("_", " "),
             f"{each['mAP']:.4f}",
             "" if each["spread"] is None else f"{each['spread']:.4f}",
-            _interval(each.get("more"), "+.4f"),
-            _interval(each.get("gap_closed"), ".0%"),
+            with_interval(each.get("more"), "+.4f"),
+            with_interval(each.get("gap_closed"), ".0%"),
             *(f"{each['operating'][metric]:.3f}" for metric in OPERATING),
             *(f"{each['labels'][key]:.2f}" if key in each["labels"] else "" for key in LABELS),
         )
     console.print(table)
-
-
-def _interval(values: list[float] | None, form: str) -> str:
-    return "" if values is None else f"{values[0]:{form}} ({values[1]:{form}} to {values[2]:{form}})"
-
-
-def chart(found: dict[str, Any]) -> str:
-    """The rows' mAP as an SVG: a dot a seed, a bar at their mean."""
-    rows = [
-        (f"{name}: {row}" if len(found) > 1 else row, each)
-        for name, one in found.items()
-        for row, each in one["rows"].items()
-    ]
-    values = [value for _, each in rows for value in each["seeds"]]
-    low, high = min(values), max(values)
-    margin = max(high - low, 1e-6) * 0.1
-    low, high = low - margin, high + margin
-
-    def x(value: float) -> float:
-        return 260 + 500 * (value - low) / (high - low)
-
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {40 + 28 * len(rows)}" '
-        'font-family="sans-serif" font-size="13">'
-    ]
-    for place, (name, each) in enumerate(rows):
-        y = 30 + 28 * place
-        lines.append(f'<text x="250" y="{y + 4}" text-anchor="end">{html.escape(name.replace("_", " "))}</text>')
-        lines += [f'<circle cx="{x(value):.1f}" cy="{y}" r="3" fill="#888"/>' for value in each["seeds"]]
-        lines.append(f'<rect x="{x(each["mAP"]) - 1.5:.1f}" y="{y - 9}" width="3" height="18" fill="#b33"/>')
-        lines.append(f'<text x="775" y="{y + 4}">{each["mAP"]:.4f}</text>')
-    return "\n".join([*lines, "</svg>"]) + "\n"

@@ -82,6 +82,21 @@ def test_every_section_is_drawn(page: sync_api.Page) -> None:
     assert page.eval_on_selector_all("img", unloaded) == 0
 
 
+def test_an_ablation_is_shown_where_the_store_holds_one(browser: sync_api.Browser, tmp_path: Path) -> None:
+    made = make_store(str(tmp_path))
+    base = {"spread": None, "operating": {"CF1": 0.25, "OF1": 0.5}}
+    rows = {
+        "parsed": {**base, "mAP": 0.4, "more": [0.0, 0.0, 0.0]},
+        "cleaning": {**base, "mAP": 0.45, "more": [0.05, 0.01, 0.09], "gap_closed": [0.5, 0.1, 0.9]},
+    }
+    made.write_json("reports/ablation.json", {"all": {"tags": 30, "images": 40, "seeds": 1, "rows": rows}})
+    write_report(made)
+    for opened in open_page(browser, made, width=1200):
+        cells = opened.locator("#ablation tbody tr").nth(1).locator("td").all_inner_texts()
+        assert cells == ["cleaning", "0.4500", "", "0.0500 (0.0100 to 0.0900)", "50% (10% to 90%)", "0.250", "0.500"]
+        assert opened.locator("nav a[href='#ablation']").count() == 1
+
+
 def test_sliders_start_where_the_run_was_and_judge_anew(page: sync_api.Page, store: Store) -> None:
     splits = store.table(store.snapshot("pairs"), ["image_id", "split"]).to_pylist()
     train = {row["image_id"] for row in splits if row["split"] == "train"}

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,10 @@ def ablate(
     test = split_ids(inputs, "test")
     if not test:
         raise ValueError("there is no image of the split 'test' to measure on")
-    with gather(inputs, settings, folder, "train") as material:
+    with (
+        gather(inputs, settings, folder, "train") as material,  # makes the folder
+        TemporaryDirectory(prefix="scratch-", dir=folder) as scratch,
+    ):
         told = _told(inputs, captions, material.tags)
         rows = _rows(inputs, settings, material, told)
         truth = (told or caption_targets)(inputs, test, material.tags)
@@ -127,7 +131,7 @@ def ablate(
                     tuned.append(job(f"{row}{FINE_TUNED}-{seed}", folder, plan, described, own, device))
             run_jobs(tuned, progress, engine)
             jobs += tuned
-        tokens = store_tokens(inputs, test, material.image_size, folder / "scratch" / "test", settings.only_mean)
+        tokens = store_tokens(inputs, test, material.image_size, Path(scratch) / "test", settings.only_mean)
         order = np.array_split(np.arange(len(test)), max(1, len(test) // 64))
         names = list(dict.fromkeys(one.name.rpartition("-")[0] for one in jobs))
         found = {name: [_scored(folder / f"{name}-{seed}", tokens.whole(order)) for seed in seeds] for name in names}

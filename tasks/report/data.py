@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from storage.store import Snapshot, Store
+from tasks.evaluation.outcome import KEPT as ABLATION
 from tasks.report.cleaning import cleaning
 from tasks.report.examples import examples
 from tasks.report.findings import findings
@@ -35,6 +36,7 @@ def gather(store: Store, rounds: int = 1) -> dict[str, Any]:
             "tags": tag_table(whole) if whole.has("label_system") and whole.rounds else None,
             "models": models_table(whole),
             "curves": curves(whole),
+            "ablation": store.read_json(f"{ABLATION}.json"),
             "examples": examples(few),
             "cleaning": cleaning(few) if few.judged else None,
             "stages": stage_rows(snapshots, rounds),

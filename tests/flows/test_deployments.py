@@ -34,7 +34,7 @@ def test_every_field_of_every_form_says_what_it_is(deployed: Deployed) -> None:
     listed = deployed.prefect("deployment", "ls").stdout
     assert listed.count("/default") == len(yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"])
     lacking = []
-    for flow in ("ram-data-engine", "refresh", "clean-tags", "ingest", "retrain", "train-baseline", "ground"):
+    for flow in ("ram-data-engine", "refresh", "ablate", "clean-tags", "ingest", "retrain", "train-baseline", "ground"):
         deployment = deployed.deployment(f"{flow}/default")
         assert deployment["description"], flow
         schema = deployment["parameter_openapi_schema"]
@@ -102,6 +102,29 @@ def test_a_stage_runs_again_with_another_setting(deployed: Deployed, copied_stor
     counts = json.loads(pages["tag-counts"]["data"])
     assert counts[0].keys() == {"tag", "type", "pictures", "parsed", "added", "removed"}
     assert pages["report"]["data"] == f"[report.html]({(copied_store / 'report.html').as_uri()})"
+
+
+def test_the_ablation_lands_in_the_store_and_the_report(deployed: Deployed, copied_store: Path) -> None:
+    quick = {
+        "epochs": 1, "architecture": "tag2text", "decoder_layers": 0, "evidence": "mean", "distillation": "none"
+    }  # fmt: skip
+    done = deployed.prefect(
+        *("deployment", "run", "ablate/default", "--watch", "-p", f"store={copied_store}", "-p", "seeds=2"),
+        *("-p", "samples=20", "-p", f"settings={json.dumps(quick)}"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((copied_store / "reports" / "ablation.json").read_text())["all"]["rows"]
+    assert list(rows) == ["parsed", "generation", "cleaning", "ceiling"]
+    assert len(set(rows["cleaning"]["seeds"])) == 2
+    assert (copied_store / "reports" / "ablation.svg").read_text().count("<circle") == 8
+    run_id = next(word for word in done.stdout.split() if "flow-run/" in word).rsplit("/", 1)[-1]
+    page = deployed.artifacts(run_id)["ablation"]["data"]
+    assert f"| cleaning | {rows['cleaning']['mAP']:.4f} |" in page
+    assert "data:image/svg+xml;base64," in page
+    assert page == (copied_store / "reports" / "ablation.md").read_text()
+    report = (copied_store / "report.html").read_text()
+    assert '"ablation":{"all":{' in report
+    assert f'"mAP":{round(rows["cleaning"]["mAP"], 4)}' in report
 
 
 def test_a_refresh_with_nothing_new_says_so(deployed: Deployed, finished_store: Path) -> None:

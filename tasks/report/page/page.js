@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 
 const SECTIONS = [
-  ["flow", "Flow", flowSection], ["quality", "Precision, recall", qualitySection], ["models", "Models", modelsSection],
+  ["flow", "Flow", flowSection], ["quality", "Precision, recall", qualitySection], ["models", "Models", modelsSection], ["ablation", "Ablation", ablationSection],
   ["tags", "Tags", tagsSection], ["examples", "Pictures", examplesSection], ["cleaning", "Cleaning", cleaningSection],
   ["stages", "Stages", stagesSection], ["rejected", "Rejected", rejectedSection], ["screened", "Screened", screenedSection],
   ["candidates", "Candidates", candidatesSection], ["lineage", "Lineage", lineageSection],

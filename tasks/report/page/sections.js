@@ -143,6 +143,19 @@ function modelsSection(data) {
     curvesOf(data), element("h3", {}, "Figures"), table([["Model", false], ...columns.map(([title]) => [title, true])], rows), kinds(data.models));
 }
 
+function ablationSection(data) {
+  if (!data.ablation) return null;
+  const interval = (values, show) => (values ? `${show(values[0])} (${show(values[1])} to ${show(values[2])})` : "");
+  const blocks = Object.entries(data.ablation).map(([name, one]) => {
+    const rows = Object.entries(one.rows).map(([row, each]) => [words(row), decimal(each.mAP, 4), known(each.spread) ? decimal(each.spread, 4) : "",
+      interval(each.more, (value) => decimal(value, 4)), interval(each.gap_closed, percent), decimal(each.operating.CF1), decimal(each.operating.OF1)]);
+    const columns = [["Taught", false], ["mAP", true], ["spread", true], ["more than parsed", true], ["gap closed", true], ["CF1", true], ["OF1", true]];
+    return [element("h3", {}, `${name}: ${count(one.tags)} tags, ${count(one.images)} pictures, ${count(one.seeds)} seeds`), table(columns, rows)];
+  });
+  return section("ablation", "What each stage's labels are worth",
+    "One trainer, one budget, the same seeds; only the labels differ. Intervals (95%) are over seeds and pictures. Made by the flow ablate, when it ran last.", blocks);
+}
+
 const TONES = { zero_shot: "faint", parsed: "parsed", generation: "generated", cleaning: "predicted", fine_tuned: "second", truth: "kept", parsed_fine_tuned: "accent", truth_fine_tuned: "removed" };
 
 function curvesOf(data) {

@@ -1,0 +1,146 @@
+"""What an ablation found, from a store to figures, a chart and a table: for the command, the flow and benchmarks."""
+
+from __future__ import annotations
+
+import base64
+import html
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from storage.sources import list_coco, list_csv
+from storage.store import Store
+from tasks.planning import gather
+from tasks.settings import EngineSettings, PipelineSettings
+from tasks.stages import stage_named
+
+KEPT = "reports/ablation"  # .json, .svg and .md: where a store keeps what the flow `ablate` found
+
+
+def compared(
+    name: str,
+    store: Store,
+    settings: PipelineSettings,
+    engine: EngineSettings,
+    to: Path,
+    told: dict[str, list[str]] | None,
+    seeds: int,
+    narrow: dict[str, int],
+    fine_tune: int,
+    samples: int,
+    progress: Callable[[int, int, str], None],
+) -> dict[str, Any]:
+    """Figures of every row, and how many ``minutes`` the trainings took; models and scores lie in ``to``, the latter
+    under ``name``. ``told`` are all captions of each image, where someone knows them; ``narrow`` has ``tags`` and
+    ``images`` of a :class:`~tasks.evaluation.ablation.Variation`."""
+    from tasks.evaluation.ablation import Variation, ablate
+    from tasks.evaluation.comparison import compare
+    from tasks.inputs import Inputs
+
+    started = time.monotonic()
+    measured = ablate(
+        Inputs(store, gather(store, stage_named("train-ablation", settings.rounds))),
+        settings.retrain,
+        engine,
+        to / "models",
+        range(seeds),
+        progress,
+        told,
+        Variation(fine_tune=fine_tune, **narrow),
+        settings.fine_tune,
+    )
+    minutes = (time.monotonic() - started) / 60
+    measured.save(to / f"{name}.safetensors")
+    rows = compare(measured.truth, measured.scores, samples)
+    for name, each in rows.items():
+        each["operating"] = operating_point(measured, name)
+        each["labels"] = measured.targets.get(name, {})
+    return {
+        "images": len(measured.truth),
+        "tags": len(measured.tags.ids),
+        "seeds": seeds,
+        "minutes": minutes,
+        "settings": settings.retrain.model_dump(mode="json"),
+        "rows": rows,
+    }
+
+
+def operating_point(measured: Any, row: str) -> dict[str, float]:
+    """Precision, recall and F1 at the models' own thresholds, means over the seeds."""
+    import numpy as np
+
+    from tasks.metrics import precision_recall
+
+    each = [
+        precision_recall(measured.truth, scores >= thresholds)
+        for scores, thresholds in zip(measured.scores[row], measured.thresholds[row], strict=True)
+    ]
+    return {metric: float(np.mean([one[metric] for one in each])) for metric in each[0]}
+
+
+def all_captions(source: str) -> dict[str, list[str]]:
+    """All captions of each image, by its name."""
+    kind, _, path = source.partition(":")
+    if kind not in ("csv", "coco"):
+        raise ValueError(f"captions {source}: say csv:FILE or coco:FILE")
+    listing = list_csv if kind == "csv" else list_coco
+    items = listing(path, str(Path(path).parent))
+    return {item.name: list(item.captions) for item in items if item.captions}
+
+
+def chart(found: Mapping[str, Any]) -> str:
+    """The rows' mAP as an SVG: a dot a seed, a bar at their mean."""
+    rows = [
+        (f"{name}: {row}" if len(found) > 1 else row, each)
+        for name, one in found.items()
+        for row, each in one["rows"].items()
+    ]
+    values = [value for _, each in rows for value in each["seeds"]]
+    low, high = min(values), max(values)
+    margin = max(high - low, 1e-6) * 0.1
+    low, high = low - margin, high + margin
+
+    def x(value: float) -> float:
+        return 260 + 500 * (value - low) / (high - low)
+
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {40 + 28 * len(rows)}" '
+        'font-family="sans-serif" font-size="13">'
+    ]
+    for place, (name, each) in enumerate(rows):
+        y = 30 + 28 * place
+        lines.append(f'<text x="250" y="{y + 4}" text-anchor="end">{html.escape(name.replace("_", " "))}</text>')
+        lines += [f'<circle cx="{x(value):.1f}" cy="{y}" r="3" fill="#888"/>' for value in each["seeds"]]
+        lines.append(f'<rect x="{x(each["mAP"]) - 1.5:.1f}" y="{y - 9}" width="3" height="18" fill="#b33"/>')
+        lines.append(f'<text x="775" y="{y + 4}">{each["mAP"]:.4f}</text>')
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The rows of each variation as Markdown tables, and the chart."""
+    parts = []
+    for name, one in found.items():
+        parts.append(
+            f"### {name}: {one['tags']} tags, {one['images']} images, {one['seeds']} seeds, "
+            f"{one['minutes']:.1f} minutes\n\n"
+            "| taught | mAP | spread | more than parsed | gap closed | CF1 | OF1 |\n|---|---|---|---|---|---|---|"
+        )
+        for row, each in one["rows"].items():
+            cells = [
+                row.replace("_", " "),
+                f"{each['mAP']:.4f}",
+                "" if each["spread"] is None else f"{each['spread']:.4f}",
+                with_interval(each.get("more"), "+.4f"),
+                with_interval(each.get("gap_closed"), ".0%"),
+                *(f"{each['operating'][metric]:.3f}" for metric in ("CF1", "OF1")),
+            ]
+            parts.append(f"| {' | '.join(cells)} |")
+        parts.append("")
+    picture = base64.b64encode(chart(found).encode()).decode()
+    return "\n".join([*parts, f"![mAP of each row](data:image/svg+xml;base64,{picture})", ""])
+
+
+def with_interval(values: list[float] | None, form: str) -> str:
+    """A figure and its interval; "" where there is none."""
+    return "" if values is None else f"{values[0]:{form}} ({values[1]:{form}} to {values[2]:{form}})"
