@@ -71,6 +71,19 @@ def flickr8k() -> str:
     return "\n".join(lines)
 
 
+def swapped() -> str:
+    """The rows with swapped captions beside those without."""
+    found = json.loads((ROOT / "benchmarks/results/ablation_flickr8k_swapped.json").read_text(encoding="utf-8"))
+    lines = ["| taught | mAP as it is | spread | mAP swapped | spread | lost | precision / recall of the labels |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name in ("parsed", "generation", "cleaning"):
+        row, other = (found["rows"][way][name] for way in ("as-is", "swapped"))
+        both = " | ".join(f"{each['mAP']:.4f} | {each['spread']:.4f}" for each in (row, other))
+        labels = f"{other['labels']['precision']:.2f} / {other['labels']['recall']:.2f}"
+        lines.append(f"| {ROWS[name]} | {both} | {_interval(found[f'lost_{name}'], '.4f')} | {labels} |")
+    return "\n".join(lines)
+
+
 def _interval(values: list[float], form: str) -> str:
     return f"{values[0]:{form}} ({values[1]:{form}} to {values[2]:{form}})"
 
@@ -79,6 +92,7 @@ WRITTEN = {
     ("docs/architecture.md", "dag"): dag,
     ("README.md", "stages"): table,
     ("docs/results.md", "flickr8k"): flickr8k,
+    ("docs/results.md", "swapped"): swapped,
 }
 
 
