@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from ram_engine import configuration, runs
+from ram_engine import configuration
 from storage.store import Store
+from tasks.outlook import Request, outlook
 from tasks.stages import stages
 from tests.conftest import ram_engine
 
 
 def states(store: Path, *sets: str, refit: bool = False) -> dict[str, str]:
     settings, _ = configuration.configure("tiny", sets=sets)
-    return {one.stage.name: one.state for one in runs.outlook(Store(store), settings, refit=refit)}
+    return {one.stage.name: one.state for one in outlook(Store(store), settings, Request(refit=refit))}
 
 
 def test_every_stage_leaves_its_artifacts(finished_store: Path) -> None:

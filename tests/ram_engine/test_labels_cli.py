@@ -20,7 +20,7 @@ from tasks import assign_tags, build_labels
 from tasks.inputs import Inputs
 from tasks.labels.sheet import SheetError
 from tasks.labels.tags import Tag, read_tags
-from tasks.planning import plan_stage
+from tasks.planning import Again, plan_stage
 from tasks.settings import AssignSettings, EngineSettings, LabelSettings
 from tasks.stages import stage_named
 
@@ -130,7 +130,7 @@ def test_import_makes_a_version_that_a_run_keeps_and_a_refit_repeats(store: Stor
 
     stage = stage_named("build-labels")
     assert plan_stage(store, stage, SETTINGS).kept
-    refit = plan_stage(store, stage, SETTINGS, refit=True)
+    refit = plan_stage(store, stage, SETTINGS, Again(refit=True))
     assert not refit.kept
     again = build_labels.reduce(SETTINGS, Inputs(store, refit.snapshots), EngineSettings())["label_system"]
     assert {tag.name: tag for tag in read_tags(again)} == tags
@@ -151,7 +151,7 @@ def test_a_second_import_adds_to_the_first(store: Store, tmp_path: Path) -> None
                 row["status"] = "off"
         save(tmp_path / "labels.csv", rows)
         labels(store, "import", tmp_path / "labels.csv")
-    refit = plan_stage(store, stage_named("build-labels"), SETTINGS, refit=True)
+    refit = plan_stage(store, stage_named("build-labels"), SETTINGS, Again(refit=True))
     again = build_labels.reduce(SETTINGS, Inputs(store, refit.snapshots), EngineSettings())["label_system"]
     assert [tag.name for tag in read_tags(again) if not tag.active] == ["dog", "zebu"]
 

@@ -66,7 +66,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inputs, pa.Table,
 
 
 def contract_of_pairs() -> dict[str, object]:
-    return {"source": "csv", "names": ["a"], "fingerprints": ["f"], "url": None, "licence": None, "sha256": "0"}
+    return {"sources": ["csv"], "names": ["a"], "fingerprints": ["f"], "url": None, "licence": None, "sha256": "0"}
 
 
 def test_what_the_members_say_is_averaged(trained: tuple[Inputs, pa.Table, Path]) -> None:

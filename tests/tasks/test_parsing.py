@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.parse_quality import measure, ours, read_gold
-from storage.schemas import check
+from storage.schemas import check, contract
 from tasks import parse_captions
 from tasks.parsing import CaptionParser
 from tasks.settings import EngineSettings, ParseSettings
@@ -155,7 +155,9 @@ def test_measure_counts_a_tag_of_two_right_types_once(tmp_path: Path) -> None:
 
 def test_the_stage_keeps_its_contract(tmp_path: Path) -> None:
     captions = [["A dog runs .", "", "un chat dort sur le lit"], [], ["A dog runs ."]]
-    pairs = pa.table({"image_id": [f"{i:016x}" for i in range(3)], "captions": pa.array(captions)})
+    ready = pa.nulls(3, contract("pairs").schema.field("ready_tags").type)
+    ids = [f"{i:016x}" for i in range(3)]
+    pairs = pa.table({"image_id": ids, "captions": pa.array(captions), "ready_tags": ready})
     worker = parse_captions.build(ParseSettings(), inputs_of(tmp_path, {}), EngineSettings())
     tables = worker({"pairs": pairs})
     phrases, rejected = (check(name, tables[name]) for name in ("phrases", "phrases_rejected"))
