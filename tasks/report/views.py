@@ -81,7 +81,7 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Vie
     if entries:
         db.execute(f"CREATE VIEW entries AS {' UNION ALL '.join(entries)}")
     views = Views(db, snapshots, len(entries), judged)
-    if "label_system" in snapshots:
+    if {"label_system", "pairs"} <= snapshots.keys():
         true_tags = TRUE_TAGS if views.knows_truth else "SELECT '' AS image_id, 0 AS tag_id WHERE false"
         db.execute(f"CREATE TABLE true_tags AS SELECT * FROM ({true_tags}) SEMI JOIN pictures USING (image_id)")
     return views
