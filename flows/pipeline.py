@@ -57,16 +57,7 @@ def pipeline(
     opened = Store(store)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     announce(opened, settings, request)
-    for repair in range(MOST_REPAIRS):
-        try:
-            summaries = _run_all(opened, settings, engine, request)
-            break
-        except DamagedPartError as error:
-            if repair == MOST_REPAIRS - 1:
-                raise
-            opened.remove_part(error.artifact, error.part)
-            console.print(f"  {error}")
-            get_run_logger().warning("%s", error)
+    summaries: list[dict[str, Any]] = repairing(opened, lambda: _run_all(opened, settings, engine, request))
     told = finish(store, settings.rounds, return_state=True)
     if told.is_failed():
         console.print(f"  the pipeline's page could not be written: {told.message}")
@@ -91,6 +82,18 @@ def announce(store: Store, settings: PipelineSettings, request: Request) -> None
         key="plan",
         description=f"about {minutes:.0f} minutes on two cores",
     )
+
+
+def repairing(store: Store, call: Callable[[], Any]) -> Any:
+    """Calls again where a damaged part was found: it is removed, so that the stage that makes it computes it again."""
+    for _ in range(MOST_REPAIRS):
+        try:
+            return call()
+        except DamagedPartError as error:
+            store.remove_part(error.artifact, error.part)
+            console.print(f"  {error}")
+            get_run_logger().warning("%s", error)
+    return call()
 
 
 def _run_all(
@@ -138,7 +141,7 @@ def run_one(
     options: dict[str, Any] = {"force": again.force}
     if stage.frozen:
         options["refit"] = again.refit
-    if name in ("ingest", "parse-captions", "ground"):
+    if any(first_round_name(artifact).endswith("_rejected") for artifact in stage.writes):
         options["retry_rejected"] = again.retry_rejected
     if again.inputs:
         options["inputs"] = list(again.inputs)

@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from flows.parameters import RETRAIN_SHARE, STORE, TOLERANCE, USUAL_ENGINE, Share, Url
-from flows.pipeline import bring_up_to_date
+from flows.pipeline import bring_up_to_date, repairing
 from flows.progress import console
 from flows.stages import run_name
 from storage.store import Snapshot, Store
@@ -31,7 +31,7 @@ def refresh(
     opened = Store(store, create=False)
     made = refreshing.made(opened)
     trained = of_round("ram", made.rounds)
-    outcome: dict[str, Any] = {"computed": _refresh_data(opened, made, engine)}
+    outcome: dict[str, Any] = {"computed": repairing(opened, lambda: _refresh_data(opened, made, engine))}
     last = refreshing.newest(opened, trained)
     pairs = opened.snapshot("pairs")
     changed = refreshing.changed_images(opened, last)

@@ -98,9 +98,10 @@ def _alone(store: Store, stage: Stage) -> Iterator[None]:
         console.print(f"{stage.name:<16} waits for another run of this stage on this store")
         get_run_logger().info("waits for another run of this stage on this store")
         lock.acquire()
-    with lock:
-        lock.release()  # the first of the two that are held now
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _counted_on(work: StagePlan) -> dict[str, frozenset[str]]:

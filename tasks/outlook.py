@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from storage.store import Store
+from storage.store import DamagedPartError, Store
 from tasks import ingest, planning
 from tasks.planning import Again, PlanError, StagePlan
 from tasks.settings import IngestSettings, PipelineSettings, Settings
@@ -78,7 +78,7 @@ def outlook(store: Store, settings: PipelineSettings, request: Request) -> list[
         stale = sorted(changed & set(stage.inputs.values()))
         work = None
         if not stale:
-            with contextlib.suppress(PlanError):
+            with contextlib.suppress(PlanError, DamagedPartError):  # the run computes a damaged part again
                 work = plan(store, stage, chosen, request.again(stage))
         if work is not None and work.kept:
             planned.append(PlannedStage(stage, "kept" if work.note else "done", 0, 0, 0.0, work.note))

@@ -74,17 +74,18 @@ def test_another_outlier_share_runs_neither_detector_nor_annotator(copied_store:
     assert {name for name in store.artifacts() if store.snapshot(name) != before[name]} == set()
 
 
-def test_a_damaged_part_is_computed_again(copied_store: Path) -> None:
+@pytest.mark.parametrize("artifact", ["caption_tags", "pairs"])
+def test_a_damaged_part_is_computed_again(artifact: str, copied_store: Path) -> None:
     store = Store(copied_store)
-    snapshot = store.snapshot("caption_tags")
+    snapshot = store.snapshot(artifact)
     assert snapshot is not None
-    file = Path(store.part_file("caption_tags", snapshot.parts[0]))
+    file = Path(store.part_file(artifact, snapshot.parts[0]))
     data = bytearray(file.read_bytes())
     data[100] ^= 4
     file.write_bytes(data)
     run = ram_engine("run", "--preset", "tiny", "--store", str(copied_store), "--until", "ground", "--force", "ground")
     assert f"{snapshot.parts[0].key}.parquet is damaged" in run.stderr
-    repaired = store.snapshot("caption_tags")
+    repaired = store.snapshot(artifact)
     assert repaired is not None
     assert repaired.digest == snapshot.digest
     assert store.table(repaired).num_rows == snapshot.rows
