@@ -171,7 +171,7 @@ def _prepare() -> list[Stage]:
         Stage(
             name="train-baseline",
             kind="training",
-            version=2,
+            version=3,
             entry="tasks.train_baseline",
             settings="baseline",
             about="trains the annotator on the captions and their tags, and its fold models",
@@ -200,7 +200,7 @@ def _round(number: int) -> list[Stage]:
         Stage(
             name=of_round("generate", number),
             kind="map",
-            version=4,
+            version=5,
             entry="tasks.generate",
             settings="generate",
             about="the annotator adds captions and tags to every image",
@@ -213,7 +213,7 @@ def _round(number: int) -> list[Stage]:
         Stage(
             name=of_round("ground", number),
             kind="map",
-            version=3,
+            version=4,
             entry="tasks.ground",
             settings="ground",
             about="finds the regions of every groundable tag",
@@ -243,7 +243,7 @@ def _round(number: int) -> list[Stage]:
         Stage(
             name=of_round("judge", number),
             kind="map",
-            version=2,
+            version=3,
             entry="tasks.judge",
             settings="clean",
             about="keeps or removes every tag, with the reason",
@@ -266,7 +266,7 @@ def _round(number: int) -> list[Stage]:
         Stage(
             name=of_round("retrain", number),
             kind="training",
-            version=2,
+            version=3,
             entry="tasks.retrain",
             settings="retrain",
             about="trains RAM on the tags that were kept",
@@ -296,7 +296,7 @@ def _finish(rounds: int) -> list[Stage]:
         Stage(
             name="train-ablation",
             kind="training",
-            version=2,
+            version=3,
             entry="tasks.train_ablation",
             settings="retrain",
             about="trains the ablation's other rows: the same trainer on other labels",
@@ -319,7 +319,7 @@ def _finish(rounds: int) -> list[Stage]:
         Stage(
             name="fine-tune",
             kind="training",
-            version=2,
+            version=3,
             entry="tasks.fine_tune",
             settings="fine_tune",
             about="fine-tunes RAM on the fully described pairs at the higher resolution",

@@ -28,7 +28,7 @@ Floats = NDArray[np.floating]
 FILE = "calibration.safetensors"
 OWN_THRESHOLD = 30  # a tag with so many positives gets a threshold of its own
 POOL_POSITIVES = 200  # pools of one type are split by frequency down to so many positives
-SURE_SHARE = 0.2  # the mention rate is measured where the model is surest: this share of the positives' number
+SURE_SHARE = 0.2  # the mention rate is measured where the model is surest: this share of a tag's positives' number
 
 
 @dataclass(frozen=True)
@@ -208,13 +208,19 @@ def fit_sigmoid(logits: Floats, named: NDArray[np.bool_]) -> tuple[float, float]
 
 
 def mention_rate(scores: Floats, named: NDArray[np.bool_]) -> float:
-    """c = P(named | there), in 0.05..1: how many are named where the model is surest that the tag is there.
+    """c = P(named | there), in 0.05..1: how many are named where the model is surest that each tag is there.
 
-    Elkan and Noto's third estimator, the greatest P(named | image), over more than one example.
+    Elkan and Noto's third estimator, the greatest P(named | image), over more than one example, and over each of the
+    tags (images, tags): over all at once the surest are of the few tags that every caption names, such as dogs.
     """
-    count = max(1, round(SURE_SHARE * int(named.sum())))
-    surest = np.argsort(-scores, axis=None, kind="stable")[:count]
-    return float(np.clip(named.reshape(-1)[surest].mean(), 0.05, 1.0))
+    positives = named.sum(axis=0)
+    counts = np.round(SURE_SHARE * positives).astype(int)
+    if not counts.any():
+        counts = np.minimum(positives, 1)
+    right = np.cumsum(np.take_along_axis(named, np.argsort(-scores, axis=0, kind="stable"), axis=0), axis=0)
+    tags = np.flatnonzero(counts)
+    hits = right[counts[tags] - 1, tags].sum()
+    return float(np.clip(hits / max(int(counts.sum()), 1), 0.05, 1.0))
 
 
 def threshold_at(scores: Floats, named: NDArray[np.bool_], precision: float) -> float:

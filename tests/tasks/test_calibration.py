@@ -12,6 +12,7 @@ from tasks.training.calibration import (
     best_threshold,
     calibrate,
     fit_sigmoid,
+    mention_rate,
     pool_tags,
     threshold_at,
 )
@@ -62,6 +63,21 @@ def test_plain_pairs_need_the_mention_rate() -> None:
     assert found.mention_rates == pytest.approx((0.4,) * 6, abs=0.06)
     predicted = found.probabilities(logits) >= found.thresholds
     assert there[predicted].mean() == pytest.approx(0.8, abs=0.07)
+
+
+def test_a_tag_that_every_caption_names_does_not_speak_for_its_type() -> None:
+    chance = np.random.default_rng(0)
+    logits = chance.normal(-3, 3, (4000, 12))
+    logits[:, 0] += 4  # dogs: many, sure, and always named; of the others captions name three in ten
+    there = chance.random(logits.shape) < sigmoid(logits)
+    named = there & (chance.random(logits.shape) < np.array([1.0] + [0.3] * 11))
+    surest = np.argsort(-logits, axis=None)[: round(0.2 * named.sum())]
+    at_once = named.ravel()[surest].mean()  # mostly dogs
+    known = named.sum() / there.sum()
+    assert known < mention_rate(logits, named) < at_once - 0.05
+    few = np.array([[True], [False]])
+    assert mention_rate(np.array([[2.0], [1.0]]), few) == 1
+    assert mention_rate(np.array([[2.0], [1.0]]), np.zeros_like(few)) == 0.05
 
 
 @pytest.mark.parametrize("mentioned", [1.0, 0.5])
