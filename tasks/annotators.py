@@ -19,6 +19,7 @@ from tasks.images import decode_image, read_image
 from tasks.training.calibration import Calibration, Evidence
 from tasks.training.data import TagColumns, fold_of, token_matrix
 from tasks.training.jobs import WHOLE, read_record
+from tasks.training.ridge import Ridge, image_numbers
 
 BATCH = 32
 FURTHER = "at-"  # a folder of the annotator's members that look with another encoder, and their image size
@@ -29,7 +30,8 @@ class Member:
     """The model of a folder, on its device, with its calibration on images that it had not seen.
 
     ``columns`` are its labels' places among the columns of the label system, which may have grown since. Its logits are
-    the mean of its own and its ``partners``', models of the same labels that look with other encoders.
+    the mean of its own and its ``partners``', models of the same labels that look with other encoders. ``ridges`` has
+    for the model and each partner what leaves an image out of it, where they are ridge regressions.
     """
 
     model: Tagger
@@ -37,10 +39,27 @@ class Member:
     frozen_encoder: bool
     calibration: Calibration
     partners: tuple[Tagger, ...] = ()
+    ridges: tuple[Ridge | None, ...] = (None,)
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def unseen(
+        self, tokens: Tensor, own: Tensor, ids: Sequence[str], named: NDArray[np.bool_], model: int = 0
+    ) -> Tensor:
+        """What to add to the logits (B, labels) of the mean ``tokens`` (B, C), so that no model answers about an image
+        that it learnt from.
+
+        ``own`` (B, C) are the mean tokens of the images ``ids`` as wholes, and ``named`` (B, columns) is whether their
+        captions name a tag. ``model`` counts the partners from 1. Nothing where fold models do that.
+        """
+        ridge = self.ridges[model]
+        if ridge is None:
+            return torch.zeros(len(tokens), 1, device=tokens.device)
+        learnt = torch.isin(torch.from_numpy(image_numbers(ids)).to(tokens.device), ridge.seen)
+        target = torch.from_numpy(named[:, self.columns]).to(tokens)
+        return ridge.left_out(tokens, own, target) * learnt[:, None]
 
 
 def load_member(
@@ -70,7 +89,8 @@ def load_member(
             calibration = evidence.calibrate(types, settings.target_precision, rule=settings.thresholds)
         else:
             calibration = evidence.calibrate(types, target_precision, added=True)
-    return Member(model, columns, settings.frozen_encoder, calibration, tuple(others))
+    ridges = tuple(Ridge.load(each, device) for each in (folder, *partners))
+    return Member(model, columns, settings.frozen_encoder, calibration, tuple(others), ridges)
 
 
 def _evidence(folder: Path, partners: Sequence[Path]) -> Evidence | None:
@@ -153,16 +173,37 @@ def whole_tokens(
 
 
 def answers(
-    member: Member, pairs: pa.Table, features: pa.Table, rows: Sequence[int] | NDArray[np.intp]
+    member: Member,
+    pairs: pa.Table,
+    features: pa.Table,
+    rows: Sequence[int] | NDArray[np.intp],
+    named: NDArray[np.bool_],
 ) -> Iterator[tuple[NDArray[np.intp], Tensor, NDArray[np.float32]]]:
-    """As :func:`whole_tokens`, and the logits (B, labels) of the member with its partners."""
+    """As :func:`whole_tokens`, and the logits (B, labels) of the member with its partners.
+
+    ``named`` (pairs, columns) is whether the captions of an image name a tag: what ridge regressions leave out.
+    """
+    ids = pairs["image_id"].to_pylist()
     looks = [(partner, _Stored(pairs, features, partner)) for partner in member.partners]
     for batch, tokens in whole_tokens(member, pairs, features, rows):
         with torch.inference_mode():
-            logits = member.model.tag_logits(tokens)
-            for partner, stored in looks:
-                logits = logits + partner.tag_logits(stored.tokens(batch).to(member.device))
-        yield batch, tokens, (logits / (1 + len(looks))).cpu().numpy()
+            seen = [tokens, *(stored.tokens(batch).to(member.device) for _, stored in looks)]
+            logits = torch.zeros(len(batch), len(member.columns), device=member.device)
+            for number, (model, own) in enumerate(zip((member.model, *member.partners), seen, strict=True)):
+                mean = own[:, 0]
+                logits += model.tag_logits(own)
+                logits += member.unseen(mean, mean, [ids[row] for row in batch], named[batch], number)
+        yield batch, tokens, (logits / len(seen)).cpu().numpy()
+
+
+def named_tags(ids: Sequence[str], caption_tags: pa.Table, tags: TagColumns) -> NDArray[np.bool_]:
+    """(images, tags): what the captions of each of ``ids`` name."""
+    place = {image_id: row for row, image_id in enumerate(ids)}
+    named = np.zeros((len(ids), len(tags.ids)), bool)
+    for row in caption_tags.select(["image_id", "tag_ids"]).to_pylist():
+        if row["image_id"] in place:
+            named[place[row["image_id"]], [tags.column[tag] for tag in row["tag_ids"] if tag in tags.column]] = True
+    return named
 
 
 class _Stored:

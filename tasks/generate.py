@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from storage.schemas import contract
-from tasks.annotators import Annotator, Member, answers, picture
+from tasks.annotators import Annotator, Member, answers, named_tags, picture
 from tasks.caption_fit import caption_fit
 from tasks.devices import device_of
 from tasks.inputs import Inputs
@@ -49,8 +49,9 @@ def build(
         fits: list[list[list[float]]] = [[[], []] for _ in range(pairs.num_rows)]  # of written and original captions
         originals = pairs["captions"].to_pylist()
         ids = pairs["image_id"].to_pylist()
+        named = named_tags(ids, shard["caption_tags"], tags)
         for member, rows in annotator.members(pairs):
-            for batch, tokens, logits in answers(member, pairs, shard["features"], rows):
+            for batch, tokens, logits in answers(member, pairs, shard["features"], rows, named):
                 probabilities = member.calibration.probabilities(logits)
                 scores[np.ix_(batch, member.columns)] = probabilities
                 predicted[np.ix_(batch, member.columns)] = probabilities >= np.asarray(member.calibration.thresholds)
@@ -69,7 +70,8 @@ def build(
             caption_tags = _supported(parse(written), scores, tags, settings.caption_support)
         else:
             written, caption_tags = _carried_over(ids, shard.get("previous_generated"))
-        kept = predicted | _named(ids, shard["caption_tags"], tags) | _best(scores, predicted, settings.keep_below)
+        # the scores of what captions name are needed to judge it
+        kept = predicted | named | _best(scores, predicted, settings.keep_below)
         table = pa.table(
             {
                 "image_id": pairs["image_id"],
@@ -139,16 +141,6 @@ def _carried_over(ids: Sequence[str], previous: pa.Table | None) -> tuple[Captio
         return [[] for _ in ids], [[] for _ in ids]
     rows = {row["image_id"]: row for row in previous.select(["image_id", "captions", "caption_tag_ids"]).to_pylist()}
     return [rows[each]["captions"] for each in ids], [rows[each]["caption_tag_ids"] for each in ids]
-
-
-def _named(ids: Sequence[str], caption_tags: pa.Table, tags: TagColumns) -> NDArray[np.bool_]:
-    """(images, tags): what the image's own captions name. The scores of these are needed to judge them."""
-    place = {image_id: row for row, image_id in enumerate(ids)}
-    named = np.zeros((len(ids), len(tags.ids)), bool)
-    for row in caption_tags.select(["image_id", "tag_ids"]).to_pylist():
-        if row["image_id"] in place:
-            named[place[row["image_id"]], [tags.column[tag] for tag in row["tag_ids"] if tag in tags.column]] = True
-    return named
 
 
 def _best(scores: NDArray[np.float32], predicted: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:

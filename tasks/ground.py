@@ -32,7 +32,7 @@ from models.regions import (
     region_tokens,
 )
 from storage.schemas import contract
-from tasks.annotators import Annotator, Member, picture, whole_tokens
+from tasks.annotators import Annotator, Member, named_tags, picture, whole_tokens
 from tasks.devices import device_of
 from tasks.inputs import Inputs
 from tasks.labels.tags import read_tags
@@ -79,6 +79,7 @@ def build(
         pairs = shard["pairs"]
         ids = pairs["image_id"].to_pylist()
         wanted = claimed_tags(ids, shard["caption_tags"], shard["generated"], groundable)
+        named = named_tags(ids, shard["caption_tags"], tags)
         tables, rejected = [], Rejected()
         for member, rows in annotator.members(pairs):
             own = {tags.ids[column]: at for at, column in enumerate(member.columns)}  # tag id -> its label's number
@@ -94,7 +95,7 @@ def build(
                     found = detected(detector.proposer, images, seen, names, rejected)
                     proposals = [[*one, *other] for one, other in zip(found, proposals, strict=True)]
                 proposals = [usable(each, name, rejected) for each, name in zip(proposals, names, strict=True)]
-                tables.append(_regions(member, tokens, names, proposals, own))
+                tables.append(_regions(member, tokens, names, named[batch], proposals, own))
         regions = pa.concat_tables(tables) if tables else _empty(annotator.whole)
         return {"regions": regions, "regions_rejected": rejected.table()}
 
@@ -197,7 +198,12 @@ def _attended(
 
 @torch.inference_mode()
 def _regions(
-    member: Member, tokens: Tensor, ids: Sequence[str], proposals: Sequence[Sequence[Proposal]], own: Mapping[int, int]
+    member: Member,
+    tokens: Tensor,
+    ids: Sequence[str],
+    named: NDArray[np.bool_],
+    proposals: Sequence[Sequence[Proposal]],
+    own: Mapping[int, int],
 ) -> pa.Table:
     """The ``regions`` of a batch of images."""
     found = [(image, each) for image, proposed in enumerate(proposals) for each in proposed]
@@ -206,7 +212,7 @@ def _regions(
     images = torch.tensor([image for image, _ in found], device=tokens.device)
     boxes = torch.tensor([each.box for _, each in found], device=tokens.device)
     labels = torch.tensor([own[each.tag_id] for _, each in found], device=tokens.device)
-    features, scores = look_at(member, tokens, images, boxes, labels)
+    features, scores = look_at(member, tokens, ids, named, images, boxes, labels)
     return pa.table(
         {
             "image_id": pa.array([ids[image] for image, _ in found], pa.string()),
@@ -220,18 +226,30 @@ def _regions(
 
 
 def look_at(
-    member: Member, tokens: Tensor, images: Tensor, boxes: Tensor, labels: Tensor
+    member: Member,
+    tokens: Tensor,
+    ids: Sequence[str],
+    named: NDArray[np.bool_],
+    images: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
 ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
     """Features (regions, width), L2-normalised, and the calibrated probability of one label a region (regions,).
 
-    ``tokens`` (B, 1 + N, C); each region has an image of the batch, a box (x0, y0, x1, y1 in shares) and a label.
+    ``tokens`` (B, 1 + N, C) of the images ``ids``, whose captions name ``named`` (B, columns); each region has an image
+    of the batch, a box (x0, y0, x1, y1 in shares) and a label.
     """
     features, logits = [], []
     for start in range(0, len(images), REGIONS_AT_ONCE):
         part = slice(start, start + REGIONS_AT_ONCE)
         seen = region_tokens(tokens, images[part], boxes[part])
         features.append(region_features(seen).half().cpu().numpy())
-        logits.append(member.model.tag_logits(seen, tag_ids=labels[part, None])[:, 0].cpu().numpy())
+        said = member.model.tag_logits(seen, tag_ids=labels[part, None])[:, 0]
+        if member.ridges[0] is not None:
+            of = images[part]
+            unseen = member.unseen(seen[:, 0], tokens[of, 0], [ids[at] for at in of], named[of.cpu().numpy()])
+            said = said + unseen.gather(1, labels[part, None])[:, 0]
+        logits.append(said.cpu().numpy())
     scores = member.calibration.probabilities_of(np.concatenate(logits), labels.cpu().numpy())
     return np.concatenate(features), scores.astype(np.float32)
 

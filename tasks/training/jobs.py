@@ -39,7 +39,7 @@ from tasks.devices import cores
 from tasks.engines import exit_with_creator
 from tasks.memory import keep_memory
 from tasks.settings import EngineSettings, TrainSettings
-from tasks.training import parallel
+from tasks.training import parallel, ridge
 from tasks.training.calibration import Evidence, mentioned_share
 from tasks.training.data import Examples, TagColumns, fold_of
 from tasks.training.distillation import class_queries
@@ -107,12 +107,17 @@ class Job:
             language = self.blueprint.language.to(device)
             language.narrow(query_readers(model), fresh)
             model.label_queries.data = language(plain)
-        log = fit(model, self.examples, self.settings, self.folder, whitening, language, progress)
+        if self.settings.solver == "ridge":
+            log, evidence = self._solve(model, whitening, mean)
+        else:
+            log = fit(model, self.examples, self.settings, self.folder, whitening, language, progress)
+            evidence = None
         if not is_first_process():
             return
-        if self.held_out is not None and self.held_out.image_ids:
+        if evidence is None and self.held_out is not None and self.held_out.image_ids:
             logits = predict(model, self.held_out, self.settings.batch_size, whitening)
             evidence = evidence_of(model, logits, self.held_out.targets.toarray() > 0, mean, self.described)
+        if evidence is not None:
             evidence.save(self.folder)
             set_thresholds(model, evidence, self.settings)
         whitening.widen(token_readers(model))
@@ -122,6 +127,25 @@ class Job:
         tagger_folder.save(model.cpu(), self.folder)
         write_record(self.folder, self.settings, log)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    @torch.no_grad()
+    def _solve(
+        self, model: Tagger, whitening: Whitening, frequencies: NDArray[np.float32]
+    ) -> tuple[list[LogRow], Evidence | None]:
+        """Makes ``model``, which reads whitened tokens, the ridge regression of the examples, and saves what leaves an
+        image out; its curve, and where nothing is fully described what it says of the images that it learnt from, each
+        left out: far more than are held out."""
+        queries = label_queries.build(self.blueprint.tags.query_texts, self.settings.text_encoder)
+        solution = ridge.solve(self.examples, queries)
+        (reader,) = token_readers(model)
+        reader.weight.copy_(solution.ridge.weight)
+        reader.bias.copy_(solution.ridge.bias)
+        solution.ridge.of_plain(whitening.to(torch.device("cpu"))).save(self.folder)
+        log = [LogRow(at, at, "left_out_error", error) for at, error in enumerate(solution.errors, 1)]
+        if self.described:
+            return log, None
+        named = self.examples.targets[solution.rows].toarray() > 0
+        return log, evidence_of(model, solution.logits, named, frequencies, self.described)
 
 
 @torch.no_grad()
@@ -204,14 +228,15 @@ def job(name: str, folder: Path, plan: Blueprint, material: Material, settings: 
 
 
 def with_folds(folder: Path, plan: Blueprint, material: Material, settings: TrainSettings, device: str) -> list[Job]:
-    """The job of the whole model, then one a fold: trained without the fold's images.
+    """The job of the whole model, then one a fold: trained without the fold's images; a ridge regression needs none.
 
     Where no fully described images are held out, a fold model is calibrated on its own fold.
     """
     examples = material.examples
     jobs = [job(WHOLE, folder, plan, material, settings, device)]
-    folds = np.array([fold_of(image_id, settings.folds) if settings.folds else -1 for image_id in examples.image_ids])
-    for fold in range(settings.folds):
+    count = settings.folds if settings.solver == "gradient" else 0
+    folds = np.array([fold_of(image_id, count) if count else -1 for image_id in examples.image_ids])
+    for fold in range(count):
         name = f"fold-{fold}"
         seen, unseen = examples.subset(np.flatnonzero(folds != fold)), examples.subset(np.flatnonzero(folds == fold))
         own = material if material.described else replace(material, held_out=unseen)

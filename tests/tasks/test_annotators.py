@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from storage.schemas import contract
 from storage.store import Snapshot
 from tasks import train_baseline
-from tasks.annotators import Annotator, answers, whole_tokens
+from tasks.annotators import Annotator, answers, named_tags, whole_tokens
 from tasks.encode import build
 from tasks.inputs import Inputs
 from tasks.labels.tags import Tag, tags_table
@@ -78,7 +78,8 @@ def test_what_the_members_say_is_averaged(trained: tuple[Inputs, pa.Table, Path]
     for member, places in annotator.members(table):
         (partner,) = member.partners
         assert (member.model.config.image_size, partner.config.image_size) == (64, 96)
-        for batch, tokens, logits in answers(member, table, features, places):
+        named = np.zeros((table.num_rows, len(tags.ids)), bool)
+        for batch, tokens, logits in answers(member, table, features, places, named):
             assert len(tokens[0]) == 1 + 2 * 2
             alone = member.model.tag_logits(tokens)
             other = type(member)(partner, member.columns, True, member.calibration)
@@ -87,6 +88,29 @@ def test_what_the_members_say_is_averaged(trained: tuple[Inputs, pa.Table, Path]
             assert torch.from_numpy(logits).allclose((alone + partner.tag_logits(finer)) / 2, atol=1e-5)
             rows += len(batch)
     assert rows == 4
+
+
+def test_ridge_regressions_leave_out_the_image_that_they_are_asked_about(
+    trained: tuple[Inputs, pa.Table, Path], tmp_path: Path
+) -> None:
+    inputs, table, _ = trained
+    settings = MEAN.model_copy(update={"solver": "ridge"})
+    train_baseline.train(settings, inputs, ENGINE, tmp_path, lambda done, total, what: None)
+    tags = tag_columns(inputs.table("label_system"))
+    annotator = Annotator(tmp_path, tags, torch.device("cpu"))
+    assert annotator.folds == []
+    ((member, rows),) = annotator.members(table)
+    named = named_tags(table["image_id"].to_pylist(), inputs.table("caption_tags"), tags)
+    ((_, tokens, logits),) = answers(member, table, inputs.table("features"), rows, named)
+    evidence = [Evidence.load(tmp_path / name) for name in ("whole", "at-96/whole")]
+    left_out = np.mean([each.logits for each in evidence if each is not None], axis=0)
+    ids = sorted(table["image_id"].to_pylist()[:3])
+    places = [table["image_id"].to_pylist().index(each) for each in ids]
+    np.testing.assert_allclose(logits[places], left_out, atol=2e-2)
+    # an image that it has not learnt from gets what the model says
+    unseen = member.unseen(tokens[:, 0], tokens[:, 0], table["image_id"].to_pylist(), named)
+    assert (unseen[:3].abs().max(dim=1).values > 0).all()
+    assert not unseen[3].any()
 
 
 def test_calibration_is_of_the_average(trained: tuple[Inputs, pa.Table, Path]) -> None:

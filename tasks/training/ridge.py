@@ -1,0 +1,205 @@
+"""Ridge regression: a linear classifier of the mean token in closed form, and what it would be without any one image.
+
+Targets are centred and scaled by tag; the weights of two tags covary as their names' embeddings do (a Gaussian process
+with the covariance of tasks times that of inputs: Bonilla, Chai and Williams 2007, section 2), so that rare tags learn
+from tags that mean something similar. With the eigenvectors Q of the tokens' Gram matrix and V of the tags' covariance
+the solution is W = Q [shares * Q'X'YV] V', shares = v / (q v + penalty), and in these bases every component of every
+image has a leverage h of its own: the answer without image i is exact, (f - h y) / (1 - h), and needs no fold models.
+The penalty is the one with the least leave-one-out error (PRESS: Allen 1974).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from scipy.optimize import minimize
+from torch import Tensor
+
+from tasks.training.data import Examples, TokenImages
+from tasks.training.whitening import Whitening
+
+FILE = "ridge.safetensors"
+BATCH = 1024
+SHARED = 0.75  # how much of the covariance of two tags' weights follows their names
+PENALTIES = [2.0**power for power in range(-2, 7)]  # times the mean eigenvalue of the Gram matrix
+EVIDENCE = 20_000  # images whose left-out answers calibrate the classifier
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A solved ridge regression, in the bases Q (of tokens) and V (of tags); K is C, or less after whitening.
+
+    ``weight`` and ``bias`` are those of the linear classifier: logits = tokens @ weight.T + bias.
+    """
+
+    mean: Tensor  # (C,), of the tokens
+    axes: Tensor  # (C, K)
+    mixing: Tensor  # (T, T), V
+    shares: Tensor  # (K, T)
+    coefficients: Tensor  # (K, T): what (tokens - mean) @ axes is multiplied with
+    frequencies: Tensor  # (T,), how often a tag is named, 0..1
+    gains: Tensor  # (T,): logits = logit(frequency) + intercept + gain * regression
+    intercept: Tensor  # ()
+    seen: Tensor  # (images,) int64: the images that it was solved for, see :func:`image_numbers`
+
+    @property
+    def weight(self) -> Tensor:
+        """(T, C)."""
+        return (self.axes @ self.coefficients @ self.mixing.T * self.gains).T
+
+    @property
+    def bias(self) -> Tensor:
+        """(T,)."""
+        return self.frequencies.logit() + self.intercept - self.weight @ self.mean
+
+    def left_out(self, tokens: Tensor, own: Tensor, named: Tensor) -> Tensor:
+        """What to add to the logits (B, T) of mean ``tokens`` (B, C), as if one image each had not been seen.
+
+        That image has the mean token ``own`` (B, C), and its captions name ``named`` (B, T), 0 or 1: the same picture,
+        say, or the one that a region is from.
+        """
+        seen, itself = (tokens - self.mean) @ self.axes, (own - self.mean) @ self.axes
+        target = standardised(named, self.frequencies) @ self.mixing
+        error = (target - itself @ self.coefficients) / (1 - itself.square() @ self.shares)
+        return -((seen * itself) @ self.shares * error) @ self.mixing.T * self.gains
+
+    def of_plain(self, whitening: Whitening) -> Ridge:
+        """The same for tokens that did not go through ``whitening``."""
+        forward, inverse = whitening.forward, whitening.inverse
+        if forward.ndim == 1:
+            forward, inverse = forward.diag(), inverse.diag()
+        return replace(self, mean=whitening.mean + inverse @ self.mean, axes=forward.T @ self.axes)
+
+    def save(self, folder: Path) -> None:
+        """Writes ``ridge.safetensors`` into a model folder."""
+        save_file({each.name: getattr(self, each.name).cpu().contiguous() for each in fields(self)}, folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device) -> Ridge | None:
+        """What :meth:`save` wrote; None where the model was not made by ridge regression."""
+        return cls(**load_file(folder / FILE, str(device))) if (folder / FILE).is_file() else None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A ridge regression, and how it came about."""
+
+    ridge: Ridge
+    errors: list[float]  # the mean squared error left out, of each penalty; 1 for a classifier that knows frequencies
+    rows: NDArray[np.int64]  # images whose left-out ``logits`` (rows, T) these are
+    logits: NDArray[np.float32]
+
+
+def solve(examples: Examples, queries: Tensor) -> Solution:
+    """The ridge regression of ``examples`` (stored tokens), whose tags have the text embeddings ``queries`` (T, D).
+
+    Takes three passes over the tokens, C x C and C x T numbers of memory, and the time of one eigendecomposition.
+    """
+    count, tags = examples.targets.shape
+    frequencies = torch.from_numpy(np.asarray(examples.targets.mean(axis=0), np.float64).ravel())
+    frequencies = frequencies.clamp(0.5 / count, 1 - 0.5 / count)
+    mean, gram, product = _moments(examples)
+    values, axes = torch.linalg.eigh(gram)
+    values = values.clamp(min=0)
+    variances, mixing = torch.linalg.eigh(covariance(queries.double()))
+    variances = variances.clamp(min=1e-9)  # the rectified cosines' squares need not be a covariance to the last digit
+    product = axes.T @ (product / _deviations(frequencies)) @ mixing
+    penalties = [float(values.mean()) * each for each in PENALTIES]
+    shares = [variances / (torch.outer(values, variances) + penalty) for penalty in penalties]
+    errors = [0.0] * len(penalties)
+    for tokens, named in _batches(examples):
+        rotated, target = (tokens - mean) @ axes, standardised(named, frequencies) @ mixing
+        for at, share in enumerate(shares):
+            error = (target - rotated @ (share * product)) / (1 - rotated.square() @ share)
+            errors[at] += float(error.square().sum()) / (count * tags)
+    share = shares[int(np.argmin(errors))]
+    rows = np.unique(np.linspace(0, count - 1, min(count, EVIDENCE)).astype(np.int64))
+    scores, evidence = [], []
+    for tokens, named in _batches(examples.subset(rows)):
+        rotated, target = (tokens - mean) @ axes, standardised(named, frequencies) @ mixing
+        leverage = rotated.square() @ share
+        scores.append((rotated @ (share * product) - leverage * target) / (1 - leverage) @ mixing.T)
+        evidence.append(named)
+    left_out = torch.cat(scores)
+    gains, intercept = _gains(left_out, torch.cat(evidence), frequencies)
+    logits = frequencies.logit() + intercept + left_out * gains
+    ridge = Ridge(
+        mean.float(),
+        axes.float(),
+        mixing.float(),
+        share.float(),
+        (share * product).float(),
+        frequencies.float(),
+        gains.float(),
+        intercept.float(),
+        torch.from_numpy(image_numbers(examples.image_ids)),
+    )
+    return Solution(ridge, errors, rows, logits.float().numpy())
+
+
+def _moments(examples: Examples) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the mean tokens X and the targets Y: the mean of X (C,), and, X centred, X'X (C, C) and X'Y (C, T)."""
+    if not isinstance(examples.images, TokenImages):
+        raise ValueError("ridge regression reads stored tokens: keep frozen_encoder on")
+    tags, width = examples.targets.shape[1], examples.images.shape[2]
+    total, named_total = torch.zeros(width).double(), torch.zeros(tags).double()
+    gram, product = torch.zeros(width, width).double(), torch.zeros(width, tags).double()
+    for tokens, named in _batches(examples):
+        total += tokens.sum(0)
+        named_total += named.sum(0)
+        gram += tokens.T @ tokens
+        product += tokens.T @ named
+    count = len(examples.image_ids)
+    mean = total / count
+    return mean, gram - count * torch.outer(mean, mean), product - torch.outer(mean, named_total)
+
+
+def covariance(queries: Tensor) -> Tensor:
+    """(T, T), ones on its diagonal: how alike the weights of tags with these text embeddings (T, D) may be expected."""
+    directions = F.normalize(queries - queries.mean(0), dim=1)
+    alike = (directions @ directions.T).clamp(min=0).square()
+    return SHARED * alike + (1 - SHARED) * torch.eye(len(queries), dtype=queries.dtype)
+
+
+def standardised(named: Tensor, frequencies: Tensor) -> Tensor:
+    """Targets (B, T) in 0..1, centred and of unit variance by tag."""
+    return (named - frequencies) / _deviations(frequencies)
+
+
+def image_numbers(image_ids: Sequence[str]) -> NDArray[np.int64]:
+    """A number for each image id, (images,): the last 63 bits of its digest."""
+    return np.array([int(each, 16) & (2**63 - 1) for each in image_ids], np.int64)
+
+
+def _deviations(frequencies: Tensor) -> Tensor:
+    return (frequencies * (1 - frequencies)).sqrt()
+
+
+def _batches(examples: Examples) -> Iterator[tuple[Tensor, Tensor]]:
+    """The mean tokens (B, C) of the whole pictures, and their targets (B, T)."""
+    count = len(examples.image_ids)
+    order = [np.arange(at, min(at + BATCH, count)) for at in range(0, count, BATCH)]
+    for rows, tokens in zip(order, examples.images.whole(order), strict=True):
+        yield tokens[:, 0].double(), torch.from_numpy(examples.targets[rows].toarray()).double()
+
+
+def _gains(scores: Tensor, named: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """(T,) and (): what makes scores (B, T) log-odds beside those of the frequencies, by maximum likelihood."""
+    standard = scores / scores.std(0).clamp(min=1e-9)
+    odds = frequencies.logit()
+
+    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        logits = odds + values[0] * standard + values[1]
+        error = logits.sigmoid() - named
+        slope = np.array([float((error * standard).mean()), float(error.mean())])
+        return float(F.binary_cross_entropy_with_logits(logits, named)), slope
+
+    slope, intercept = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B").x
+    return slope / scores.std(0).clamp(min=1e-9), torch.tensor(intercept)
