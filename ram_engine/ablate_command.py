@@ -37,7 +37,10 @@ def ablate(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each row.")] = 3,
     vary: Annotated[
         list[str],
-        typer.Option(help="tags=100,300 or images=1500,3000 or a setting, as in retrain.architecture=ram,tag2text."),
+        typer.Option(
+            help="tags=100,300 or images=1500,3000, size=240 (an annotator's further encoder, as the tagger's), or a "
+            "setting, as in retrain.architecture=ram,tag2text."
+        ),
     ] = [],  # noqa: B006
     fine_tune: Annotated[
         int, typer.Option(help="Fine-tune rows on so many images with the ceiling's labels; 0: no.")
@@ -64,9 +67,9 @@ def _variations(vary: list[str]) -> list[tuple[str, list[str]]]:
     found: list[tuple[str, list[str]]] = [("all", [])]
     for each in vary:
         name, _, values = each.partition("=")
-        if not values or not (name in ("tags", "images") or name.startswith("retrain.")):
+        if not values or not (name in ("tags", "images", "size") or name.startswith("retrain.")):
             raise ValueError(
-                f"--vary {each}: say tags=..., images=... or retrain.SETTING=..., with values after commas"
+                f"--vary {each}: say tags=..., images=..., size=... or retrain.SETTING=..., with values after commas"
             )
         found += [(f"{name}={value}", [f"{name}={value}"]) for value in values.split(",")]
     return found[1:] if vary else found

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -50,10 +51,12 @@ FINE_TUNED = "_fine_tuned"
 @dataclass(frozen=True)
 class Variation:
     """What one run of the ablation looks at: the ``tags`` most frequent labels and the first ``images`` training
-    images (0: all), and on how many images with the ceiling's labels rows are fine-tuned (0: none)."""
+    images (0: all), seen by the annotator's further encoder of that image ``size`` (0: by the tagger's own), and on how
+    many images with the ceiling's labels rows are fine-tuned (0: none)."""
 
     tags: int = 0
     images: int = 0
+    size: int = 0
     fine_tune: int = 0
 
 
@@ -99,20 +102,21 @@ def ablate(
     no test image.
     """
     variation = variation or Variation()
-    settings = settings.model_copy(update={"caption": False, "folds": 0, "high_resolution": False})
+    settings = settings.model_copy(update={"folds": 0, "high_resolution": False})
     device = str(device_of(engine))
     test = split_ids(inputs, "test")
     if not test:
         raise ValueError("there is no image of the split 'test' to measure on")
     with (
-        gather(inputs, settings, folder, "train") as material,  # makes the folder
+        gather(inputs, settings, folder, "train", at=variation.size) as material,  # makes the folder
         TemporaryDirectory(prefix="scratch-", dir=folder) as scratch,
     ):
         told = _told(inputs, captions, material.tags)
         rows = _rows(inputs, settings, material, told)
         truth = (told or caption_targets)(inputs, test, material.tags)
         material, rows, truth = _narrowed(inputs, material, rows, truth, variation)
-        plan = blueprint(settings, material.tags, material.image_encoder, material.image_size)
+        written = list(chain.from_iterable(material.examples.captions))
+        plan = blueprint(settings, material.tags, material.image_encoder, material.image_size, written)
         jobs: list[Job] = []
         for seed in seeds:
             own = settings.model_copy(update={"seed": seed})

@@ -32,8 +32,8 @@ def compared(
     progress: Callable[[int, int, str], None],
 ) -> dict[str, Any]:
     """Figures of every row, and how many ``minutes`` the trainings took; models and scores lie in ``to``, the latter
-    under ``name``. ``told`` are all captions of each image, where someone knows them; ``narrow`` has ``tags`` and
-    ``images`` of a :class:`~tasks.evaluation.ablation.Variation`."""
+    under ``name``. ``told`` are all captions of each image, where someone knows them; ``narrow`` has ``tags``,
+    ``images`` and ``size`` of a :class:`~tasks.evaluation.ablation.Variation`."""
     from tasks.evaluation.ablation import Variation, ablate
     from tasks.evaluation.comparison import compare
     from tasks.inputs import Inputs

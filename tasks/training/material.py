@@ -79,6 +79,10 @@ def gather(
     own = [each for each in stored if each["image_size"] not in others]
     origin = own[-1] if settings.high_resolution else own[0]
     if at:
+        if at not in others:
+            raise ValueError(
+                f"no further encoder looks at {at} pixels; encode.annotator_encoders has {others or 'none'}"
+            )
         origin = next(each for each in stored if each["image_size"] == at)
     encoder, size = str(origin["image_encoder"]), int(origin["image_size"])
     folder.mkdir(parents=True, exist_ok=True)

@@ -52,17 +52,23 @@ def test_captions_give_the_ceiling_and_things_are_varied(finished_store: Path, t
         writer.writerow(["image", "caption"])
         writer.writerows([name, text] for pair in pairs for name in pair["names"] for text in pair["captions"])
     options = ["--store", str(finished_store), "--preset", "tiny", "--seeds", "1", "--samples", "20", *SETS]
-    varied = ["--vary", "tags=10", "--vary", "images=20,40"]
+    varied = ["--vary", "tags=10", "--vary", "images=20,40", "--vary", "retrain.caption=false,true"]
     ram_engine("ablate", *options, "--to", str(tmp_path), "--captions", f"csv:{tmp_path / 'all.csv'}", *varied)
     found = json.loads((tmp_path / "ablation.json").read_text(encoding="utf-8"))
     assert {name: one["tags"] == 10 for name, one in found.items()} == {
         "tags=10": True,
         "images=20": False,
         "images=40": False,
+        "retrain.caption=false": False,
+        "retrain.caption=true": False,
     }
+    alone, together = (found[f"retrain.caption={value}"]["rows"]["parsed"]["seeds"] for value in ("false", "true"))
+    assert alone != together
     for one in found.values():  # the captions are those that were parsed: the ceiling is what they name
         assert one["rows"]["parsed"]["labels"] == one["rows"]["ceiling"]["labels"]
         assert one["rows"]["parsed"]["seeds"] == pytest.approx(one["rows"]["ceiling"]["seeds"])
     assert found["images=20"]["rows"]["parsed"]["seeds"] != found["images=40"]["rows"]["parsed"]["seeds"]
     wrong = ram_engine("ablate", *options, "--vary", "epochs=1", check=False)
     assert "retrain.SETTING" in wrong.stdout
+    wrong = ram_engine("ablate", *options, "--to", str(tmp_path), "--vary", "size=999", check=False)
+    assert "no further encoder looks at 999 pixels" in wrong.stdout + wrong.stderr
