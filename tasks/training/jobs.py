@@ -107,13 +107,13 @@ class Job:
             language = self.blueprint.language.to(device)
             language.narrow(query_readers(model), fresh)
             model.label_queries.data = language(plain)
-        if self.settings.solver == "ridge":
-            log, evidence = self._solve(model, whitening, mean)
-        else:
+        evidence = None
+        if self.settings.solver == "gradient":
             log = fit(model, self.examples, self.settings, self.folder, whitening, language, progress)
-            evidence = None
         if not is_first_process():
             return
+        if self.settings.solver == "ridge":
+            log, evidence = self._solve(model, whitening, mean)
         if evidence is None and self.held_out is not None and self.held_out.image_ids:
             logits = predict(model, self.held_out, self.settings.batch_size, whitening)
             evidence = evidence_of(model, logits, self.held_out.targets.toarray() > 0, mean, self.described)
@@ -133,8 +133,8 @@ class Job:
         self, model: Tagger, whitening: Whitening, frequencies: NDArray[np.float32]
     ) -> tuple[list[LogRow], Evidence | None]:
         """Makes ``model``, which reads whitened tokens, the ridge regression of the examples, and saves what leaves an
-        image out; its curve, and where nothing is fully described what it says of the images that it learnt from, each
-        left out: far more than are held out."""
+        image out. Returns its curve, and where it was taught what captions name and nothing is fully described, what it
+        says of its own images, each left out: they are far more than the held-out ones."""
         queries = label_queries.build(self.blueprint.tags.query_texts, self.settings.text_encoder)
         solution = ridge.solve(self.examples, queries)
         (reader,) = token_readers(model)
@@ -142,7 +142,7 @@ class Job:
         reader.bias.copy_(solution.ridge.bias)
         solution.ridge.of_plain(whitening.to(torch.device("cpu"))).save(self.folder)
         log = [LogRow(at, at, "left_out_error", error) for at, error in enumerate(solution.errors, 1)]
-        if self.described:
+        if self.described or (self.examples.targets.data < 1).any():
             return log, None
         named = self.examples.targets[solution.rows].toarray() > 0
         return log, evidence_of(model, solution.logits, named, frequencies, self.described)
