@@ -66,8 +66,10 @@ def ram_engine(*arguments: str, check: bool = True, **options: object) -> subpro
 def _forked(arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        code = forked.command(arguments, out, err)
-        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+        run = forked.command(arguments, out, err)
+        run.join()
+        assert run.exitcode is not None
+        return subprocess.CompletedProcess(arguments, run.exitcode, out.read_text(), err.read_text())
 
 
 def _here(arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:

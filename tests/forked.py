@@ -31,13 +31,13 @@ def start(store: Path, kind: str = "threads") -> BaseProcess:
     return run
 
 
-def command(arguments: Sequence[str], out: Path, err: Path) -> int:
-    """The console command, which writes to two files; gives its exit code."""
-    process = load().Process(target=_command, args=(dict(os.environ), list(arguments), str(out), str(err)))
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode
+def command(
+    arguments: Sequence[str], out: Path, err: Path, environment: Mapping[str, str] | None = None
+) -> BaseProcess:
+    """Starts the console command, which writes to two files; ``environment`` is this process' unless it is given."""
+    run = load().Process(target=_command, args=(dict(environment or os.environ), list(arguments), str(out), str(err)))
+    run.start()
+    return run
 
 
 def _run(environment: Mapping[str, str], store: str, kind: str) -> None:
