@@ -14,7 +14,7 @@ ui: .venv/installed
 	RAM_ENGINE_EXIT_WITH_PARENT=1 $(BIN)/ram-engine ui --preset sample --store runs/sample
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile
 
 soak: .venv/installed-dev
 	$(BIN)/python -m pytest -m soak

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import fsspec.core
 import pyarrow as pa
 
 from storage.schemas import contract
@@ -52,11 +54,20 @@ def connect(store: Store, snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyC
     """A DuckDB connection in which every snapshot with parts is a view; ``-`` in a name becomes ``_``."""
     connection = duckdb.connect()
     if not store.is_local:
-        connection.register_filesystem(store.fs)
+        connection.register_filesystem(_listed(store, snapshots))
     for name, snapshot in snapshots.items():
         if not snapshot.model:
             _view(connection, store, name.replace("-", "_"), snapshot)
     return connection
+
+
+def _listed(store: Store, snapshots: Mapping[str, Snapshot]) -> Any:
+    """The file system of a store of objects, which has listed the parts: DuckDB asks for a file's size at every read,
+    and each answer would be a request."""
+    files, root = fsspec.core.url_to_fs(store.url)
+    for artifact in {snapshot.artifact for snapshot in snapshots.values() if any(part.rows for part in snapshot.parts)}:
+        files.ls(f"{root.rstrip('/')}/{artifact}/parts", refresh=True)
+    return files
 
 
 def _view(connection: duckdb.DuckDBPyConnection, store: Store, view: str, snapshot: Snapshot) -> None:

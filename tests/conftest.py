@@ -1,4 +1,7 @@
-"""One harness for the whole session: a Prefect server of its own, and one finished run of the preset `tiny`."""
+"""One harness for the whole session: a Prefect server of its own, and one finished run of the preset `tiny`.
+
+With ``pytest -n 2`` each of the two workers is such a session; they share the finished run.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from flows.environment import local_prefect
 from ram_engine.cli import main, say_no_more
+from tests import forked
 
 atexit.register(say_no_more)  # first, so that it is called last
 
@@ -33,17 +39,37 @@ def shared(name: str) -> Path:
     return path
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each worker its own share of the cores: more threads than cores would wait for each other."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        cores, number = sorted(os.sched_getaffinity(0)), int(worker["workerid"].removeprefix("gw"))
+        os.sched_setaffinity(0, cores[number :: worker["workercount"]] or cores)
+
+
 def ram_engine(*arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
-    """Runs the console command: in a process of its own where it computes stages, else in this one, which has torch."""
-    if arguments[0] in ("run", "stage", "ui") or options:
+    """Runs the console command: in a forked process where it computes stages, else in this one; with ``options`` of
+    :func:`subprocess.run` in a process that a user would start."""
+    if options:
         done = subprocess.run(  # type: ignore[call-overload]
             [sys.executable, "-m", "ram_engine", *arguments], capture_output=True, text=True, **options
         )
+    elif arguments[0] in ("run", "stage"):
+        done = _forked(arguments)
     else:
         done = _here(arguments)
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def _forked(arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        run = forked.command(arguments, out, err)
+        run.join()
+        assert run.exitcode is not None
+        return subprocess.CompletedProcess(arguments, run.exitcode, out.read_text(), err.read_text())
 
 
 def _here(arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
@@ -66,6 +92,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with local_prefect(home):
         from flows.local_server import local_server
 
+        forked.load()  # before any training loads less
         with local_server(str(home / "server.log")) as api:
             yield api
 
@@ -73,9 +100,12 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def finished_store(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a finished run of `tiny`. Read it; to change it take :func:`copied_store`."""
-    store = tmp_path_factory.mktemp("stores") / "tiny"
-    ram_engine("run", "--preset", "tiny", "--store", str(store))
-    return store
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with FileLock(common / "tiny.lock"):  # one worker makes it, the others wait
+        if not (common / "tiny" / "report.html").is_file():
+            ram_engine("run", "--preset", "tiny", "--store", str(common / "tiny"), cwd=ROOT)
+    return Path(shutil.copytree(common / "tiny", tmp_path_factory.mktemp("stores") / "tiny"))
 
 
 @pytest.fixture

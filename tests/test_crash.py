@@ -15,12 +15,12 @@ import pytest
 
 from storage import garbage, leases
 from storage.store import TEMPORARY, Store
-from tests import killable
+from tests import forked
 
 MOST_FILES = 75  # parts and models of a whole run of `tiny`
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=pytest.mark.soak)])
 def test_killed_runs_go_on_where_they_were(finished_store: Path, tmp_path: Path, kills: int) -> None:
     chance = random.Random(kills)
     whole = Store(finished_store)
@@ -31,14 +31,14 @@ def test_killed_runs_go_on_where_they_were(finished_store: Path, tmp_path: Path,
         store = tmp_path / f"store-{stores}"
         moments = sorted(chance.randrange(MOST_FILES) for _ in range(min(20, kills - victims.total())))
         for moment in moments:
-            run = killable.start(store, "processes" if chance.random() < 0.1 else "threads")
+            run = forked.start(store, "processes" if chance.random() < 0.1 else "threads")
             child = chance.random() < 0.2
             wait_for(store, moment, run, child)
             time.sleep(chance.uniform(0, 1))
             if not run.is_alive():  # it was faster than the moment: the next store's turn
                 break
             victims[kill(run, child, chance)] += 1
-        last = killable.start(store)
+        last = forked.start(store)
         last.join()
         assert last.exitcode == 0, (tmp_path / f"{store.name}.log").read_text()[-3000:]
         assert_equal(Store(store), whole)

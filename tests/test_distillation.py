@@ -1,7 +1,8 @@
-"""RAM learns the image features of a CLIP, from stored tokens and end to end. The CLIP has random weights here."""
+"""RAM learns the image features of a CLIP, from stored tokens and end to end. The CLIP is small, its weights random."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +24,21 @@ from tasks.training.data import TagColumns
 from tasks.training.jobs import Job, blueprint, read_record
 from tasks.training.material import gather
 
-NAME = "ViT-S-32-alt"
+NAME = "ViT-64-wide-32"
+SIZES = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 224, "layers": 2, "width": 64, "head_width": 32, "patch_size": 32},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
 
 
 @pytest.fixture(scope="module")
 def clip_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("clip") / "weights.pt"
+    folder = tmp_path_factory.mktemp("clip")
+    (folder / f"{NAME}.json").write_text(json.dumps(SIZES))
+    open_clip.add_model_config(folder)
+    file = folder / "weights.pt"
     torch.save(open_clip.create_model(NAME).state_dict(), file)
     return f"open_clip:{NAME}:{file}"
 

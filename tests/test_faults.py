@@ -16,6 +16,7 @@ import pytest
 
 from ram_engine.configuration import configure
 from storage.store import Snapshot, Store
+from tests import forked
 from tests.conftest import ram_engine
 
 
@@ -95,24 +96,24 @@ def test_a_server_that_is_away_costs_the_run_nothing(copied_store: Path, tmp_pat
     server = Server(environment)
     verdicts = Store(copied_store).snapshot("tag_verdicts")
     try:
-        with (tmp_path / "run.log").open("w") as log:
-            run = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "ram_engine", "run", "--preset", "tiny", "--store", str(copied_store)),
-                    *("--start", "ground", "--force", "ground", "--until", "judge"),
-                ],
-                env={**environment, "PREFECT_API_URL": server.url},
-                stdout=log,
-                stderr=log,
-            )
-        begun = time.time()
+        begun, log = time.time(), tmp_path / "run.log"
+        run = forked.command(
+            (
+                *("run", "--preset", "tiny", "--store", str(copied_store)),
+                *("--start", "ground", "--force", "ground", "--until", "judge"),
+            ),
+            log,
+            log,
+            {**environment, "PREFECT_API_URL": server.url},
+        )
         while not any(part.stat().st_mtime > begun for part in (copied_store / "regions" / "parts").iterdir()):
-            assert run.poll() is None, (tmp_path / "run.log").read_text()
+            assert run.is_alive(), log.read_text()
             time.sleep(0.05)
         server.stop()
         time.sleep(away)
         server.start()
-        assert run.wait(180) == 0, (tmp_path / "run.log").read_text()
+        run.join(180)
+        assert run.exitcode == 0, log.read_text()
     finally:
         server.stop()
     again = Store(copied_store).snapshot("tag_verdicts")

@@ -111,7 +111,7 @@ def test_too_many_bad_rows_fail_with_a_sentence(prefect_api: str, tmp_path: Path
 
 
 def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect_api: str, tmp_path: Path) -> None:
-    folder, store = Folder(tmp_path / "data", 96), tmp_path / "store"
+    folder, store = Folder(tmp_path / "data", 48), tmp_path / "store"
     folder.write()
     folder.run(store, "--set", "evaluate.ablation=false", "--set", "retrain.epochs=1")
     opened = Store(store)

@@ -65,10 +65,10 @@ def test_bad_values_are_refused_before_a_run_exists(deployed: Deployed, name: st
 
 
 def test_a_stage_on_an_empty_store_says_which_must_run_before(deployed: Deployed, tmp_path: Path) -> None:
-    done = deployed.prefect("deployment", "run", "judge/default", "-p", f"store={tmp_path / 'new'}", "--watch")
-    assert done.returncode == 1, done.stdout + done.stderr
-    run_id = next(word for word in done.stdout.split() if "flow-run/" in word).rsplit("/", 1)[-1]
-    assert "run the stage ingest before it, or the whole pipeline" in deployed.run(run_id)["state"]["message"]
+    created = deployed.create_run("judge/default", store=str(tmp_path / "new")).json()
+    state = deployed.ended(created["id"])["state"]
+    assert state["type"] == "FAILED"
+    assert "run the stage ingest before it, or the whole pipeline" in state["message"]
 
 
 def test_a_stage_runs_again_with_another_setting(deployed: Deployed, copied_store: Path) -> None:
@@ -108,16 +108,11 @@ def test_the_ablation_lands_in_the_store_and_the_report(deployed: Deployed, copi
     quick = {
         "epochs": 1, "architecture": "tag2text", "decoder_layers": 0, "evidence": "mean", "distillation": "none"
     }  # fmt: skip
-    done = deployed.prefect(
-        *("deployment", "run", "ablate/default", "--watch", "-p", f"store={copied_store}", "-p", "seeds=2"),
-        *("-p", "samples=20", "-p", f"settings={json.dumps(quick)}"),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_id = deployed.completed("ablate/default", store=str(copied_store), seeds=2, samples=20, settings=quick)
     rows = json.loads((copied_store / "reports" / "ablation.json").read_text())["all"]["rows"]
     assert list(rows) == ["parsed", "generation", "cleaning", "ceiling"]
     assert len(set(rows["cleaning"]["seeds"])) == 2
     assert (copied_store / "reports" / "ablation.svg").read_text().count("<circle") == 8
-    run_id = next(word for word in done.stdout.split() if "flow-run/" in word).rsplit("/", 1)[-1]
     page = deployed.artifacts(run_id)["ablation"]["data"]
     assert f"| cleaning | {rows['cleaning']['mAP']:.4f} |" in page
     assert "data:image/svg+xml;base64," in page
@@ -128,9 +123,7 @@ def test_the_ablation_lands_in_the_store_and_the_report(deployed: Deployed, copi
 
 
 def test_a_refresh_with_nothing_new_says_so(deployed: Deployed, finished_store: Path) -> None:
-    done = deployed.prefect("deployment", "run", "refresh/default", "-p", f"store={finished_store}", "--watch")
-    assert done.returncode == 0, done.stdout + done.stderr
-    run_id = next(word for word in done.stdout.split() if "flow-run/" in word).rsplit("/", 1)[-1]
+    run_id = deployed.completed("refresh/default", store=str(finished_store))
     assert "nothing is new" in deployed.artifacts(run_id)["refresh"]["data"]
 
 
@@ -146,7 +139,8 @@ def test_new_data_starts_a_refresh(deployed: Deployed) -> None:
 
 @pytest.mark.parametrize(("kind", "moment"), [("processes", "phrases/parts/*"), ("threads", ".work/train-baseline-*")])
 def test_a_cancelled_run_leaves_no_process(deployed: Deployed, tmp_path: Path, kind: str, moment: str) -> None:
-    settings, _ = configure("tiny", sets=["ingest.shard_size=4"])
+    few = "ingest.source={kind: sample, train: 24, fine_tune: 8, calibrate: 8, test: 8}"
+    settings, _ = configure("tiny", sets=[few, "ingest.shard_size=4", "baseline.epochs=1000"])
     store = tmp_path / "store"
     created = deployed.create_run(
         "ram-data-engine/default", store=str(store), settings=settings.model_dump(mode="json"), engine={"kind": kind}

@@ -14,16 +14,24 @@ from torch import nn
 import tasks.training.jobs
 from models import Label, load_tagger
 from tasks.settings import EngineSettings, TrainSettings
+from tasks.training import parallel
 from tasks.training.data import Examples, TagColumns, TokenImages, fold_of
 from tasks.training.jobs import RECORD, WHOLE, blueprint, log_table, run_jobs, with_folds
 from tasks.training.loop import CHECKPOINT, TrainingError, data_order, parameter_groups, schedule
 from tasks.training.material import Material
 from tasks.training.whitening import Whitening, token_readers
+from tests import forked
 
 WIDTH, TOKENS, TAGS = 1280, 5, 4
 LABELS = TagColumns(
     (2, 3, 5, 8), (Label("dog"), Label("beach", "scene"), Label("red", "attribute"), Label("run", "action"))
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """Processes start at once, here and in the files that follow: the first training would load less for them."""
+    forked.load()
 
 
 def toy(folder: Path, images: int = 48, captions: bool = False) -> Examples:
@@ -151,14 +159,17 @@ SAME_DRAWS = {"epochs": 2, "dropout": 0.0}  # what is dropped out differs betwee
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "start"),
     [
-        {"architecture": "tag2text", "caption": True, "captioner_layers": 1},
-        {"architecture": "ram", "distillation": "classes", "decoder_layers": 0},
+        ({"architecture": "tag2text", "caption": True, "captioner_layers": 1}, parallel.START),
+        ({"architecture": "ram", "distillation": "classes", "decoder_layers": 0}, "forkserver"),
     ],
 )
-def test_two_processes_learn_what_one_does(tmp_path: Path, change: dict[str, object]) -> None:
+def test_two_processes_learn_what_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], start: str
+) -> None:
     """47 images in batches of 16: the last batch is split unevenly."""
+    monkeypatch.setattr(parallel, "START", start)
     settings = SMALL.model_copy(update=SAME_DRAWS | change)
     examples = toy(tmp_path, captions="caption" in change).subset(np.arange(47))
     if "distillation" in change:
@@ -181,7 +192,8 @@ def test_a_batch_in_pieces_teaches_the_same(tmp_path: Path) -> None:
     same(one, pieces, 2e-3)
 
 
-def test_an_error_in_one_of_two_processes_is_told(tmp_path: Path) -> None:
+def test_an_error_in_one_of_two_processes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "START", "forkserver")
     given = spoiled(tmp_path)
     plan = blueprint(SMALL, LABELS, "tf_efficientnet_lite0", 224)
     with pytest.raises(RuntimeError, match=rf"not finite.*{10:016x}"):
@@ -267,6 +279,7 @@ def test_folds_are_trained_and_calibrated_side_by_side_or_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth_a_process: int
 ) -> None:
     monkeypatch.setattr(tasks.training.jobs, "WORTH_A_PROCESS", worth_a_process)
+    monkeypatch.setattr(tasks.training.jobs, "cores", lambda: 2)
     examples = toy(tmp_path)
     settings = SMALL.model_copy(update={"folds": 2, "epochs": 1})
     plan = blueprint(settings, LABELS, "tf_efficientnet_lite0", 224)
