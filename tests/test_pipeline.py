@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from ram_engine import configuration
 from storage.store import Store
 from tasks.outlook import Request, outlook
 from tasks.stages import stages
+from tasks.training.ridge import image_numbers
 from tests.conftest import ram_engine
 
 
@@ -72,6 +74,29 @@ def test_another_outlier_share_runs_neither_detector_nor_annotator(copied_store:
     assert changed == {"clusters", "tag_verdicts"}
     ram_engine("run", "--preset", "tiny", "--store", str(copied_store), "--until", "judge")
     assert {name for name in store.artifacts() if store.snapshot(name) != before[name]} == set()
+
+
+@pytest.mark.parametrize("preset", configuration.preset_names())
+def test_every_preset_is_one(preset: str) -> None:
+    settings, _ = configuration.configure(preset)
+    assert (settings.baseline.solver == "ridge") == (preset == "photographs")
+
+
+def test_a_ridge_regression_annotates_without_folds(copied_store: Path) -> None:
+    settings = ["solver=ridge", "evidence=mean", "decoder_layers=0", "caption=false"]
+    sets = [part for one in settings for part in ("--set", f"baseline.{one}")]
+    ram_engine("run", "--preset", "tiny", "--store", str(copied_store), *sets, "--until", "judge")
+    store = Store(copied_store)
+    annotator = store.snapshot("baseline")
+    assert annotator is not None
+    folder = store.model_folder(annotator)
+    assert [each.name for each in folder.iterdir()] == ["whole"]
+    seen = set(load_file(folder / "whole" / "ridge.safetensors")["seen"].tolist())
+    pairs = store.table(store.snapshot("pairs"), ["image_id", "split"]).to_pylist()
+    assert seen == set(image_numbers([row["image_id"] for row in pairs if row["split"] == "train"]).tolist())
+    generated = store.table(store.snapshot("generated")).to_pylist()
+    assert all(0 <= each["score"] <= 1 for row in generated for each in row["scores"])
+    assert store.table(store.snapshot("regions")).num_rows > 0
 
 
 @pytest.mark.parametrize("artifact", ["caption_tags", "pairs"])
