@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -29,6 +30,11 @@ atexit.register(say_no_more)  # first, so that it is called last
 
 ROOT = Path(__file__).parents[1]
 SHARED = os.environ.get("RAM_ENGINE_SHARED", "")
+SMALL_CLIP = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 224, "layers": 2, "width": 64, "head_width": 32, "patch_size": 32},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
 
 
 def shared(name: str) -> Path:
@@ -118,3 +124,18 @@ def copied_store(finished_store: Path, tmp_path: Path) -> Path:
 def command() -> Callable[..., subprocess.CompletedProcess[str]]:
     """The console command as a function."""
     return ram_engine
+
+
+@pytest.fixture(scope="session")
+def clip_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A CLIP of random weights, as settings name it."""
+    import open_clip
+    import torch
+
+    torch.manual_seed(0)
+    name, folder = "ViT-64-wide-32", tmp_path_factory.mktemp("clip")
+    (folder / f"{name}.json").write_text(json.dumps(SMALL_CLIP))
+    open_clip.add_model_config(folder)
+    file = folder / "weights.pt"
+    torch.save(open_clip.create_model(name).state_dict(), file)
+    return f"open_clip:{name}:{file}"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -23,24 +21,6 @@ from tasks.settings import TrainSettings
 from tasks.training.data import TagColumns
 from tasks.training.jobs import Job, blueprint, read_record
 from tasks.training.material import gather
-
-NAME = "ViT-64-wide-32"
-SIZES = {
-    "embed_dim": 64,
-    "vision_cfg": {"image_size": 224, "layers": 2, "width": 64, "head_width": 32, "patch_size": 32},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
-}
-
-
-@pytest.fixture(scope="module")
-def clip_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("clip")
-    (folder / f"{NAME}.json").write_text(json.dumps(SIZES))
-    open_clip.add_model_config(folder)
-    file = folder / "weights.pt"
-    torch.save(open_clip.create_model(NAME).state_dict(), file)
-    return f"open_clip:{NAME}:{file}"
 
 
 def test_student_and_teacher_see_the_same_view_each_in_its_own_way(clip_encoder: str) -> None:

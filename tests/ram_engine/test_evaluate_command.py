@@ -6,8 +6,14 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
+import open_clip
 import pytest
+import torch
+from PIL import Image
 
+from models import Label, label_queries
+from ram_engine.scorers import scorer
 from storage.store import Store
 from tests.conftest import ram_engine, shared
 
@@ -51,6 +57,22 @@ def test_models_side_by_side_and_again_without_them(drawn: Path, finished_store:
     table = ram_engine("evaluate", "--scores", str(drawn / "scores"), "--samples", "10")
     assert "less the first" in table.stdout
     assert "the best thresholds" in table.stdout
+
+
+def test_any_clip_is_a_row(clip_encoder: str, drawn: Path, finished_store: Path) -> None:
+    options = ["--data", f"csv:{drawn / 'captions.csv'}", "--store", str(finished_store), "--model", clip_encoder]
+    options += ["--scores", str(drawn / "scores")]
+    (found,) = json.loads(ram_engine("evaluate", *options, "--samples", "10", "--json").stdout).values()
+    assert 0 < found["figures"]["all"]["mAP"][0] < 1
+    # the similarities are open_clip's own
+    labels = [Label("dog", "object"), Label("red", "attribute")]
+    _, architecture, weights = clip_encoder.split(":", 2)
+    model, _, prepare = open_clip.create_model_and_transforms(architecture, pretrained=weights)
+    with Image.open(next((drawn / "images").iterdir())) as picture, torch.inference_mode():
+        own = scorer(clip_encoder, labels, "").score([picture.convert("RGB")])
+        image = model.eval().encode_image(prepare(picture)[None], normalize=True)
+        texts = label_queries.build([label.name for label in labels], clip_encoder)
+    np.testing.assert_allclose(own, (image @ texts.T).numpy(), atol=1e-3)
 
 
 def test_the_models_figures_are_those_of_the_stage(finished_store: Path, drawn: Path) -> None:
