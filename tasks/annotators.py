@@ -52,11 +52,11 @@ class Member:
         that it learnt from.
 
         ``own`` (B, C) are the mean tokens of the images ``ids`` as wholes, and ``named`` (B, columns) is whether their
-        captions name a tag. ``model`` counts the partners from 1. Nothing where fold models do that.
+        captions name a tag. ``model`` counts the partners from 1. Zeros where fold models do that.
         """
         ridge = self.ridges[model]
         if ridge is None:
-            return torch.zeros(len(tokens), 1, device=tokens.device)
+            return torch.zeros(len(tokens), len(self.columns), device=tokens.device)
         learnt = torch.isin(torch.from_numpy(image_numbers(ids)).to(tokens.device), ridge.seen)
         target = torch.from_numpy(named[:, self.columns]).to(tokens)
         return ridge.left_out(tokens, own, target) * learnt[:, None]
@@ -184,10 +184,10 @@ def answers(
     ``named`` (pairs, columns) is whether the captions of an image name a tag: what ridge regressions leave out.
     """
     ids = pairs["image_id"].to_pylist()
-    looks = [(partner, _Stored(pairs, features, partner)) for partner in member.partners]
+    looks = [_Stored(pairs, features, partner) for partner in member.partners]
     for batch, tokens in whole_tokens(member, pairs, features, rows):
         with torch.inference_mode():
-            seen = [tokens, *(stored.tokens(batch).to(member.device) for _, stored in looks)]
+            seen = [tokens, *(stored.tokens(batch).to(member.device) for stored in looks)]
             logits = torch.zeros(len(batch), len(member.columns), device=member.device)
             for number, (model, own) in enumerate(zip((member.model, *member.partners), seen, strict=True)):
                 mean = own[:, 0]

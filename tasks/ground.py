@@ -245,10 +245,9 @@ def look_at(
         seen = region_tokens(tokens, images[part], boxes[part])
         features.append(region_features(seen).half().cpu().numpy())
         said = member.model.tag_logits(seen, tag_ids=labels[part, None])[:, 0]
-        if member.ridges[0] is not None:
-            of = images[part]
-            unseen = member.unseen(seen[:, 0], tokens[of, 0], [ids[at] for at in of], named[of.cpu().numpy()])
-            said = said + unseen.gather(1, labels[part, None])[:, 0]
+        of = images[part]
+        unseen = member.unseen(seen[:, 0], tokens[of, 0], [ids[at] for at in of], named[of.cpu().numpy()])
+        said = said + unseen.gather(1, labels[part, None])[:, 0]
         logits.append(said.cpu().numpy())
     scores = member.calibration.probabilities_of(np.concatenate(logits), labels.cpu().numpy())
     return np.concatenate(features), scores.astype(np.float32)

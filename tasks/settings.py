@@ -253,6 +253,10 @@ class TrainSettings(Settings):
                             "architecture": {"const": "tag2text"},
                             "evidence": {"const": "mean"},
                             "decoder_layers": {"const": 0},
+                            "frozen_encoder": {"const": True},
+                            "caption": {"const": False},
+                            "distillation": {"const": "none"},
+                            "source_weights": {"maxItems": 0},
                         },
                         "required": ["architecture", "evidence", "decoder_layers"],
                     },
@@ -353,6 +357,10 @@ class TrainSettings(Settings):
             raise ValueError(
                 "solver: ridge makes a linear classifier of the frozen encoder's mean token: it goes with architecture "
                 "tag2text, evidence mean, decoder_layers 0, frozen_encoder, no caption and no distillation"
+            )
+        if self.solver == "ridge" and self.source_weights:
+            raise ValueError(
+                "solver: ridge sees each image once: leave source_weights empty, or set solver to gradient"
             )
         return self
 

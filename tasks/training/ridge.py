@@ -67,7 +67,7 @@ class Ridge:
         """
         seen, itself = (tokens - self.mean) @ self.axes, (own - self.mean) @ self.axes
         target = standardised(named, self.frequencies) @ self.mixing
-        error = (target - itself @ self.coefficients) / (1 - itself.square() @ self.shares)
+        error = _left_out_error(itself, target, self.shares, self.coefficients)
         return -((seen * itself) @ self.shares * error) @ self.mixing.T * self.gains
 
     def of_plain(self, whitening: Whitening) -> Ridge:
@@ -117,15 +117,14 @@ def solve(examples: Examples, queries: Tensor) -> Solution:
     for tokens, named in _batches(examples):
         rotated, target = (tokens - mean) @ axes, standardised(named, frequencies) @ mixing
         for at, share in enumerate(shares):
-            error = (target - rotated @ (share * product)) / (1 - rotated.square() @ share)
+            error = _left_out_error(rotated, target, share, share * product)
             errors[at] += float(error.square().sum()) / (count * tags)
     share = shares[int(np.argmin(errors))]
     rows = np.unique(np.linspace(0, count - 1, min(count, EVIDENCE)).astype(np.int64))
     scores, evidence = [], []
     for tokens, named in _batches(examples.subset(rows)):
         rotated, target = (tokens - mean) @ axes, standardised(named, frequencies) @ mixing
-        leverage = rotated.square() @ share
-        scores.append((rotated @ (share * product) - leverage * target) / (1 - leverage) @ mixing.T)
+        scores.append((target - _left_out_error(rotated, target, share, share * product)) @ mixing.T)
         evidence.append(named)
     left_out = torch.cat(scores)
     gains, intercept = _gains(left_out, torch.cat(evidence), frequencies)
@@ -171,6 +170,11 @@ def covariance(queries: Tensor) -> Tensor:
 def standardised(named: Tensor, frequencies: Tensor) -> Tensor:
     """Targets (B, T) in 0..1, centred and of unit variance by tag."""
     return (named - frequencies) / _deviations(frequencies)
+
+
+def _left_out_error(rotated: Tensor, target: Tensor, shares: Tensor, coefficients: Tensor) -> Tensor:
+    """(B, T): targets less the answers for the same images, each without itself; all in the bases Q and V."""
+    return (target - rotated @ coefficients) / (1 - rotated.square() @ shares)
 
 
 def image_numbers(image_ids: Sequence[str]) -> NDArray[np.int64]:

@@ -68,7 +68,9 @@ class Deployed:
         """What the UI's Run button asks for; as Prefect's clients do, it asks again while the database is busy."""
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
         url = f"{self.api}/deployments/{self.deployment(name)['id']}/create_flow_run"
-        while (answer := httpx.post(url, json=body)).status_code == 503:
+        for _ in range(60):
+            if (answer := httpx.post(url, json=body)).status_code != 503:
+                break
             time.sleep(0.5)
         return answer
 

@@ -120,3 +120,5 @@ def test_ridge_is_for_linear_classifiers(wrong: dict[str, object]) -> None:
     assert TrainSettings.model_validate({"solver": "ridge", **linear}).solver == "ridge"
     with pytest.raises(ValidationError, match="linear classifier"):
         TrainSettings.model_validate({"solver": "ridge", **linear, **wrong})
+    with pytest.raises(ValidationError, match="leave source_weights empty"):
+        TrainSettings.model_validate({"solver": "ridge", **linear, "source_weights": ["csv:a.csv=2"]})
