@@ -38,7 +38,7 @@ from tasks.stages import Stage
 
 MOST_REPAIRS = 5  # damaged parts that one run computes again
 PATIENCE_SECONDS = (1, 2, 5, 10, 20, 40)  # a server that is away for a minute costs a run nothing
-ROUND_STAGES = {"generate", "ground", "fit-clusters", "judge", "retrain"}
+ROUND_STAGES = {"calibrate", "generate", "ground", "fit-clusters", "audit", "judge", "retrain"}
 LAST_STAGES = {"fine-tune", "train-ablation", "evaluate"}
 
 

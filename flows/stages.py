@@ -32,6 +32,7 @@ from tasks.planning import Again
 from tasks.settings import (
     AssignSettings,
     BaselineSettings,
+    CalibrateSettings,
     CleanSettings,
     EncodeSettings,
     EngineSettings,
@@ -184,6 +185,20 @@ def train_baseline(
     return _run("train-baseline", store, settings, engine, again(force, inputs, refit=refit))
 
 
+@flow(name="calibrate", flow_run_name=run_name)
+def calibrate(
+    store: Url = STORE,
+    settings: CalibrateSettings = USUAL.calibrate,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    refit: bool = REFIT,
+    inputs: list[str] = INPUTS,
+    round_number: Round = ROUND,
+) -> Result:
+    """Finds out, out of fold, which tags the annotator may add, and where; frozen until a refit."""
+    return _run("calibrate", store, settings, engine, again(force, inputs, refit=refit), round_number=round_number)
+
+
 @flow(name="generate", flow_run_name=run_name)
 def generate(
     store: Url = STORE,
@@ -230,6 +245,20 @@ def fit_clusters(
 ) -> Result:
     """Clusters each tag's regions with k-means++; frozen until a refit."""
     return _run("fit-clusters", store, settings, engine, again(force, inputs, refit=refit), round_number=round_number)
+
+
+@flow(name="audit", flow_run_name=run_name)
+def audit(
+    store: Url = STORE,
+    settings: CleanSettings = USUAL.clean,
+    engine: EngineSettings = USUAL_ENGINE,
+    force: bool = FORCE,
+    refit: bool = REFIT,
+    inputs: list[str] = INPUTS,
+    round_number: Round = ROUND,
+) -> Result:
+    """Tries the judge and the captioner on words that are known to be right; frozen until a refit."""
+    return _run("audit", store, settings, engine, again(force, inputs, refit=refit), round_number=round_number)
 
 
 @flow(name="judge", flow_run_name=run_name)
@@ -318,10 +347,11 @@ def clean_tags(
     refit: bool = REFIT,
     round_number: Round = ROUND,
 ) -> list[Result]:
-    """Finds the regions of every tag, clusters them, and keeps or removes every tag: ground, fit-clusters and judge."""
+    """Finds the regions of every tag, clusters them, and judges the tags: ground, fit-clusters, audit, judge."""
     return [
         ground(store, ground_settings, engine, round_number=round_number),
         fit_clusters(store, clean_settings, engine, refit=refit, round_number=round_number),
+        audit(store, clean_settings, engine, refit=refit, round_number=round_number),
         judge(store, clean_settings, engine, round_number=round_number),
     ]
 
@@ -335,9 +365,11 @@ FLOWS: dict[str, Any] = {
     "measure": measure,
     "screen": screen,
     "train-baseline": train_baseline,
+    "calibrate": calibrate,
     "generate": generate,
     "ground": ground,
     "fit-clusters": fit_clusters,
+    "audit": audit,
     "judge": judge,
     "retrain": retrain,
     "fine-tune": fine_tune,

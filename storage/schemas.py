@@ -63,6 +63,18 @@ REJECTED = _contract(
     detail=pa.string(),  # a sentence for a person
 )
 
+CHECKS = _contract(
+    unique="check",
+    nullable="value low high needed",
+    check=pa.string(),
+    value=pa.float64(),
+    low=pa.float64(),  # the interval of the value
+    high=pa.float64(),
+    needed=pa.float64(),  # what the value is held against
+    passed=pa.bool_(),
+    told=pa.string(),  # a sentence for a person
+)
+
 CONTRACTS: dict[str, Contract] = {
     "pairs": _contract(
         unique="image_id",
@@ -169,6 +181,28 @@ CONTRACTS: dict[str, Contract] = {
     "training_log": _contract(
         model=pa.string(), step=pa.int32(), epoch=pa.float32(), name=pa.string(), value=pa.float32()
     ),
+    "tag_bars": _contract(  # what is known of each tag that the annotator may add
+        unique="tag_id",
+        nullable="precision precision_low",  # null where nothing would be added
+        tag_id=pa.int32(),
+        slope=pa.float64(),  # P(named | image) = sigmoid(slope logit + intercept)
+        intercept=pa.float64(),
+        described=pa.bool_(),  # the sigmoid is of what is there, since the images that it was fitted to name everything
+        mention_rate=pa.float64(),  # c = P(a caption names it | it is there), 0..1
+        mention_low=pa.float64(),
+        named=pa.int64(),  # training pictures whose captions name it
+        plausible=pa.float64(),  # the share of pictures, 0..1, in which it can be there at all
+        plausible_low=pa.float64(),
+        plausible_high=pa.float64(),
+        cut=pa.float64(),  # the logit from which on it is added; infinite: never
+        threshold=pa.float64(),  # the least probability, of a tag that no caption names, to be added; above 1: never
+        precision=pa.float64(),  # the share of the additions that is right, as estimated
+        precision_low=pa.float64(),
+        added_share=pa.float64(),  # the share of the pictures that it is added to
+        reason=pa.string(),  # added, unsure or too_few
+    ),
+    "annotator_checks": CHECKS,  # of the annotator, before it adds anything
+    "judge_checks": CHECKS,  # of the judge and of the captioner, before they are listened to
     "generated": _contract(
         unique="image_id",
         image_id=pa.string(),

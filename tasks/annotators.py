@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models import Tagger, load_tagger, tagger_folder
+from models import Label, Tagger, load_tagger, tagger_folder
 from tasks.images import decode_image, read_image
-from tasks.training.calibration import Calibration, Evidence
+from tasks.training.calibration import Calibration, Evidence, TagCounts
 from tasks.training.data import TagColumns, fold_of, token_matrix
 from tasks.training.jobs import WHOLE, read_record
 from tasks.training.ridge import Ridge, image_numbers
@@ -66,35 +66,87 @@ def load_member(
     folder: Path,
     tags: TagColumns,
     device: torch.device,
-    target_precision: float | None = None,
+    bars: pa.Table | None = None,
     partners: Sequence[Path] = (),
 ) -> Member:
-    """The model in ``folder``, with thresholds that aim at ``target_precision`` of added tags, or its own.
+    """The model in ``folder``, calibrated as ``bars`` (``tag_bars``) say; without them by its own thresholds.
 
     Raises ValueError where it knows labels that the label system has not.
     """
     model, *others = (load_tagger(each).requires_grad_(False).to(device) for each in (folder, *partners))
-    place = {(label.name, label.type): column for column, label in enumerate(tags.labels)}
-    unknown = [label.name for label in model.labels if (label.name, label.type) not in place]
-    if unknown:
-        raise ValueError(f"the model in {folder} has labels that are not active tags: {', '.join(unknown[:5])}")
-    columns = np.array([place[label.name, label.type] for label in model.labels], np.intp)
-    settings = read_record(folder)[0]
-    evidence = _evidence(folder, partners)
-    if evidence is None:
+    columns = _columns(model.labels, tags, folder)
+    if bars is None:
         calibration = Calibration.identity(model.thresholds().tolist())
     else:
-        types = [label.type for label in model.labels]
-        if target_precision is None:
-            calibration = evidence.calibrate(types, settings.target_precision, rule=settings.thresholds)
-        else:
-            calibration = evidence.calibrate(types, target_precision, added=True)
+        calibration = _calibration(bars, [tags.ids[column] for column in columns])
     ridges = tuple(Ridge.load(each, device) for each in (folder, *partners))
-    return Member(model, columns, settings.frozen_encoder, calibration, tuple(others), ridges)
+    return Member(model, columns, read_record(folder)[0].frozen_encoder, calibration, tuple(others), ridges)
+
+
+def _columns(labels: Sequence[Label], tags: TagColumns, folder: Path) -> NDArray[np.intp]:
+    """Where a model's labels stand among the label system's columns."""
+    place = {(label.name, label.type): column for column, label in enumerate(tags.labels)}
+    unknown = [label.name for label in labels if (label.name, label.type) not in place]
+    if unknown:
+        raise ValueError(f"the model in {folder} has labels that are not active tags: {', '.join(unknown[:5])}")
+    return np.array([place[label.name, label.type] for label in labels], np.intp)
+
+
+def _calibration(bars: pa.Table, tag_ids: Sequence[int]) -> Calibration:
+    """What ``tag_bars`` say of these tags; of those that they lack nothing is ever predicted."""
+    row_of = {tag_id: row for row, tag_id in enumerate(bars["tag_id"].to_pylist())}
+    rows = np.array([row_of.get(tag_id, -1) for tag_id in tag_ids], np.intp)
+    known = rows >= 0
+
+    def column(name: str, otherwise: float) -> NDArray[np.float64]:
+        values = np.append(bars[name].to_numpy().astype(np.float64), otherwise)
+        return np.where(known, values[rows], otherwise)
+
+    described = bool(bars.num_rows) and bool(bars["described"][0].as_py())
+    return Calibration(
+        column("slope", 1), column("intercept", 0), column("mention_rate", 1), column("cut", np.inf), described
+    )
+
+
+@dataclass(frozen=True)
+class AnnotatorEvidence:
+    """What an annotator says of images that it did not learn from, counted by tag.
+
+    ``columns`` (labels,) are its labels' places among the label system's columns; ``halves`` are the counts of every
+    other image, and of the rest, out of ``images``; ``described``: whether captions of these name all that is there,
+    of which those of training images name the share ``mentioned`` (labels,).
+    """
+
+    columns: NDArray[np.intp]
+    halves: tuple[TagCounts, TagCounts]
+    images: int
+    described: bool
+    mentioned: NDArray[np.floating]
+
+
+def annotator_evidence(folder: Path, tags: TagColumns) -> AnnotatorEvidence:
+    """The evidence in an annotator's ``folder``: of its fold models about their own folds, or of all its models about
+    the same held-out images. No images where it was not calibrated."""
+    labels = tagger_folder.read(folder / WHOLE)[1]
+    columns = _columns(labels, tags, folder / WHOLE)
+    models = [folder / WHOLE, *sorted(folder.glob("fold-*"))]
+    found = [evidence for each in models if (evidence := _evidence(each, partners_of(each))) is not None]
+    described = bool(found) and found[0].described
+    if len(found) > 1 and not described:
+        found = found[1:]  # what the whole model said of a few held-out images is little beside the folds
+    weight = 1 / len(found) if described else 1.0
+    nothing = TagCounts.of(np.zeros((0, len(labels))), np.zeros((0, len(labels)), bool))
+    halves = (nothing, nothing)
+    for evidence in found:
+        parts = [TagCounts.of(evidence.logits[at::2], evidence.named[at::2], weight) for at in (0, 1)]
+        halves = (halves[0] + parts[0], halves[1] + parts[1])
+    images = round(sum(len(evidence.logits) for evidence in found) * weight)
+    mentioned = found[0].mentioned if found else np.zeros(len(labels))
+    return AnnotatorEvidence(columns, halves, images, described, mentioned)
 
 
 def _evidence(folder: Path, partners: Sequence[Path]) -> Evidence | None:
-    """What calibrates the mean of a model's and its partners' logits: they all were asked about the same images."""
+    """What a model says with its partners, by the mean of their logits: they all were asked about the same images."""
     evidence = Evidence.load(folder)
     if evidence is None:
         return None
@@ -107,34 +159,13 @@ def partners_of(folder: Path) -> list[Path]:
     return sorted(each / folder.name for each in folder.parent.glob(f"{FURTHER}*"))
 
 
-def expected_shares(folder: Path, tags: TagColumns) -> dict[int, float]:
-    """tag_id -> its mean probability over the pictures that the annotator's model in ``folder`` was calibrated on.
-
-    Nothing where it was not calibrated.
-    """
-    evidence = _evidence(folder, partners_of(folder))
-    if evidence is None:
-        return {}
-    labels = tagger_folder.read(folder)[1]
-    calibration = evidence.calibrate([label.type for label in labels], read_record(folder)[0].target_precision)
-    means = calibration.probabilities(evidence.logits).mean(axis=0)
-    tag_id = {(label.name, label.type): tags.ids[column] for column, label in enumerate(tags.labels)}
-    return {
-        tag_id[label.name, label.type]: float(mean)
-        for label, mean in zip(labels, means, strict=True)
-        if (label.name, label.type) in tag_id
-    }
-
-
 class Annotator:
     """The whole model and the fold models of a training's folder."""
 
-    def __init__(
-        self, folder: Path, tags: TagColumns, device: torch.device, target_precision: float | None = None
-    ) -> None:
+    def __init__(self, folder: Path, tags: TagColumns, device: torch.device, bars: pa.Table | None = None) -> None:
         count = sum(1 for _ in folder.glob("fold-*"))
         self.whole, *self.folds = (
-            load_member(folder / name, tags, device, target_precision, partners_of(folder / name))
+            load_member(folder / name, tags, device, bars, partners_of(folder / name))
             for name in (WHOLE, *(f"fold-{fold}" for fold in range(count)))
         )
 

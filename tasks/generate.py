@@ -1,7 +1,9 @@
 """Map stage `generate`: the annotator adds captions and tags to every image, out of fold to those that it learnt from.
 
-Reads pairs, features and caption_tags (aligned), the model ``annotator`` and label_system (pinned), and in later rounds
-previous_generated (aligned), whose captions are kept where the annotator has no captioner; writes generated.
+Reads pairs, features and caption_tags (aligned), the model ``annotator``, its tag_bars and label_system (pinned), and
+in later rounds previous_generated (aligned), whose captions are kept where the annotator has no captioner; writes
+generated.
+A score is the probability that a tag is there, given the picture and that the captions name it, or do not.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def build(
     """The worker of this stage; the annotator's models are loaded once."""
     label_system = inputs.table("label_system")
     tags = tag_columns(label_system)
-    annotator = Annotator(inputs.model("annotator"), tags, device_of(engine), settings.target_precision)
+    annotator = Annotator(inputs.model("annotator"), tags, device_of(engine), inputs.table("tag_bars"))
     names = [label.name for label in tags.labels]
     captions = settings.captions > 0 and annotator.whole.model.captioner is not None
     parse = _caption_parser(label_system) if captions else None
@@ -52,9 +54,9 @@ def build(
         named = named_tags(ids, shard["caption_tags"], tags)
         for member, rows in annotator.members(pairs):
             for batch, tokens, logits in answers(member, pairs, shard["features"], rows, named):
-                probabilities = member.calibration.probabilities(logits)
-                scores[np.ix_(batch, member.columns)] = probabilities
-                predicted[np.ix_(batch, member.columns)] = probabilities >= np.asarray(member.calibration.thresholds)
+                places = np.ix_(batch, member.columns)
+                scores[places] = member.calibration.probabilities(logits, named[places])
+                predicted[places] = logits >= member.calibration.cuts
                 if captions:
                     steering = [[names[at] for at in np.flatnonzero(predicted[row])] for row in batch]
                     texts = _write(member, tokens, steering, [ids[row] for row in batch], settings)

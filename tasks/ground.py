@@ -1,7 +1,7 @@
 """Map stage `ground`: where in its image each groundable tag is, and what the annotator makes of that region alone.
 
-Reads pairs, features, caption_tags and generated (aligned), the annotator and label_system (pinned); writes regions,
-and regions_rejected: boxes that are none, and images at which a detector failed.
+Reads pairs, features, caption_tags and generated (aligned), the annotator, its tag_bars and label_system (pinned);
+writes regions, and regions_rejected: boxes that are none, and images at which a detector failed.
 The features of a region come from the image's token map (RoIAlign, He et al. 2017), so that no crop goes
 through the image encoder.
 """
@@ -70,7 +70,7 @@ def build(
     """The worker of this stage; the annotator's models are loaded once."""
     label_system = inputs.table("label_system")
     tags = tag_columns(label_system)
-    annotator = Annotator(inputs.model("annotator"), tags, device_of(engine))
+    annotator = Annotator(inputs.model("annotator"), tags, device_of(engine), inputs.table("tag_bars"))
     groundable = set(label_system.filter(label_system["groundable"])["tag_id"].to_pylist())
     detector = _detector(settings, label_system, device_of(engine))
     known = detector.tags if detector is not None else frozenset()

@@ -1,7 +1,7 @@
 """Map stage `judge`: keeps or removes every tag, with the reason, and says what the retrained model is to be taught.
 
-Reads pairs, caption_tags, generated and regions (aligned), clusters, label_system and annotator (pinned); writes
-tag_verdicts, one row for every tag that a caption names, that a generated caption names, or that was predicted.
+Reads pairs, caption_tags, generated and regions (aligned), clusters, label_system, tag_bars and judge_checks (pinned);
+writes tag_verdicts, one row for every tag that a caption names, that a generated caption names, or that was predicted.
 
 A region is good when the annotator predicts the tag for the region alone and when it is no outlier of the tag's
 clusters. A tag falls where it has regions and none is good, unless the whole picture leaves no doubt about it. What
@@ -11,12 +11,15 @@ A caption of another picture has all its tags wrong. So a tag that a caption nam
 tags of that caption are, together, less likely than their frequency lets expect, or where no caption that names it fits
 the picture in the eyes of the caption judge, if there is one.
 
+A word of a caption is a person's: a test removes it only where `audit` found that this test is right more often than
+the captions are, and generated captions are listened to only where they proved right. Added tags fall for any test.
+
 What a person decided (verdict_edits, optional) wins over all of this, and may add a tag that nothing claims.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import duckdb
@@ -25,13 +28,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.schemas import contract
-from tasks.annotators import expected_shares
 from tasks.inputs import Inputs
 from tasks.settings import CleanSettings, EngineSettings
-from tasks.training.data import tag_columns
-from tasks.training.jobs import WHOLE
 
 CAPTION, GENERATED_CAPTION, PREDICTED, BY_HAND = 1, 2, 4, 8  # the bits of `source`
+REASONS = ("caption_disagrees", "cluster_outlier", "region_not_predicted", "no_box")  # for which a tag may fall
+CAPTIONER = "captioner"
 
 
 def build(
@@ -39,13 +41,8 @@ def build(
 ) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
     """The worker of this stage."""
     clusters = cluster_index(inputs.table("clusters"))
-    shares: dict[int, float] = {}
-    if inputs.has("annotator"):
-        shares = expected_shares(inputs.model("annotator") / WHOLE, tag_columns(inputs.table("label_system")))
-    expected = pa.table(
-        {"tag_id": pa.array(shares.keys(), pa.int32()), "expected": pa.array(shares.values(), pa.float64())}
-    )
-
+    expected = expected_shares(inputs.table("tag_bars"))
+    proven = proven_tests(inputs.table("judge_checks"))
     label_system = inputs.table("label_system", ["tag_id", "groundable"])
     edits = inputs.table("verdict_edits") if inputs.has("verdict_edits") else None
 
@@ -54,9 +51,19 @@ def build(
         measured = regions.drop_columns(["feature", "box"]).append_column(
             "distance", pa.array(distances(regions, clusters), pa.float32(), from_pandas=True)
         )
-        return {"tag_verdicts": decide(shard, measured, expected, settings, label_system, edits)}
+        return {"tag_verdicts": decide(shard, measured, expected, settings, label_system, proven, edits)}
 
     return judge
+
+
+def expected_shares(bars: pa.Table) -> pa.Table:
+    """(tag_id, expected): in what share of the pictures each tag is, of ``tag_bars``."""
+    return bars.select(["tag_id", "plausible"]).rename_columns(["tag_id", "expected"])
+
+
+def proven_tests(checks: pa.Table) -> frozenset[str]:
+    """The names of the ``judge_checks`` that were passed: the captioner, and reasons for which captions' words fall."""
+    return frozenset(row["check"] for row in checks.to_pylist() if row["passed"])
 
 
 def decide(
@@ -65,11 +72,16 @@ def decide(
     expected: pa.Table,
     settings: CleanSettings,
     label_system: pa.Table,
+    proven: Collection[str],
     edits: pa.Table | None = None,
 ) -> pa.Table:
     """The verdicts of a shard: from its claims and scores, its measured ``regions`` (with their ``distance``), what is
     ``expected`` of each tag (tag_id, expected), whose captions are then held against the picture as well, which tags of
-    ``label_system`` (tag_id, groundable) can have a region, and the ``edits`` of a person."""
+    ``label_system`` (tag_id, groundable) can have a region, and the ``edits`` of a person.
+
+    A caption's word falls only for the reasons in ``proven``, and generated captions count only with ``CAPTIONER`` in
+    it.
+    """
     with duckdb.connect() as connection:
         for name in ("pairs", "caption_tags", "generated"):
             connection.register(name, shard[name].select(_COLUMNS[name]))
@@ -78,6 +90,7 @@ def decide(
         connection.register("label_system", label_system)
         connection.register("edits", contract("verdict_edits").schema.empty_table() if edits is None else edits)
         rules = settings.model_dump(include={"doubt", "region_threshold", "no_box", "least_agreement", "least_fit"})
+        rules |= {"captioner": CAPTIONER in proven, "proven": [reason for reason in REASONS if reason in proven]}
         verdicts: pa.Table = connection.sql(_VERDICTS, params=rules).to_arrow_table()
     return verdicts.cast(contract("tag_verdicts").schema)
 
@@ -131,7 +144,7 @@ _COLUMNS = {
 _VERDICTS = f"""
 WITH claims AS (
     SELECT image_id, unnest(tag_ids) AS tag_id, {CAPTION} AS source FROM caption_tags
-    UNION ALL SELECT image_id, unnest(flatten(caption_tag_ids)), {GENERATED_CAPTION} FROM generated
+    UNION ALL SELECT image_id, unnest(flatten(caption_tag_ids)), {GENERATED_CAPTION} FROM generated WHERE $captioner
     UNION ALL SELECT image_id, unnest(predicted), {PREDICTED} FROM generated
     UNION ALL SELECT image_id, tag_id, {BY_HAND} FROM edits WHERE kept
 ),
@@ -195,6 +208,7 @@ judged AS (
 decided AS (
     SELECT *,
         CASE
+            WHEN source & {CAPTION} = {CAPTION} AND NOT list_contains($proven, found) THEN true
             WHEN found = 'caption_disagrees' THEN false
             WHEN found = 'no_box' THEN $no_box = 'keep'
             WHEN found = 'kept' THEN true

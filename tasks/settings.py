@@ -390,6 +390,15 @@ class BaselineSettings(TrainSettings):
         return tuple(sorted(map(str, folder.glob("*.*")))) or (str(folder / "config.json"),)
 
 
+class CalibrateSettings(Settings):
+    """What evidence the annotator owes before it may add a tag."""
+
+    target_precision: float = Field(
+        0.5, gt=0, lt=1, description="The share of a tag's additions that has to be right, by its lower bound."
+    )
+    confidence: float = Field(0.7, gt=0.5, lt=1, description="How sure that lower bound is, of one side.")
+
+
 class GenerateSettings(Settings):
     """How the annotator adds captions and tags."""
 
@@ -397,7 +406,6 @@ class GenerateSettings(Settings):
     decoding: Literal["beam", "nucleus"] = Field("beam", description="Of the first caption; nucleus samples it.")
     beams: int = Field(3, ge=1, description="Of the beam search.")
     max_length: int = Field(30, ge=2, description="Of a caption, in word pieces.")
-    target_precision: float = Field(0.8, gt=0, le=1, description="What the thresholds of added tags aim at.")
     caption_support: float = Field(
         0.4, ge=0, le=1, description="A generated caption adds a tag only from this probability of the tagger on."
     )
@@ -555,6 +563,7 @@ class PipelineSettings(Settings):
     measure: MeasureSettings = MeasureSettings()
     screen: ScreenSettings = ScreenSettings()
     baseline: BaselineSettings = BaselineSettings(architecture="tag2text", caption=True, folds=3)
+    calibrate: CalibrateSettings = CalibrateSettings()
     generate: GenerateSettings = GenerateSettings()
     ground: GroundSettings = GroundSettings()
     clean: CleanSettings = CleanSettings()

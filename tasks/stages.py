@@ -194,18 +194,32 @@ def _prepare() -> list[Stage]:
 
 def _round(number: int) -> list[Stage]:
     annotator = "baseline" if number == 1 else of_round("ram", number - 1)
-    names = {name: of_round(name, number) for name in ("generated", "regions", "clusters", "tag_verdicts", "ram")}
+    artifacts = ("tag_bars", "generated", "regions", "clusters", "judge_checks", "tag_verdicts", "ram")
+    names = {name: of_round(name, number) for name in artifacts}
     previous = {} if number == 1 else {"previous_generated": of_round("generated", number - 1)}
     return [
         Stage(
+            name=of_round("calibrate", number),
+            kind="reduce",
+            version=1,
+            entry="tasks.calibrate",
+            settings="calibrate",
+            about="finds out, out of fold, which tags the annotator may add, and where",
+            whole={"annotator": annotator, "caption_tags": "caption_tags", "label_system": "label_system"},
+            writes=(names["tag_bars"], of_round("annotator_checks", number)),
+            frozen=True,
+            uses_model=True,
+            rate=2000,
+        ),
+        Stage(
             name=of_round("generate", number),
             kind="map",
-            version=5,
+            version=6,
             entry="tasks.generate",
             settings="generate",
             about="the annotator adds captions and tags to every image",
             aligned={"pairs": "pairs", "features": "features", "caption_tags": "caption_tags", **previous},
-            whole={"annotator": annotator, "label_system": "label_system"},
+            whole={"annotator": annotator, "label_system": "label_system", "tag_bars": names["tag_bars"]},
             writes=(names["generated"],),
             uses_model=True,
             rate=80,
@@ -213,7 +227,7 @@ def _round(number: int) -> list[Stage]:
         Stage(
             name=of_round("ground", number),
             kind="map",
-            version=4,
+            version=5,
             entry="tasks.ground",
             settings="ground",
             about="finds the regions of every groundable tag",
@@ -223,7 +237,7 @@ def _round(number: int) -> list[Stage]:
                 "caption_tags": "caption_tags",
                 "generated": names["generated"],
             },
-            whole={"annotator": annotator, "label_system": "label_system"},
+            whole={"annotator": annotator, "label_system": "label_system", "tag_bars": names["tag_bars"]},
             writes=(names["regions"], of_round("regions_rejected", number)),
             uses_model=True,
             rate=130,
@@ -241,9 +255,29 @@ def _round(number: int) -> list[Stage]:
             rate=300,
         ),
         Stage(
+            name=of_round("audit", number),
+            kind="reduce",
+            version=1,
+            entry="tasks.audit",
+            settings="clean",
+            about="tries the judge and the captioner on words that are known to be right",
+            whole={
+                "pairs": "pairs",
+                "caption_tags": "caption_tags",
+                "generated": names["generated"],
+                "regions": names["regions"],
+                "clusters": names["clusters"],
+                "label_system": "label_system",
+                "tag_bars": names["tag_bars"],
+            },
+            writes=(names["judge_checks"],),
+            frozen=True,
+            rate=1000,
+        ),
+        Stage(
             name=of_round("judge", number),
             kind="map",
-            version=3,
+            version=4,
             entry="tasks.judge",
             settings="clean",
             about="keeps or removes every tag, with the reason",
@@ -256,7 +290,8 @@ def _round(number: int) -> list[Stage]:
             whole={
                 "clusters": names["clusters"],
                 "label_system": "label_system",
-                "annotator": annotator,
+                "tag_bars": names["tag_bars"],
+                "judge_checks": names["judge_checks"],
                 "verdict_edits": "verdict_edits",
             },
             optional=frozenset({"verdict_edits"}),

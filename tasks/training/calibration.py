@@ -1,12 +1,16 @@
-"""From a model's logits to probabilities, and to per-tag thresholds at a target precision.
+"""From a model's logits to probabilities, and to thresholds that a precision may be expected of.
 
-Two situations. *Fully described* pairs name everything, so a tag that is not named is not there: logits are fitted to
-what is named (Platt 1999). *Plain* pairs name a part: with c = P(named | there), the mention rate,
-P(there | image) = P(named | image) / c (Elkan and Noto 2008, lemma 1), and a precision measured against captions is
-c times the true one.
+P(named | image) is a sigmoid of the logit, with a slope and an intercept a tag. Few tags have enough positives for a
+fit of their own: the parameters of a type's tags are taken for draws from one normal distribution, which is estimated
+from all of them (empirical Bayes: Efron and Morris 1973), and each tag's is what its own images make of that. So a tag
+with few positives borrows from its type, and how little is known of it is known too.
 
-Few tags have enough positives for a fit of their own, so tags are pooled by type and frequency (the mention rate by
-type alone), and a tag that has enough gets its own threshold.
+From what is named to what is there, with the mention rate c = P(a caption names it | it is there). Images that are
+*described* name all that is there; of their tags a caption leaves out the odds (1 - c) P(there) / (1 - P(there)), by
+Bayes' rule. Where captions are all that is known, a tag that they do not name is there in x = (1 - c) / c P(named) /
+(1 - P(named)) of the images (Elkan and Noto 2008, section 2.1) if mentioning is luck. It is not luck alone: what
+strikes the eye is named, and scored high. So the odds are taken to grow as x ** SALIENCE_POWER, which was measured
+against what any of five people name (``python benchmarks/first_contact.py`` shows how well it holds).
 """
 
 from __future__ import annotations
@@ -20,51 +24,111 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from sklearn.linear_model import LogisticRegression
+from scipy.special import expit
 
+from tasks.labels import mention_rates
 from tasks.settings import ThresholdRule
 
 Floats = NDArray[np.floating]
 FILE = "calibration.safetensors"
-OWN_THRESHOLD = 30  # a tag with so many positives gets a threshold of its own
-POOL_POSITIVES = 200  # pools of one type are split by frequency down to so many positives
-SURE_SHARE = 0.2  # the mention rate is measured where the model is surest: this share of a tag's positives' number
+SALIENCE_POWER, SALIENCE_FACTOR = 0.55, 0.8  # the odds of being there though unnamed are factor * x ** power
+DOUBTFUL = 0.8  # nothing is taken whose own probability is below this share of the precision aimed at
+EDGES = np.linspace(-20, 20, 801)  # logits are counted in bins of a twentieth
+CENTRES = (EDGES[1:] + EDGES[:-1]) / 2
+ROUNDS, STEPS = 8, 4  # of empirical Bayes, and of Newton's method within each
+
+
+@dataclass(frozen=True)
+class TagCounts:
+    """How many images a model gives each logit, by tag: all of them, and those whose captions name the tag.
+
+    Both are (tags, bins), the bins' centres being ``CENTRES``; images may count as fractions.
+    """
+
+    images: Floats
+    named: Floats
+
+    @classmethod
+    def of(cls, logits: Floats, named: NDArray[np.bool_], weight: float = 1.0) -> TagCounts:
+        """Of ``logits`` and ``named`` (images, tags); each image counts ``weight``."""
+        bins = len(CENTRES)
+        places = np.clip(((logits - EDGES[0]) / (EDGES[1] - EDGES[0])).astype(np.int64), 0, bins - 1)
+        images, positives = np.zeros((2, logits.shape[1], bins))
+        for tag in range(logits.shape[1]):
+            images[tag] = np.bincount(places[:, tag], minlength=bins)
+            positives[tag] = np.bincount(places[named[:, tag], tag], minlength=bins)
+        return cls(images * weight, positives * weight)
+
+    def __add__(self, other: TagCounts) -> TagCounts:
+        return TagCounts(self.images + other.images, self.named + other.named)
+
+
+@dataclass(frozen=True)
+class TagFits:
+    """Of each tag P(named | logit) = sigmoid(intercept + slope logit), as a normal distribution of both.
+
+    ``parameters`` (tags, 2) are the means, the intercept first; ``covariances`` are (tags, 2, 2).
+    """
+
+    parameters: Floats
+    covariances: Floats
+
+    def log_odds(self, logits: Floats) -> Floats:
+        """(tags, n) of ``logits`` (tags, n), or (n,) for all tags alike."""
+        return self.parameters[:, :1] + self.parameters[:, 1:] * logits
+
+    def deviations(self, logits: Floats) -> Floats:
+        """(tags, n): the standard deviation of :meth:`log_odds`."""
+        covariance = self.covariances
+        variance = covariance[:, 0, :1] + 2 * covariance[:, 0, 1:] * logits + covariance[:, 1, 1:] * logits**2
+        return np.sqrt(np.maximum(variance, 0))
+
+    def with_images(self, times: float) -> TagFits:
+        """What would be known with so many times as many images."""
+        return TagFits(self.parameters, self.covariances / times)
 
 
 @dataclass(frozen=True)
 class Calibration:
     """What turns logits into probabilities: one slope, intercept and mention rate a tag, and its threshold.
 
-    ``thresholds`` are probabilities after calibration; 1 or more: the tag is never predicted.
+    ``cuts`` are the logits from which on a tag is predicted; infinite: never.
     """
 
-    slopes: tuple[float, ...]
-    intercepts: tuple[float, ...]
-    mention_rates: tuple[float, ...]
-    thresholds: tuple[float, ...]
+    slopes: Floats
+    intercepts: Floats
+    mention_rates: Floats
+    cuts: Floats
+    described: bool = True  # the sigmoid is of what is there; else of what captions name
 
     @classmethod
     def identity(cls, thresholds: Sequence[float]) -> Calibration:
         """No calibration: probabilities are the model's own."""
-        ones = (1.0,) * len(thresholds)
-        return cls(ones, (0.0,) * len(thresholds), ones, tuple(thresholds))
+        ones = np.ones(len(thresholds))
+        values = np.asarray(thresholds, np.float64)
+        cuts = np.where(values < 1, _logit(values), np.inf)
+        return cls(ones, np.zeros(len(ones)), ones, cuts)
 
-    def probabilities(self, logits: Floats) -> Floats:
-        """P(there | image) in 0..1 of logits (..., tags)."""
-        return self.probabilities_of(logits, np.arange(logits.shape[-1]))
+    def probabilities(self, logits: Floats, named: NDArray[np.bool_] | bool | None = None) -> Floats:
+        """P(there | image) in 0..1 of logits (..., tags); with ``named`` False, (..., tags), of what no caption names.
 
-    def probabilities_of(self, logits: Floats, labels: NDArray[np.integer]) -> Floats:
-        """P(there) in 0..1 of single logits (n,), each of one of the ``labels`` (n,)."""
-        slopes, intercepts, rates = (
-            np.asarray(each)[labels] for each in (self.slopes, self.intercepts, self.mention_rates)
-        )
-        return np.minimum(_sigmoid(logits * slopes + intercepts) / rates, 1.0)
+        Where a caption names the tag it is as if nobody had said so.
+        """
+        return self.probabilities_of(logits, np.arange(logits.shape[-1]), named)
+
+    def probabilities_of(
+        self, logits: Floats, labels: NDArray[np.integer], named: NDArray[np.bool_] | bool | None = None
+    ) -> Floats:
+        """As :meth:`probabilities`, of single logits (n,), each of one of the ``labels`` (n,)."""
+        log_odds = logits * self.slopes[labels] + self.intercepts[labels]
+        there = probability(log_odds, self.mention_rates[labels], self.described)
+        if named is None:
+            return there
+        return np.where(named, there, probability_unnamed(log_odds, self.mention_rates[labels], self.described))
 
     def raw_thresholds(self) -> list[float]:
         """The thresholds as plain sigmoid values of the logits: what is written into a model's labels."""
-        named = np.clip(np.asarray(self.thresholds) * np.asarray(self.mention_rates), 1e-6, 1 - 1e-6)
-        logits = (np.log(named / (1 - named)) - np.asarray(self.intercepts)) / np.asarray(self.slopes)
-        return [float(value) for value in _sigmoid(logits)]
+        return np.where(np.isfinite(self.cuts), expit(self.cuts), 1 + 1e-6).tolist()
 
 
 @dataclass(frozen=True)
@@ -82,17 +146,12 @@ class Evidence:
     mentioned: Floats  # (tags,) the share of what is there that a caption of a training image names already, 0..1
 
     def calibrate(
-        self, types: Sequence[str], target_precision: float, added: bool = False, rule: ThresholdRule = "precision"
+        self, types: Sequence[str], target_precision: float, rule: ThresholdRule = "precision"
     ) -> Calibration:
-        """The calibration of tags of these types, with thresholds by ``rule``, aiming at ``target_precision`` in 0..1.
-
-        With ``added`` the aim is the precision of the tags that captions do not name: what they name, a share c, cannot
-        be added, so that a precision t of the rest needs t / (t + (1 - c) (1 - t)) of all.
-        """
-        target = np.full(len(types), target_precision)
-        if added:
-            target = target / (target + (1 - self.mentioned) * (1 - target))
-        return calibrate(self.logits, self.named, types, self.described, target, rule)
+        """The calibration of tags of these types, with thresholds by ``rule`` that aim at ``target_precision``."""
+        counts = TagCounts.of(self.logits, self.named)
+        rates = mention_rates.expected(types, self.named.mean(axis=0)).rates
+        return calibrate(counts, fit_tags(counts, types), rates, self.described, target_precision, rule)
 
     def save(self, folder: Path) -> None:
         """Writes ``calibration.safetensors`` into a model folder."""
@@ -117,46 +176,104 @@ class Evidence:
 
 
 def calibrate(
-    logits: Floats,
-    named: NDArray[np.bool_],
-    types: Sequence[str],
+    counts: TagCounts,
+    fits: TagFits,
+    rates: Floats,
     described: bool,
-    target_precision: Floats | float,
+    target_precision: float,
     rule: ThresholdRule = "precision",
 ) -> Calibration:
-    """Fits a :class:`Calibration` on images that the model has not been trained on.
+    """Thresholds by what ``fits`` and mention ``rates`` (tags,) lead to expect of the images of ``counts``.
 
     Args:
-        logits: (images, tags).
-        named: (images, tags), whether the image's captions name the tag.
-        types: the tags' types, (tags,).
-        described: whether the captions name everything.
-        target_precision: what the thresholds of the rule "precision" aim at, in 0..1; (tags,), or one for all.
-        rule: "precision", "f1" (the best there is) or "balanced" (precision equal to recall).
+        described: whether those images name all that is there.
+        target_precision: what the rule "precision" aims at, in 0..1: so much of what passes is right, even where a tag
+            is a standard deviation worse than it seems. A tag that cannot reach it is never predicted.
+        rule: "precision", "f1" (the best that is expected) or "balanced" (precision equal to recall).
     """
-    target = np.broadcast_to(target_precision, logits.shape[1])
-    tags = logits.shape[1]
-    slopes, intercepts, rates = np.ones(tags), np.zeros(tags), np.ones(tags)
-    thresholds = np.full(tags, np.nan)
-    pools = pool_tags(named.sum(axis=0), types)
-    for pool in pools:
-        slopes[pool], intercepts[pool] = fit_sigmoid(logits[:, pool], named[:, pool])
-    if not described:
-        for type_ in sorted(set(types)):
-            members = np.flatnonzero(np.asarray(types) == type_)
-            rates[members] = mention_rate(logits[:, members] * slopes[members] + intercepts[members], named[:, members])
-    fitted = Calibration(tuple(slopes), tuple(intercepts), tuple(rates), tuple(thresholds))
-    probabilities = fitted.probabilities(logits)
-    for pool in pools:
-        rate = float(rates[pool[0]])
-        own = [np.array([tag]) for tag in pool if named[:, tag].sum() >= OWN_THRESHOLD]
-        for group in [pool, *own]:
-            if rule == "precision":
-                aim = float(target[pool].mean() * rate)
-                thresholds[group] = threshold_at(probabilities[:, group], named[:, group], aim)
-            else:
-                thresholds[group] = best_threshold(probabilities[:, group], named[:, group], rate, rule)
-    return Calibration(fitted.slopes, fitted.intercepts, fitted.mention_rates, tuple(thresholds.tolist()))
+    log_odds, deviations = fits.log_odds(CENTRES), fits.deviations(CENTRES)
+    if rule == "precision":
+        low = probability(log_odds - deviations, rates[:, None], described)
+        cuts = cuts_at(counts.images, low, target_precision)
+    else:
+        cuts = best_cuts(counts.images, probability(log_odds, rates[:, None], described), rule)
+    return Calibration(fits.parameters[:, 1], fits.parameters[:, 0], rates, cuts, described)
+
+
+def probability(log_odds: Floats, rates: Floats, described: bool) -> Floats:
+    """P(there), 0..1, of the log-odds that a tag of this mention rate is named; see the module."""
+    named = expit(log_odds)
+    if described:
+        return np.asarray(named)
+    return np.asarray(named + (1 - named) * probability_unnamed(log_odds, rates, described))
+
+
+def probability_unnamed(log_odds: Floats, rates: Floats, described: bool) -> Floats:
+    """P(there | no caption names it), 0..1, of the log-odds that a tag of this mention rate is named."""
+    with np.errstate(divide="ignore"):
+        if described:
+            return np.asarray(expit(log_odds + np.log(1 - rates)))
+        return np.asarray(expit(SALIENCE_POWER * (log_odds + np.log((1 - rates) / rates)) + np.log(SALIENCE_FACTOR)))
+
+
+def fit_tags(counts: TagCounts, types: Sequence[str]) -> TagFits:
+    """The :class:`TagFits` of tags of these types, (tags,), by empirical Bayes within each type."""
+    kinds = np.unique(np.asarray(types), return_inverse=True)[1] if len(types) else np.zeros(0, np.intp)
+    means = np.tile([0.0, 1.0], (len(types), 1))
+    spreads = np.tile(np.diag([1.0, 0.25]), (len(types), 1, 1))
+    parameters = means.copy()
+    covariances = spreads.copy()
+    for _ in range(ROUNDS):
+        precisions = np.linalg.inv(spreads)
+        for _ in range(STEPS):
+            parameters, covariances = _newton(counts, parameters, means, precisions)
+        for kind in np.unique(kinds):
+            own = kinds == kind
+            means[own] = parameters[own].mean(axis=0)
+            apart = parameters[own] - means[own]
+            scatter = np.einsum("ti,tj->ij", apart, apart) + covariances[own].sum(axis=0) + 0.02 * np.eye(2)
+            spreads[own] = scatter / (own.sum() + 1)
+    return TagFits(parameters, covariances)
+
+
+def _newton(counts: TagCounts, parameters: Floats, means: Floats, precisions: Floats) -> tuple[Floats, Floats]:
+    """One step towards each tag's most likely parameters, and the covariances there (Laplace)."""
+    chance = expit(parameters[:, :1] + parameters[:, 1:] * CENTRES)
+    error = counts.named - counts.images * chance
+    weight = counts.images * chance * (1 - chance)
+    apart = parameters - means
+    gradient = np.stack([error.sum(1), error @ CENTRES], axis=1) - np.einsum("tij,tj->ti", precisions, apart)
+    moments = weight.sum(1), weight @ CENTRES, weight @ CENTRES**2
+    hessian = precisions + np.stack([np.stack(moments[:2], 1), np.stack(moments[1:], 1)], axis=1)
+    covariances = np.linalg.inv(hessian)
+    step = np.einsum("tij,tj->ti", covariances, gradient).clip(-2, 2)
+    moved = parameters + step
+    moved[:, 1] = np.maximum(moved[:, 1], 1e-3)  # a slope that is not positive would turn the order of images round
+    return moved, covariances
+
+
+def cuts_at(images: Floats, probabilities: Floats, precision: float) -> Floats:
+    """(tags,): the logits from which on the mean of the ``probabilities`` of ``images``, both (tags, bins), reaches
+    ``precision``, and each is at least ``DOUBTFUL`` of it; infinite where none does."""
+    from_here = np.cumsum(images[:, ::-1], axis=1)[:, ::-1]
+    right = np.cumsum((images * probabilities)[:, ::-1], axis=1)[:, ::-1]
+    enough = (from_here > 0) & (right >= precision * from_here) & (probabilities >= DOUBTFUL * precision)
+    first = np.argmax(enough, axis=1)
+    return np.where(enough.any(axis=1), EDGES[first], np.inf)
+
+
+def best_cuts(images: Floats, probabilities: Floats, rule: ThresholdRule) -> Floats:
+    """(tags,): the logits from which on the expected F1 is greatest ("f1"), or the expected precision and recall are
+    closest ("balanced"); infinite where there is nothing to expect."""
+    from_here = np.cumsum(images[:, ::-1], axis=1)[:, ::-1]
+    right = np.cumsum((images * probabilities)[:, ::-1], axis=1)[:, ::-1]
+    all_right = right[:, :1]
+    if rule == "f1":
+        worth = 2 * right / np.maximum(from_here + all_right, 1e-9)
+    else:
+        worth = -np.abs(right / np.maximum(from_here, 1e-9) - right / np.maximum(all_right, 1e-9))
+    worth = np.where(from_here > 0, worth, -np.inf)
+    return np.where(all_right[:, 0] > 1e-6, EDGES[np.argmax(worth, axis=1)], np.inf)
 
 
 def mentioned_share(taught: Floats, described: Floats, types: Sequence[str]) -> Floats:
@@ -172,89 +289,6 @@ def mentioned_share(taught: Floats, described: Floats, types: Sequence[str]) -> 
     return share
 
 
-def pool_tags(positives: NDArray[np.integer], types: Sequence[str]) -> list[NDArray[np.intp]]:
-    """Groups of tags of one type and of similar frequency, each with about ``POOL_POSITIVES`` positives or more."""
-    pools: list[NDArray[np.intp]] = []
-    for type_ in sorted(set(types)):
-        members = np.flatnonzero(np.asarray(types) == type_)
-        members = members[np.argsort(-positives[members], kind="stable")]
-        count = max(1, int(positives[members].sum()) // POOL_POSITIVES)
-        # a tag's band is where it starts when the positives of all are laid end to end
-        starts = np.cumsum(positives[members]) - positives[members]
-        bands = np.minimum(starts * count // max(1, int(positives[members].sum())), count - 1)
-        pools += [members[bands == band] for band in np.unique(bands)]
-    return pools
-
-
-def fit_sigmoid(logits: Floats, named: NDArray[np.bool_]) -> tuple[float, float]:
-    """Slope (positive) and intercept of P(named) = sigmoid(slope logit + intercept), by maximum likelihood.
-
-    Targets are smoothed as in Platt (1999), section 2.2, so that a few positives cannot make the fit certain; where
-    nothing or everything is named, the logits are left as they are.
-    """
-    scores, target = logits.reshape(-1, 1), named.reshape(-1)
-    positives, negatives = int(target.sum()), int((~target).sum())
-    if not positives or not negatives:
-        return 1.0, 0.0
-    # a soft target is two weighted examples
-    high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
-    weight = np.where(target, high, low)
-    both = np.concatenate([scores, scores])
-    labels = np.concatenate([np.ones(len(target)), np.zeros(len(target))])
-    model = LogisticRegression(C=1e6, max_iter=1000).fit(both, labels, np.concatenate([weight, 1 - weight]))
-    slope = float(model.coef_[0, 0])
-    # a slope that is not positive would turn the order of the images round: then only the frequency is known
-    return (slope, float(model.intercept_[0])) if slope > 1e-3 else (1e-3, float(np.log(positives / negatives)))
-
-
-def mention_rate(scores: Floats, named: NDArray[np.bool_]) -> float:
-    """c = P(named | there), in 0.05..1: how many are named where the model is surest that each tag is there.
-
-    Elkan and Noto's third estimator, the greatest P(named | image), over more than one example, and over each of the
-    tags (images, tags): over all at once the surest are of the few tags that every caption names, such as dogs.
-    """
-    positives = named.sum(axis=0)
-    counts = np.round(SURE_SHARE * positives).astype(int)
-    if not counts.any():
-        counts = np.minimum(positives, 1)
-    right = np.cumsum(np.take_along_axis(named, np.argsort(-scores, axis=0, kind="stable"), axis=0), axis=0)
-    tags = np.flatnonzero(counts)
-    hits = right[counts[tags] - 1, tags].sum()
-    return float(np.clip(hits / max(int(counts.sum()), 1), 0.05, 1.0))
-
-
-def threshold_at(scores: Floats, named: NDArray[np.bool_], precision: float) -> float:
-    """The least score from which on the scores reach ``precision`` against ``named``; just above 1 where none does.
-
-    They must exceed it by one standard deviation of their number, so that a few lucky scores make no threshold.
-    """
-    flat, right = scores.reshape(-1), named.reshape(-1)
-    order = np.argsort(-flat, kind="stable")
-    flat, hits, counts = flat[order], np.cumsum(right[order]), np.arange(1, len(order) + 1)
-    enough = hits >= counts * precision + np.sqrt(counts * precision * (1 - precision))
-    last_of_equals = np.append(flat[1:] != flat[:-1], True)  # equal scores pass together
-    passing = np.flatnonzero(enough & last_of_equals)
-    return float(flat[passing[-1]]) if len(passing) else 1.0 + 1e-6
-
-
-def best_threshold(scores: Floats, named: NDArray[np.bool_], rate: float, rule: ThresholdRule) -> float:
-    """The score from which on F1 is greatest ("f1"), or precision and recall are closest ("balanced").
-
-    ``rate`` is the mention rate: precision against captions is that much below the true one, recall is the same where
-    what captions name is a fair sample. Just above 1 where nothing is named.
-    """
-    flat, right = scores.reshape(-1), named.reshape(-1)
-    if not right.any():
-        return 1.0 + 1e-6
-    order = np.argsort(-flat, kind="stable")
-    flat, hits, counts = flat[order], np.cumsum(right[order]), np.arange(1, len(order) + 1)
-    precision, recall = np.minimum(hits / counts / rate, 1), hits / hits[-1]
-    worth = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    if rule == "balanced":
-        worth = -np.abs(precision - recall)
-    worth[:-1][flat[1:] == flat[:-1]] = -np.inf  # equal scores pass together
-    return float(flat[np.argmax(worth)])
-
-
-def _sigmoid(values: Floats) -> Floats:
-    return 1 / (1 + np.exp(-np.clip(values, -60, 60)))
+def _logit(values: Floats) -> Floats:
+    clipped = np.clip(values, 1e-9, 1 - 1e-9)
+    return np.log(clipped / (1 - clipped))
