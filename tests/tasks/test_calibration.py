@@ -4,138 +4,133 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tasks.training import calibration
 from tasks.training.calibration import (
+    CENTRES,
     Calibration,
     Evidence,
-    best_threshold,
-    calibrate,
-    fit_sigmoid,
-    mention_rate,
-    pool_tags,
-    threshold_at,
+    TagCounts,
+    best_cuts,
+    cuts_at,
+    fit_tags,
+    probability,
+    probability_unnamed,
 )
+
+TYPES = ["object"] * 4 + ["action"] * 2
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-values))
 
 
-def world(images: int = 4000, tags: int = 6, mentioned: float = 1.0, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Logits that are twice too sure and one too high, what is there, and what the captions name of it."""
+def world(images: int = 4000, tags: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are twice too sure and one too high, and what is there."""
     chance = np.random.default_rng(seed)
     logits = chance.normal(-3, 3, (images, tags))
-    there = chance.random(logits.shape) < sigmoid(logits)
-    return 2 * logits + 1, there, there & (chance.random(logits.shape) < mentioned)
+    return 2 * logits + 1, chance.random(logits.shape) < sigmoid(logits)
 
 
-TYPES = ["object"] * 4 + ["action"] * 2
+def test_each_tag_gets_its_slope_and_intercept() -> None:
+    logits, there = world()
+    fits = fit_tags(TagCounts.of(logits, there), TYPES)
+    assert fits.parameters[:, 1] == pytest.approx([0.5] * 6, abs=0.06)
+    assert fits.parameters[:, 0] == pytest.approx([-0.5] * 6, abs=0.25)
 
 
-def test_platt_scaling_finds_the_slope_and_intercept() -> None:
-    logits, there, _ = world()
-    slope, intercept = fit_sigmoid(logits, there)
-    assert slope == pytest.approx(0.5, abs=0.05)
-    assert intercept == pytest.approx(-0.5, abs=0.15)
+def test_a_tag_with_few_images_borrows_from_its_type_and_is_known_less_well() -> None:
+    logits, there = world(tags=8)
+    counts = TagCounts.of(logits, there)
+    images, named = counts.images.copy(), counts.named.copy()
+    few = TagCounts.of(logits[:40, :1], there[:40, :1])
+    images[0], named[0] = few.images[0], few.named[0]
+    fits = fit_tags(TagCounts(images, named), ["object"] * 8)
+    assert fits.parameters[0, 1] == pytest.approx(0.5, abs=0.1)
+    unsure = fits.deviations(CENTRES)[:, 400]
+    assert unsure[0] > 1.5 * unsure[1:].max()
+    assert fits.with_images(4).deviations(CENTRES)[:, 400] == pytest.approx(unsure / 2)
 
 
-def test_fully_described_pairs_give_true_probabilities_and_the_target_precision() -> None:
-    logits, _, named = world()
-    found = calibrate(logits, named, TYPES, described=True, target_precision=0.8)
-    assert found.mention_rates == (1.0,) * 6
-    fresh_logits, fresh, _ = world(seed=1)
+def test_thresholds_hold_the_precision_they_aim_at_on_other_images() -> None:
+    logits, there = world()
+    found = Evidence(logits, there, True, np.ones(6)).calibrate(TYPES, 0.8)
+    fresh_logits, fresh = world(seed=1)
     probabilities = found.probabilities(fresh_logits)
     sure = (probabilities > 0.6) & (probabilities < 0.8)
     assert fresh[sure].mean() == pytest.approx(0.7, abs=0.06)
-    predicted = probabilities >= found.thresholds
-    assert fresh[predicted].mean() == pytest.approx(0.8, abs=0.05)
+    predicted = fresh_logits >= found.cuts
+    assert 0.78 < fresh[predicted].mean() < 0.88
     # the same thresholds, written as plain sigmoid values of the logits
-    assert np.array_equal(predicted, sigmoid(fresh_logits) >= np.array(found.raw_thresholds()) - 1e-9)
+    assert np.array_equal(predicted, sigmoid(fresh_logits) >= np.array(found.raw_thresholds()))
 
 
-def test_plain_pairs_need_the_mention_rate() -> None:
-    logits, there, named = world(mentioned=0.4)
-    # captions never name four fifths of what is there
-    naive = calibrate(logits, named, TYPES, described=True, target_precision=0.8)
-    assert (naive.probabilities(logits) >= naive.thresholds).mean() < 0.001
-    found = calibrate(logits, named, TYPES, described=False, target_precision=0.8)
-    assert found.mention_rates == pytest.approx((0.4,) * 6, abs=0.06)
-    predicted = found.probabilities(logits) >= found.thresholds
-    assert there[predicted].mean() == pytest.approx(0.8, abs=0.07)
+def test_a_tag_that_cannot_reach_the_precision_is_never_predicted() -> None:
+    logits, there = world()
+    there[:, 0] = np.random.default_rng(2).random(len(there)) < 0.1  # no one can see it
+    found = Evidence(logits, there, True, np.ones(6)).calibrate(TYPES, 0.8)
+    assert np.isinf(found.cuts[0])
+    assert found.raw_thresholds()[0] > 1
+    assert np.isfinite(found.cuts[1:]).all()
+    # nor one of which there are three images
+    thin = Evidence(logits[:3], there[:3], True, np.ones(6)).calibrate(TYPES, 0.8)
+    assert not (logits[:3] >= thin.cuts).any()
 
 
-def test_a_tag_that_every_caption_names_does_not_speak_for_its_type() -> None:
+@pytest.mark.parametrize("rule", ["f1", "balanced"])
+def test_thresholds_by_f1_and_by_balance(rule: str) -> None:
+    logits, there = world()
+    found = Evidence(logits, there, True, np.ones(6)).calibrate(TYPES, 0.8, rule)  # type: ignore[arg-type]
+    predicted = logits >= found.cuts
+    precision, recall = there[predicted].mean(), predicted[there].mean()
+    if rule == "balanced":
+        assert precision == pytest.approx(recall, abs=0.05)
+    else:
+        every = []
+        for threshold in np.linspace(0.05, 0.95, 19):
+            said = found.probabilities(logits) >= threshold
+            every.append(2 * (said & there).sum() / (said.sum() + there.sum()))
+        assert 2 * precision * recall / (precision + recall) == pytest.approx(max(every), abs=0.02)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-15, 15), st.floats(0.05, 0.98), st.booleans())
+def test_what_is_there_is_at_least_what_is_named_and_unnamed_less_likely(
+    log_odds: float, rate: float, described: bool
+) -> None:
+    odds, mention = np.array([log_odds]), np.array([rate])
+    there, unnamed = probability(odds, mention, described)[0], probability_unnamed(odds, mention, described)[0]
+    assert 0 <= unnamed <= there + 1e-12 <= 1 + 1e-12
+    assert there >= sigmoid(odds)[0] - 1e-12
+    assert probability_unnamed(odds + 0.5, mention, described)[0] >= unnamed
+    assert probability_unnamed(odds, mention.clip(0, 0.97) + 0.01, described)[0] <= unnamed + 1e-12
+
+
+def test_what_captions_leave_out_of_described_images_follows_bayes() -> None:
     chance = np.random.default_rng(0)
-    logits = chance.normal(-3, 3, (4000, 12))
-    logits[:, 0] += 4  # dogs: many, sure, and always named; of the others captions name three in ten
-    there = chance.random(logits.shape) < sigmoid(logits)
-    named = there & (chance.random(logits.shape) < np.array([1.0] + [0.3] * 11))
-    surest = np.argsort(-logits, axis=None)[: round(0.2 * named.sum())]
-    at_once = named.ravel()[surest].mean()  # mostly dogs
-    known = named.sum() / there.sum()
-    assert known < mention_rate(logits, named) < at_once - 0.05
-    few = np.array([[True], [False]])
-    assert mention_rate(np.array([[2.0], [1.0]]), few) == 1
-    assert mention_rate(np.array([[2.0], [1.0]]), np.zeros_like(few)) == 0.05
+    there = chance.random(200_000) < 0.4
+    named = there & (chance.random(len(there)) < 0.7)
+    expected = probability_unnamed(np.array([np.log(0.4 / 0.6)]), np.array([0.7]), described=True)[0]
+    assert there[~named].mean() == pytest.approx(expected, abs=0.005)
 
 
-@pytest.mark.parametrize("mentioned", [1.0, 0.5])
-def test_thresholds_by_f1_and_by_balance(mentioned: float) -> None:
-    logits, there, named = world(mentioned=mentioned)
-
-    def measured(predicted: np.ndarray) -> tuple[float, float]:
-        return there[predicted].mean(), predicted[there].mean()
-
-    found = calibrate(logits, named, TYPES, mentioned == 1, 0.8, "balanced")
-    precision, recall = measured(found.probabilities(logits) >= found.thresholds)
-    assert precision == pytest.approx(recall, abs=0.05)
-    best = calibrate(logits, named, TYPES, mentioned == 1, 0.8, "f1")
-    f1 = _f1(*measured(best.probabilities(logits) >= best.thresholds))
-    every = [_f1(*measured(best.probabilities(logits) >= threshold)) for threshold in np.linspace(0.05, 0.95, 19)]
-    assert f1 == pytest.approx(max(every), abs=0.02)
-    assert best_threshold(np.array([0.9, 0.8]), np.array([False, False]), 1.0, "f1") > 1
-
-
-def _f1(precision: float, recall: float) -> float:
-    return 2 * precision * recall / (precision + recall)
-
-
-def test_tags_are_pooled_by_type_and_frequency(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "POOL_POSITIVES", 90)
-    positives = np.array([5, 100, 90, 3, 10, 0])
-    pools = [sorted(pool.tolist()) for pool in pool_tags(positives, ["object"] * 4 + ["action"] * 2)]
-    assert sorted(pools) == [[0, 2, 3], [1], [4, 5]]
-    assert sorted(tag for pool in pools for tag in pool) == list(range(6))
-
-
-def test_a_threshold_needs_more_than_a_few_lucky_scores() -> None:
-    right = np.array([True] * 9 + [False] + [True] * 8 + [False] * 22)
-    scores = np.linspace(0.9, 0.1, len(right))
-    # 17 of 19 exceed four fifths by more than a standard deviation, 17 of 20 do not
-    assert threshold_at(scores, right, 0.8) == scores[18]
-    assert threshold_at(scores[:3], right[:3], 0.8) > 1
-    assert threshold_at(scores, np.zeros(40, bool), 0.1) > 1
-    # equal scores pass or fail together
-    assert threshold_at(np.full(40, 0.9), right, 0.8) > 1
-    assert threshold_at(np.full(40, 0.9), right, 0.3) == 0.9
-
-
-def test_tags_that_nobody_names_or_all_do_are_left_alone() -> None:
-    logits = np.random.default_rng(0).normal(size=(50, 2))
-    for named in (np.zeros((50, 2), bool), np.ones((50, 2), bool)):
-        assert fit_sigmoid(logits, named) == (1.0, 0.0)
-        calibrate(logits, named, ["object", "scene"], described=False, target_precision=0.8)
-
-
-def test_scores_that_rank_wrong_do_not_turn_round() -> None:
-    logits, there, _ = world()
-    slope, _ = fit_sigmoid(-logits, there)
-    assert slope > 0
+def test_cuts_take_the_most_images_that_still_reach_the_precision() -> None:
+    images = np.zeros((2, len(CENTRES)))
+    images[0, [100, 200, 300]] = 1
+    chances = np.zeros_like(images)
+    chances[:, [100, 200, 300]] = 0.1, 0.55, 0.65
+    first, nothing = cuts_at(images, chances, 0.6)
+    assert CENTRES[100] < first <= CENTRES[200]
+    assert np.isinf(nothing)
+    assert np.isinf(cuts_at(images, chances, 0.7)).all()
+    # an image that is doubtful by itself is not carried by the others
+    assert cuts_at(images, np.where(chances == 0.1, 0.4, chances + 0.3), 0.6)[0] > CENTRES[100]
+    assert np.isinf(best_cuts(np.zeros((1, len(CENTRES))), chances[:1], "f1")).all()
 
 
 def test_evidence_survives_a_round_trip(tmp_path: Path) -> None:
-    logits, _, named = world(images=20)
+    logits, named = world(images=20)
     Evidence(logits, named, True, np.full(logits.shape[1], 0.4)).save(tmp_path)
     found = Evidence.load(tmp_path)
     assert found is not None
