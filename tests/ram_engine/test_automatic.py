@@ -110,7 +110,7 @@ def test_what_was_chosen_stays_until_it_is_chosen_anew(prefect_api: str, picture
 
     pictures.rows += [[f"{number % 12}.png", f"a square, number {number}"] for number in range(400)]
     pictures.write()
-    again = told("run")  # neither a source nor a preset
+    again = told("plan")  # neither a source nor a preset
     assert f"settings as pinned in {pinned}" in again
     assert "settings for" not in again
     pinned.write_text(pinned.read_text().replace("min_count: 3", "min_count: 4"))
