@@ -42,6 +42,7 @@ WORDS = {
     "sports ball": "ball, soccer ball, football, basketball, tennis ball, volleyball", "cow": "bull", "skis": "ski",
     "pottedplant": "plant", "handbag": "bag, purse",
 }  # fmt: skip
+SETTINGS = Path(__file__).with_suffix(".yaml")
 REGIONS_ALONE = "clean.doubt=1"  # whatever the whole picture says
 
 
@@ -81,7 +82,7 @@ def main() -> None:
     for name, sets in ways.items():
         source = [f"ingest.source.images={options.flickr8k / 'images'}", "ingest.calibrate_share=0.07"]
         settings, engine = configuration.configure(
-            "laptop", f"csv:{options.folder / 'first.csv'}", [*source, "ingest.test_share=0", *sets]
+            str(SETTINGS), f"csv:{options.folder / 'first.csv'}", [*source, "ingest.test_share=0", *sets]
         )
         runs.run(str(options.folder / "store"), settings, engine, Request(until="judge"))
         found[name] = measure(Store(str(options.folder / "store"), create=False), captions)

@@ -54,8 +54,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         copies = write_source(asked, Path(folder))
-        options = ["--preset", "laptop", "--until", "screen", "--set", "encode.views=1"]
-        options += ["--set", "encode.fine_tune_size=0", "--source", f"csv:{folder}/captions.csv"]
+        options = ["--until", "screen", "--set", "effort=quick", "--source", f"csv:{folder}/captions.csv"]
         order = [sys.executable, "-m", "ram_engine", "run", "--store", f"{folder}/store", *options]
         subprocess.run(order, check=True, stdout=sys.stderr)
         found, wrong, others = judged(Store(f"{folder}/store", create=False), copies)

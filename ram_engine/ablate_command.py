@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ram_engine import configuration
 from ram_engine.options import StoreOption, default_store
+from ram_engine.store_settings import settle
 from storage.store import Store
 from tasks.evaluation.outcome import all_captions, chart, compared, with_interval
 
@@ -25,8 +25,9 @@ def ablate(
     to: Annotated[Path, typer.Option("--to", help="The folder for table, chart and JSON.")] = Path("ablation"),
     store: StoreOption = default_store(),
     preset: Annotated[
-        str, typer.Option("--preset", help="Whose trainer: retrain's settings are those of all rows.")
-    ] = "laptop",
+        str,
+        typer.Option("--preset", help="Whose trainer: all rows have its retrain settings. By default the store's."),
+    ] = "",
     sets: Annotated[list[str], typer.Option("--set", help="A setting of it, as in retrain.epochs=4.")] = [],  # noqa: B006
     captions: Annotated[
         str,
@@ -51,8 +52,9 @@ def ablate(
     opened = Store(store, create=False)
     told = all_captions(captions) if captions else None
     found: dict[str, Any] = {}
-    for name, changes in _variations(vary):
-        settings, engine = configuration.configure(preset, "", [*sets, *(each for each in changes if "." in each)])
+    for number, (name, changes) in enumerate(_variations(vary)):
+        changed = [*sets, *(each for each in changes if "." in each)]
+        settings, engine = settle(store, preset, [], changed, tell if number == 0 else lambda line: None)
         narrow = _narrow(changes)
         found[name] = compared(name, opened, settings, engine, to, told, seeds, narrow, fine_tune, samples, progress)
         show(name, found[name])
@@ -60,6 +62,10 @@ def ablate(
         (to / "ablation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
         (to / "ablation.svg").write_text(chart(found), encoding="utf-8")
     console.print(f"{to / 'ablation.json'}, {to / 'ablation.svg'}", markup=False)
+
+
+def tell(line: str) -> None:
+    console.print(line, markup=False)
 
 
 def _variations(vary: list[str]) -> list[tuple[str, list[str]]]:

@@ -16,7 +16,6 @@ from rich.table import Table
 
 from ram_engine import (
     ablate_command,
-    configuration,
     evaluate_command,
     export_command,
     labels_cli,
@@ -27,6 +26,7 @@ from ram_engine import (
     why_command,
 )
 from ram_engine.options import StoreOption, default_store
+from ram_engine.store_settings import settle
 from storage import garbage, leases
 from storage.sources import SourceError
 from storage.store import Store, StoreError
@@ -34,7 +34,6 @@ from tasks import planning, refreshing
 from tasks.memory import keep_memory
 from tasks.outlook import Request, outlook
 from tasks.planning import Again, PlanError, StageFailedError
-from tasks.settings import EngineSettings, IngestSettings, MixedSource, PipelineSettings
 from tasks.stages import stage_named
 
 DEFAULT_STORE = default_store()
@@ -56,7 +55,14 @@ app.add_typer(verdicts_cli.app, name="verdicts")
 app.command()(why_command.why)
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 
-PresetOption = Annotated[str, typer.Option("--preset", help="sample, tiny or laptop.")]
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="auto, sample, tiny, or a YAML file. By default what the store's settings.yaml has; else auto where there "
+        "are pictures of your own, and the sample where there are none.",
+    ),
+]
 SourceOption = Annotated[
     list[str],
     typer.Option(
@@ -64,7 +70,13 @@ SourceOption = Annotated[
         help="csv:FILE, coco:FILE, img2dataset:DIR, huggingface:DIR, datasets:NAME, official:FILE; repeat to mix.",
     ),
 ]
-SetOption = Annotated[list[str], typer.Option("--set", help="A setting, as in clean.outlier_share=0.2; repeatable.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        help="A setting, as in clean.outlier_share=0.2; repeatable. effort=quick, normal, thorough: the dial of auto.",
+    ),
+]
 UntilOption = Annotated[str, typer.Option("--until", help="The last stage to run.")]
 ForceOption = Annotated[str, typer.Option("--force", help="A stage to compute again although it is done.")]
 RefitOption = Annotated[bool, typer.Option("--refit", help="Fit labels, baseline and clusters anew.")]
@@ -75,7 +87,7 @@ RetryOption = Annotated[bool, typer.Option("--retry-rejected", help="Try rows ag
 @app.command()
 def run(
     store: StoreOption = DEFAULT_STORE,
-    preset: PresetOption = "sample",
+    preset: PresetOption = "",
     source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006 - typer reads the default and never changes it
     start: StartOption = "",
@@ -85,7 +97,7 @@ def run(
     refit: RefitOption = False,
 ) -> None:
     """Run the pipeline: whatever is not up to date, from ingest to the report."""
-    settings, engine = _configured(store, preset, source, sets)
+    settings, engine = settle(store, preset, source, sets, _tell, keep=True)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     runs.run(store, settings, engine, request, console.print)
     console.print(f"{Path(store) / 'report.html' if '://' not in store else store + '/report.html'}")
@@ -94,7 +106,7 @@ def run(
 @app.command()
 def plan(
     store: StoreOption = DEFAULT_STORE,
-    preset: PresetOption = "sample",
+    preset: PresetOption = "",
     source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006
     start: StartOption = "",
@@ -104,7 +116,7 @@ def plan(
     refit: RefitOption = False,
 ) -> None:
     """Show what a run would compute, with minutes, before it starts."""
-    settings, _ = _configured(store, preset, source, sets)
+    settings, _ = settle(store, preset, source, sets, _tell)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     planned = outlook(Store(store), settings, request)
     table = Table("stage", "state", "shards", "rows", "seconds", "", box=None, header_style="bold")
@@ -123,7 +135,7 @@ def plan(
 def stage(
     name: Annotated[str, typer.Argument(help="The stage, as `plan` lists it.")],
     store: StoreOption = DEFAULT_STORE,
-    preset: PresetOption = "sample",
+    preset: PresetOption = "",
     source: SourceOption = [],  # noqa: B006
     sets: SetOption = [],  # noqa: B006
     force: Annotated[bool, typer.Option("--force", help="Compute it although it is done.")] = False,
@@ -138,7 +150,7 @@ def stage(
     ] = False,
 ) -> None:
     """Run one stage on the latest snapshots of its inputs, or on others."""
-    settings, engine = _configured(store, preset, source, sets)
+    settings, engine = settle(store, preset, source, sets, _tell, keep=True)
     chosen = stage_named(name, settings.rounds)
     opened = Store(store)
 
@@ -298,28 +310,16 @@ def gc(
 @app.command()
 def ui(
     store: StoreOption = DEFAULT_STORE,
-    preset: PresetOption = "sample",
+    preset: PresetOption = "",
     port: Annotated[int, typer.Option(help="Where the UI answers.")] = 4200,
 ) -> None:
     """Serve Prefect's own UI over the store's history, each stage with its Run button; Ctrl-C stops it."""
-    settings, engine = configuration.configure(preset)
+    settings, engine = settle(store, preset, [], [], _tell)
     runs.serve_ui(Store(store), settings, engine, port, console.print)
 
 
-def _configured(store: str, preset: str, source: list[str], sets: list[str]) -> tuple[PipelineSettings, EngineSettings]:
-    """The settings; a store of one's own data goes on with its source where none is named, not with the sample."""
-    settings, engine = configuration.configure(preset, source, sets)
-    named = source or any(one.startswith("ingest.source") for one in sets)
-    pairs = Store(store).snapshot("pairs")
-    if named or pairs is None or settings.ingest.source.kind != "sample" or not pairs.settings:
-        return settings, engine
-    last = IngestSettings(source=pairs.settings["source"]).source
-    if last.kind == "sample":
-        return settings, engine
-    parts = last.parts if isinstance(last, MixedSource) else (last,)
-    called = " and ".join("sample" if one.kind == "sample" else f"{one.kind}:{one.path}" for one in parts)
-    console.print(f"the source is the one that the store was made from: {called}", markup=False)
-    return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"source": last})}), engine
+def _tell(line: str) -> None:
+    console.print(line, markup=False)
 
 
 def _time(seconds: float) -> str:

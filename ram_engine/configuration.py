@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import yaml
 from pydantic import BaseModel, ValidationError
 
@@ -36,28 +38,55 @@ SOURCES: dict[str, type[BaseModel]] = {
     "mixed": MixedSource,
 }
 
+AUTO = "auto"
+CHOSEN_FOR = "chosen_for"  # in a preset file: what `auto` chose its settings for
+
 
 class ConfigurationError(ValueError):
     """A preset, a source or a setting that is not there, or a value that does not fit."""
 
 
 def preset_names() -> list[str]:
-    """The presets that come with the package."""
+    """The presets that come with the package, beside `auto`, which is chosen for a store."""
     folder = resources.files("ram_engine").joinpath("presets")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+def read_preset(preset: str) -> dict[str, Any]:
+    """The settings of a preset by its name, or of a YAML file by its path or URL."""
+    if preset in preset_names():
+        return parse(resources.files("ram_engine").joinpath(f"presets/{preset}.yaml").read_text("utf-8"), preset)
+    if not preset.endswith((".yaml", ".yml")):
+        names = [AUTO, *preset_names()]
+        raise ConfigurationError(f"there is no preset '{preset}'{_nearest(preset, names)}, or name a YAML file")
+    try:
+        with fsspec.open(preset, encoding="utf-8", mode="rt") as file:
+            return parse(file.read(), preset)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the preset {preset} cannot be read: {error}") from error
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """The settings in the YAML ``text`` of the file ``name``."""
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{name} is no YAML: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(values[name], dict) for name in {*values} - {"rounds"}):
+        raise ConfigurationError(f"{name} should have settings by their sections, as in `labels: {{min_count: 5}}`")
+    return values
+
+
 def configure(
-    preset: str, source: str | Sequence[str] = (), sets: Sequence[str] = ()
+    preset: str | Mapping[str, Any], source: str | Sequence[str] = (), sets: Sequence[str] = ()
 ) -> tuple[PipelineSettings, EngineSettings]:
     """The settings of a preset with ``source`` (``csv:captions.csv``, or several) and ``sets`` (``a.b=c``) applied.
 
-    Raises :class:`ConfigurationError` with a sentence for a person.
+    ``preset`` is a name, a YAML file, or what such a file holds; `auto` is chosen by
+    :func:`ram_engine.store_settings.settle`. Raises :class:`ConfigurationError` with a sentence for a person.
     """
-    if preset not in preset_names():
-        raise ConfigurationError(f"there is no preset '{preset}'{_nearest(preset, preset_names())}")
-    text = resources.files("ram_engine").joinpath(f"presets/{preset}.yaml").read_text(encoding="utf-8")
-    values: dict[str, Any] = yaml.safe_load(text) or {}
+    values: dict[str, Any] = read_preset(preset) if isinstance(preset, str) else copy.deepcopy(dict(preset))
+    values.pop(CHOSEN_FOR, None)
     named = [_source(one) for one in ([source] if isinstance(source, str) else source) if one]
     if named:
         together = {"kind": "mixed", "parts": named} if len(named) > 1 else named[0]

@@ -345,12 +345,19 @@ class Store:
         except FileNotFoundError:
             return []
 
+    def read_text(self, name: str) -> str | None:
+        """A file beside the artifacts; None where it is not there."""
+        try:
+            content: bytes = self.fs.cat_file(self._path(name))
+        except FileNotFoundError:
+            return None
+        return content.decode()
+
     def read_json(self, name: str) -> Any:
         """A JSON file's value; None where it is not there."""
         try:
-            return json.loads(self.fs.cat_file(self._path(name)))
-        except FileNotFoundError:
-            return None
+            text = self.read_text(name)
+            return None if text is None else json.loads(text)
         except json.JSONDecodeError as error:
             raise StoreError(f"{self._path(name)} is not JSON ({error}): remove it and run again") from error
 

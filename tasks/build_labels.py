@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 def reduce(settings: LabelSettings, inputs: Inputs, engine: EngineSettings) -> Mapping[str, pa.Table]:
     """The ``label_system`` of ``phrases``, with a person's ``label_edits`` applied, where there are such.
 
+    Raises ValueError where there is no active tag: nothing after this could be computed.
+
     An earlier label system (``label_system_previous``) keeps its ids: a tag that is found again gets its own back, and
     one that is not is retired.
     """
@@ -38,9 +40,23 @@ def reduce(settings: LabelSettings, inputs: Inputs, engine: EngineSettings) -> M
     things = {entry.name.lower(): entry.type for entry in entries if role(entry.type) == "object"}
     settled = settle_types(counted, settings.min_type_share, things)
     changes = edits.read_table(inputs.table("label_edits")) if inputs.has("label_edits") else []
-    selected = select(settled, count_captions(inputs), settings)
+    captions = count_captions(inputs)
+    selected = select(settled, captions, settings)
     tags = build(previous, entries, settled, selected, settings, {edit.tag_id for edit in changes if edit.type})
-    return {"label_system": tags_table(recount(edits.apply(tags, changes), counted))}
+    tags = recount(edits.apply(tags, changes), counted)
+    if not any(tag.active for tag in tags):
+        raise ValueError(_no_tag(settled, captions, settings))
+    return {"label_system": tags_table(tags)}
+
+
+def _no_tag(settled: Sequence[Word], captions: int, settings: LabelSettings) -> str:
+    """Why there is no tag, for a person."""
+    first = next((word for word in settled if word.lemma not in STOP_WORDS), None)
+    most = f"the most frequent word, '{first.lemma}', stands in {first.count}" if first else "no word stands in two"
+    return (
+        f"there is no tag to learn: of {captions:,} captions {most}, and labels.min_count asks for "
+        f"{settings.min_count}; bring more captions, or a list of tags with labels.tag_list"
+    )
 
 
 def build(

@@ -43,7 +43,7 @@ def main() -> None:
         server.shutdown()
     source = f"img2dataset:{asked.to / 'fetched'}"
     store = asked.to / "store"
-    options = ["--preset", "laptop", "--until", "assign-tags", "--set", "ingest.error_budget=0.5"]
+    options = ["--until", "assign-tags", "--set", "ingest.error_budget=0.5"]
     told = subprocess.run(
         [sys.executable, "-m", "ram_engine", "run", "--store", str(store), "--source", source, *options],
         check=True,

@@ -10,9 +10,10 @@ from safetensors.numpy import load_file
 from ram_engine import configuration
 from storage.store import Store
 from tasks.outlook import Request, outlook
+from tasks.settings import PipelineSettings
 from tasks.stages import stages
 from tasks.training.ridge import image_numbers
-from tests.conftest import ram_engine
+from tests.conftest import ROOT, ram_engine
 
 
 def states(store: Path, *sets: str, refit: bool = False) -> dict[str, str]:
@@ -76,10 +77,10 @@ def test_another_outlier_share_runs_neither_detector_nor_annotator(copied_store:
     assert {name for name in store.artifacts() if store.snapshot(name) != before[name]} == set()
 
 
-@pytest.mark.parametrize("preset", configuration.preset_names())
+@pytest.mark.parametrize("preset", [*configuration.preset_names(), *map(str, (ROOT / "benchmarks").glob("*.yaml"))])
 def test_every_preset_is_one(preset: str) -> None:
     settings, _ = configuration.configure(preset)
-    assert (settings.baseline.solver == "ridge") == (preset == "photographs")
+    assert settings != PipelineSettings()
 
 
 def test_a_ridge_regression_annotates_without_folds(copied_store: Path) -> None:

