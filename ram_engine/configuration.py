@@ -18,6 +18,7 @@ from tasks.settings import (
     EngineSettings,
     HuggingFaceSource,
     Img2datasetSource,
+    LabelsSource,
     MixedSource,
     OfficialSource,
     PipelineSettings,
@@ -33,6 +34,7 @@ SOURCES: dict[str, type[BaseModel]] = {
     "huggingface": HuggingFaceSource,
     "datasets": DatasetsSource,
     "official": OfficialSource,
+    "labels": LabelsSource,
     "mixed": MixedSource,
 }
 
