@@ -61,8 +61,8 @@ SourceOption = Annotated[
     list[str],
     typer.Option(
         "--source",
-        help="csv:FILE, coco:FILE, img2dataset:DIR, huggingface:DIR, datasets:NAME, official:FILE, or labels:FILE (your "
-        "own, to calibrate and to test); repeat to mix.",
+        help="csv:FILE, coco:FILE, img2dataset:DIR, huggingface:DIR, datasets:NAME, official:FILE, "
+        "labels:FILE (your own labels, to calibrate and to test); repeat to mix.",
     ),
 ]
 SetOption = Annotated[list[str], typer.Option("--set", help="A setting, as in clean.outlier_share=0.2; repeatable.")]

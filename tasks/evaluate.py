@@ -9,7 +9,7 @@ that was trained on parsed captions alone?
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,14 @@ from models.conse import ConSE, open_logits
 from storage.schemas import contract
 from tasks.annotators import Member, load_member, whole_tokens
 from tasks.devices import device_of
-from tasks.evaluation.verdict import FEWEST, NOT_COMPARED, Verdict, verdict
+from tasks.evaluation.known import known_targets, measured
+from tasks.evaluation.verdict import NOT_COMPARED, Verdict, verdict
 from tasks.fine_tune import COMPARED
 from tasks.inputs import Inputs
 from tasks.metrics import average_precisions, frequency_bands, mean_of_numbers, precision_recall
 from tasks.settings import EngineSettings, EvaluateSettings
 from tasks.training.data import TagColumns, tag_columns
 from tasks.training.jobs import WHOLE
-from tasks.training.targets import caption_targets, described_ids, described_targets, truth_targets
 from tasks.truth import TRUE_TAGS
 
 ZERO_SHOT = "zero_shot"
@@ -88,11 +88,13 @@ def _verdicts(inputs: Inputs, test: TestSet, scores: Mapping[str, Scores]) -> It
     """Of the retrained model and, where there is one, of the fine-tuned."""
     reason = _not_alike(inputs) if "parsed" in scores else "no model was trained on parsed captions alone"
     for model, other in VERDICTS.items():
-        told = {"against": test.against, "model": model, "compared_with": other}
+        found = None
         if reason and model in scores:
-            yield Verdict(NOT_COMPARED, pictures=test.pairs.num_rows, reason=reason, **told)
+            found = Verdict(NOT_COMPARED, pictures=test.pairs.num_rows, reason=reason)
         elif model in scores and other in scores:
-            yield verdict(test.truth, scores[model], scores[other], **told)
+            found = verdict(test.truth, scores[model], scores[other])
+        if found is not None:
+            yield replace(found, against=test.against, model=model, compared_with=other)
 
 
 def _not_alike(inputs: Inputs) -> str:
@@ -144,14 +146,13 @@ def _test_set(inputs: Inputs) -> TestSet:
     pairs = pairs.filter(pc.equal(pairs["split"], "test")).sort_by("image_id")
     if not pairs.num_rows:
         raise ValueError("there is no image of the split 'test' to measure on: set ingest.test_share above 0")
-    ids, against = _measured(inputs, pairs["image_id"].to_pylist())
+    ids, against = measured(inputs, pairs["image_id"].to_pylist())
     wanted = pa.array(ids, pa.string())
     pairs = pairs.filter(pc.is_in(pairs["image_id"], wanted))
     features = pa.concat_tables(part.filter(pc.is_in(part["image_id"], wanted)) for part in inputs.parts("features"))
     nouns: list[str] = []
     noun_truth = np.zeros((len(ids), 0), bool)
-    targets = {"truth": truth_targets, "described": described_targets}.get(against, caption_targets)
-    truth = targets(inputs, ids, tags)
+    truth = known_targets(inputs, ids, tags, against)
     if against == "truth":
         found = inputs.sql(_UNKNOWN_NOUNS)
         nouns = sorted(set(found["name"].to_pylist()))
@@ -159,21 +160,6 @@ def _test_set(inputs: Inputs) -> TestSet:
         rows, columns = pc.index_in(found["image_id"], wanted), pc.index_in(found["name"], pa.array(nouns))
         noun_truth[rows.to_numpy(), columns.to_numpy()] = True
     return TestSet(against, pairs, features, tags, truth.toarray() > 0, nouns, noun_truth)
-
-
-def _measured(inputs: Inputs, ids: list[str]) -> tuple[list[str], str]:
-    """The test images to measure on, and what against: those that a person describes fully, where they are enough."""
-    if inputs.has("truth"):
-        return ids, "truth"
-    described = described_ids(inputs, ids)
-    if len(described) >= FEWEST:
-        return described, "described"
-    by_caption = inputs.sql(
-        "SELECT DISTINCT caption_index >= 0 AS said FROM caption_tags SEMI JOIN "
-        "(SELECT image_id FROM pairs WHERE split = 'test') USING (image_id)"
-    )["said"].to_pylist()
-    kinds = [name for name, said in (("captions", True), ("labels", False)) if said in by_caption]
-    return ids, " and ".join(kinds or ["captions"])
 
 
 _UNKNOWN_NOUNS = """

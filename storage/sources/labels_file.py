@@ -1,4 +1,4 @@
-"""A person's own labels: an `image,tag` CSV, a row a tag, and a folder of images. They are held out, never trained on."""
+"""A person's own labels: an `image,tag` CSV, a row a tag, and a folder of images. They train nothing."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.sources.item import (
-    DESCRIBED,
-    OF_IMAGE,
-    SourceError,
-    SourceItem,
-    file_version,
-    images_folder,
-    inside,
-)
+from storage.sources.item import DESCRIBED, OF_IMAGE, SourceError, SourceItem, file_version, images_folder, inside
 
 SPLITS = ("", "calibrate", "test")  # what labels are for
 TYPES = ("", "object", "scene", "attribute", "action")

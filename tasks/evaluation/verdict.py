@@ -30,6 +30,7 @@ AGAINST = {
     "truth": "the known truth",
     "described": "a person's own labels, which name everything",
     "captions": f"the words of their captions: {LEFT_OUT}",
+    "all captions": f"the words of all captions of each picture: {LEFT_OUT}",
     "labels": f"the labels that their source gives: {LEFT_OUT}",
     "captions and labels": f"the words of their captions and the labels that their source gives: {LEFT_OUT}",
 }
@@ -79,17 +80,16 @@ def verdict(
     scores_before: NDArray[np.floating],
     samples: int = 500,
     seed: int = 0,
-    **told: str,
 ) -> Verdict:
     """Which of two models is better, by their scores (images, tags) of the same test pictures.
 
     "better" or "worse" only where the 95% interval of the difference leaves zero out and there are at least
-    :data:`FEWEST` pictures. ``told`` are further fields of the :class:`Verdict`. Raises ValueError where shapes differ.
+    :data:`FEWEST` pictures. Raises ValueError where shapes differ.
     """
     rankings = [Ranking(truth, scores) for scores in (scores_after, scores_before)]  # checks the shapes
     counted = truth.any(axis=0)
     if not counted.any():
-        return Verdict(NOT_COMPARED, pictures=len(truth), reason="no test picture has a tag", **told)
+        return Verdict(NOT_COMPARED, pictures=len(truth), reason="no test picture has a tag")
     rankings = [Ranking(truth[:, counted], one.scores[:, counted]) for one in rankings]
     after, before = (float(one.weighted_mean()) for one in rankings)
 
@@ -101,7 +101,7 @@ def verdict(
     word = BETTER if low > 0 else WORSE if high < 0 else NOT_SHOWN
     if len(truth) < FEWEST:
         word = NOT_SHOWN
-    return Verdict(word, after - before, low, high, after, before, len(truth), int(counted.sum()), **told)
+    return Verdict(word, after - before, low, high, after, before, len(truth), int(counted.sum()))
 
 
 def headline(one: Verdict) -> str:
