@@ -48,6 +48,8 @@ def ablate(
     samples: Annotated[int, typer.Option(min=20, help="Bootstrap samples, for the intervals.")] = 500,
 ) -> None:
     """Train one trainer on each stage's labels, and compare. The store must have been run up to `judge`."""
+    from tasks.report.write import write_report
+
     opened = Store(store, create=False)
     told = all_captions(captions) if captions else None
     found: dict[str, Any] = {}
@@ -61,6 +63,7 @@ def ablate(
         (to / "ablation.svg").write_text(chart(found), encoding="utf-8")
     if not vary:  # the report shows what the data at hand gave, no experiment
         opened.write_json(f"{KEPT}.json", found)
+        write_report(opened, settings.rounds)
     console.print(f"{to / 'ablation.json'}, {to / 'ablation.svg'}", markup=False)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from storage.store import Store
-from tasks.evaluation.verdict import Verdict, basis, headline, next_steps, verdicts_of
+from tasks.evaluation.verdict import AGAINST, NOT_COMPARED, Verdict, basis, headline, next_steps, verdicts_of
 from tasks.report.growth import growth, told
-from tasks.report.views import Views, latest_snapshots, open_views
+from tasks.report.models_table import against
+from tasks.report.views import Views, latest_snapshots, open_views, rounds_of
 
 
 def opening(views: Views) -> dict[str, Any] | None:
@@ -28,17 +31,37 @@ def opening(views: Views) -> dict[str, Any] | None:
     }
 
 
-def lines(store: Store, rounds: int) -> list[str]:
-    """The opening as lines of text; none before anything was generated or measured."""
-    views = open_views(store, latest_snapshots(store, rounds), rounds)
-    try:
-        found = opening(views)
-    finally:
-        views.db.close()
+def lines(store: Store, steps: bool = True) -> list[str]:
+    """The opening as lines of text, with or without the next ``steps``; none before anything was generated or
+    measured."""
+    found = _opened(store, opening)
     if found is None:
         return []
-    return [one for one in (found["headline"], found["basis"], *found["more"], *found["added"], *found["next"]) if one]
+    said = [found["headline"], found["basis"], *found["more"], *found["added"], *(found["next"] if steps else [])]
+    return [one for one in said if one]
+
+
+def known_against(store: Store) -> str:
+    """What the figures on the test pictures are measured against, in words."""
+    return AGAINST[_opened(store, against)]
+
+
+def _opened(store: Store, look: Callable[[Views], Any]) -> Any:
+    rounds = rounds_of(store)
+    views = open_views(store, latest_snapshots(store, rounds), rounds)
+    try:
+        return look(views)
+    finally:
+        views.db.close()
 
 
 def _verdicts(views: Views) -> list[Verdict]:
-    return verdicts_of(views.rows("SELECT * FROM verdict ORDER BY model")) if views.has("verdict") else []
+    """The verdicts on the models that the store holds now."""
+    if not views.has("verdict"):
+        return []
+    found = verdicts_of(views.rows("SELECT * FROM verdict ORDER BY model"))
+    model, _, key = views.snapshots["verdict"].inputs.get("ram", "").partition("@")
+    if model in views.snapshots and views.snapshots[model].key != key:
+        reason = "the model was trained again since it was measured: `ram-engine stage evaluate` measures it"
+        return [replace(one, word=NOT_COMPARED, reason=reason) for one in found[:1]]
+    return found

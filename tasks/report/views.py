@@ -47,6 +47,12 @@ class Views:
         return rows
 
 
+def rounds_of(store: Store) -> int:
+    """How many rounds of annotation a store holds, at least 1."""
+    numbered = (name.partition("-") for name in store.artifacts() if first_round_name(name) in ("generated", "ram"))
+    return max((int(number or 1) for _, _, number in numbered), default=1)
+
+
 def latest_snapshots(store: Store, rounds: int) -> dict[str, Snapshot]:
     """The latest snapshot of every artifact of the pipeline that is there."""
     checked = (of_round(name, number) for name in CHECKED for number in range(1, rounds + 1))
