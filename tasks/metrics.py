@@ -85,8 +85,8 @@ class Ranking:
     def weighted_mean(self, weights: Array | None = None) -> float:
         """mAP, where a tag counts in a bootstrap sample as often as its images are drawn, more often or less.
 
-        So tags of few images, whose precision hangs on which they are, widen an interval as much as they should: a
-        plain mean of each sample keeps only the half of what a tag of one image adds to the variance.
+        So tags of few images, whose precision hangs on which they are, widen an interval as much as they should: the
+        plain mean of each sample gives intervals that are a sixth too narrow.
         """
         present = self.truth.sum(axis=0)
         values = self.average_precisions(weights)

@@ -15,6 +15,7 @@ from tasks.truth import TRUE_TAGS
 
 SAMPLED_PARTS = 12  # pictures and stored scores come from at most so many parts, whatever the store's size
 CHECKED = ("tag_bars", "annotator_checks")  # what an annotator was found to be worth, where a store has it
+MEASURED_WITH = {"measured_labels": "label_system", "measured_captions": "caption_tags"}
 PARSED, GENERATED, PREDICTED = 1, 2, 4  # the bits of `tag_verdicts.source`
 
 
@@ -22,10 +23,10 @@ PARSED, GENERATED, PREDICTED = 1, 2, 4  # the bits of `tag_verdicts.source`
 class Views:
     """The latest snapshots as views of their names, and these made from them for the images of the split `train`:
 
-    ``pictures`` (image_id); ``measured_labels``, the label system whose active tags the ``predictions`` are of, which
-    may have changed since (only where it is still there); ``entries`` (round, image_id, tag_id, source, score,
-    region_score, distance, kept, reason, origin), one row for each tag of an image in a round, judged or not;
-    ``true_tags`` (image_id, tag_id).
+    ``pictures`` (image_id); ``measured_labels`` and ``measured_captions``, the label system whose active tags the
+    ``predictions`` are of, and the captions' tags then (only where they are still there); ``entries`` (round, image_id,
+    tag_id, source, score, region_score, distance, kept, reason, origin), one row for each tag of an image in a round,
+    judged or not; ``true_tags`` (image_id, tag_id).
     """
 
     db: duckdb.DuckDBPyConnection
@@ -82,8 +83,7 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Vie
         for name, one in snapshots.items()
         if one.rows or first_round_name(name) not in ("features", "regions", "measures")
     }
-    labels = _measured_labels(store, snapshots)
-    snapshots = {**snapshots, "measured_labels": labels} if labels is not None else snapshots
+    snapshots |= _measured_with(store, snapshots)
     db = connect(store, snapshots)
     if "pairs" in snapshots:
         db.execute("CREATE VIEW pictures AS SELECT image_id FROM pairs WHERE split = 'train'")
@@ -99,12 +99,12 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Vie
     return views
 
 
-def _measured_labels(store: Store, snapshots: dict[str, Snapshot]) -> Snapshot | None:
-    """The label system that the stored predictions were made with."""
-    if "predictions" not in snapshots:
-        return None
-    artifact, _, key = snapshots["predictions"].inputs.get("label_system", "").partition("@")
-    return store.snapshot(artifact, key) if key else None
+def _measured_with(store: Store, snapshots: dict[str, Snapshot]) -> dict[str, Snapshot]:
+    """What the stored predictions were made with, as far as it is still there."""
+    pinned = snapshots["predictions"].inputs if "predictions" in snapshots else {}
+    named = {view: pinned.get(alias, "").partition("@") for view, alias in MEASURED_WITH.items()}
+    found = {view: store.snapshot(artifact, key) for view, (artifact, _, key) in named.items() if key}
+    return {view: snapshot for view, snapshot in found.items() if snapshot is not None}
 
 
 def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
