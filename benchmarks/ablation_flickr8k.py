@@ -37,7 +37,7 @@ from safetensors.numpy import load_file
 from ram_engine import ablate_command, configuration, runs
 from storage.store import Store
 from tasks.evaluation.outcome import chart, compared
-from tasks.metrics import Ranking, bootstrap, interval, mean_of_numbers
+from tasks.metrics import DIFFERENCE, Ranking, bootstrap, interval, mean_of_numbers
 from tasks.outlook import Request
 
 SETTINGS = Path(__file__).with_name("flickr8k.yaml")
@@ -115,7 +115,10 @@ def losses(folder: Path) -> dict[str, Any]:
 
     whole, drawn = lost(mean_ap(None)), lost(bootstrap(mean_ap, len(truth), 500))
     names = [*(f"lost_{row}" for row in rows), "won_by_cleaning"]
-    figures = {name: [float(whole[at]), *interval(drawn[:, at], float(whole[at]))] for at, name in enumerate(names)}
+    figures = {
+        name: [float(whole[at]), *interval(drawn[:, at], float(whole[at]), within=DIFFERENCE)]
+        for at, name in enumerate(names)
+    }
     return {**figures, "won_back": float(whole[3] / whole[1])}
 
 

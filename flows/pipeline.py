@@ -175,14 +175,12 @@ def patiently(call: Callable[[], Any]) -> Any:
 
 @task(name="pipeline report", cache_policy=NO_CACHE)
 def finish(store: str, rounds: int) -> None:
-    """The pipeline's page: the models side by side, and the report in the store."""
+    """The pipeline's page, which begins with the verdict, and the report in the store."""
     from tasks.report import operator
     from tasks.report.write import write_report
 
     opened = Store(store, create=False)
-    page = operator.ablation_page(opened, rounds) or "No model has been measured yet.\n"
-    sheet = operator.contact_sheet(opened, rounds)
-    page = f"## What each stage did for the tagger\n\n{page}\n{sheet}"
+    page = operator.pipeline_page(opened, rounds)
     opened.write_text("reports/ram-data-engine.md", page)
-    create_markdown_artifact(page, key="ram-data-engine", description="the models side by side")
+    create_markdown_artifact(page, key="ram-data-engine", description="is the retrained model better?")
     link_report(opened, write_report(opened, rounds))

@@ -72,9 +72,9 @@ def write_reports(store: str, stage: Stage, settings: Settings, summary: StageSu
                 counts, key="tag-counts", description="the most frequent tags of the training pictures"
             )
     if "metrics" in stage.writes:
-        create_table_artifact(
-            operator.metrics_table(opened, rounds), key="metrics", description="every model on the test pictures"
-        )
+        against, figures = operator.metrics_table(opened, rounds)
+        about = f"every model on the test pictures, measured against {against}"
+        create_table_artifact(figures, key="metrics", description=about)
     link_report(opened, write_report(opened, rounds))
 
 

@@ -26,7 +26,10 @@ WEAKNESSES = """\
 
 
 def card(model: Tagger, sections: Mapping[str, str] | None = None) -> str:
-    """Markdown with the metadata that a hub reads; ``sections`` (title -> text) come between figures and weaknesses."""
+    """Markdown with the metadata that a hub reads; ``sections`` (title -> text) come between figures and weaknesses,
+    the one without a title opens the card."""
+    sections = dict(sections or {})
+    opening = sections.pop("", "")
     config = model.config
     captions = ", and writes a caption" if model.captioner is not None else ""
     any_label = ", or scores any labels that it is given" if config.architecture == "ram" else ""
@@ -40,13 +43,14 @@ def card(model: Tagger, sections: Mapping[str, str] | None = None) -> str:
     parts = [
         METADATA,
         f"# {'RAM' if config.architecture == 'ram' else 'Tag2Text'} with {len(model.labels):,} tags",
+        *([opening] if opening else []),
         f"Tags a picture with words of everyday language{any_label}{captions}. Image encoder {config.image_encoder} at "
         f"{config.image_size} pixels, recognition decoder {config.decoder_layers} x {config.hidden}.",
         '```python\nfrom ram_engine import Tagger\n\ntagger = Tagger.from_pretrained("this folder or its hub id")\n'
         'tagger(["photo.jpg"])\n```',
         "## Tags and thresholds",
         table(("type", "tags", "lowest threshold", "median", "highest"), rows),
-        *(f"## {title}\n\n{text}" for title, text in (sections or {}).items()),
+        *(f"## {title}\n\n{text}" for title, text in sections.items()),
         f"## What it is bad at\n\n{WEAKNESSES}",
     ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"

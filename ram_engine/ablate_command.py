@@ -14,7 +14,7 @@ from rich.table import Table
 from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
 from storage.store import Store
-from tasks.evaluation.outcome import all_captions, chart, compared, with_interval
+from tasks.evaluation.outcome import KEPT, all_captions, chart, compared, with_interval
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 OPERATING = ("CF1", "OF1")
@@ -49,6 +49,8 @@ def ablate(
     samples: Annotated[int, typer.Option(min=20, help="Bootstrap samples, for the intervals.")] = 500,
 ) -> None:
     """Train one trainer on each stage's labels, and compare. The store must have been run up to `judge`."""
+    from tasks.report.write import write_report
+
     opened = Store(store, create=False)
     told = all_captions(captions) if captions else None
     found: dict[str, Any] = {}
@@ -61,6 +63,9 @@ def ablate(
         to.mkdir(parents=True, exist_ok=True)
         (to / "ablation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
         (to / "ablation.svg").write_text(chart(found), encoding="utf-8")
+    if not vary:  # the report shows what the data at hand gave, no experiment
+        opened.write_json(f"{KEPT}.json", found)
+        write_report(opened, settings.rounds)
     console.print(f"{to / 'ablation.json'}, {to / 'ablation.svg'}", markup=False)
 
 
@@ -91,7 +96,10 @@ def progress(done: int, total: int, what: str) -> None:
 
 
 def show(name: str, found: dict[str, Any]) -> None:
-    title = f"{name}: {found['tags']} tags, {found['images']} images, {found['seeds']} seeds"
+    title = (
+        f"{name}: {found['tags']} tags, {found['images']} images, {found['seeds']} seeds, measured against "
+        f"{found['against']}"
+    )
     columns = (
         "mAP",
         "spread",

@@ -67,7 +67,8 @@ SourceOption = Annotated[
     list[str],
     typer.Option(
         "--source",
-        help="csv:FILE, coco:FILE, img2dataset:DIR, huggingface:DIR, datasets:NAME, official:FILE; repeat to mix.",
+        help="csv:FILE, coco:FILE, img2dataset:DIR, huggingface:DIR, datasets:NAME, official:FILE, "
+        "labels:FILE (your own labels, to calibrate and to test); repeat to mix.",
     ),
 ]
 SetOption = Annotated[
@@ -100,6 +101,8 @@ def run(
     settings, engine = settle(store, preset, source, sets, _tell, keep=True)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     runs.run(store, settings, engine, request, console.print)
+    for line in runs.verdict_lines(Store(store)):
+        console.print(line, markup=False)
     console.print(f"{Path(store) / 'report.html' if '://' not in store else store + '/report.html'}")
 
 
@@ -276,14 +279,11 @@ def promote(
 @app.command()
 def report(store: StoreOption = DEFAULT_STORE) -> None:
     """Write report.html again from what the store holds."""
+    from tasks.report.views import rounds_of
     from tasks.report.write import write_report
 
     opened = Store(store, create=False)
-    rounds = max(
-        (int(name.partition("-")[2] or 1) for name in opened.artifacts() if name.split("-")[0] == "tag_verdicts"),
-        default=1,
-    )
-    console.print(f"{store.rstrip('/')}/{write_report(opened, rounds)}")
+    console.print(f"{store.rstrip('/')}/{write_report(opened, rounds_of(opened))}")
 
 
 @app.command()

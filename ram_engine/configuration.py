@@ -20,6 +20,7 @@ from tasks.settings import (
     EngineSettings,
     HuggingFaceSource,
     Img2datasetSource,
+    LabelsSource,
     MixedSource,
     OfficialSource,
     PipelineSettings,
@@ -35,6 +36,7 @@ SOURCES: dict[str, type[BaseModel]] = {
     "huggingface": HuggingFaceSource,
     "datasets": DatasetsSource,
     "official": OfficialSource,
+    "labels": LabelsSource,
     "mixed": MixedSource,
 }
 

@@ -33,6 +33,7 @@ EXAMPLES = """
     FROM (
         SELECT UNNEST(t.tag_ids) AS tag_id, p.captions[t.caption_index + 1] AS caption, t.image_id
         FROM caption_tags AS t JOIN pairs AS p ON t.image_id = p.image_id
+        WHERE t.caption_index >= 0  -- below: tags that the source gives the image, and no caption
     )
     GROUP BY tag_id
 """

@@ -7,6 +7,7 @@ from collections import Counter
 from models.model_card import table
 from ram_engine.runs import latest_model
 from storage.store import Store
+from tasks.report.opening import known_against, lines
 from tasks.settings import source_names
 
 MEASURED_AS = {"ram_fine_tuned": "fine_tuned", "ram": "cleaning"}
@@ -24,15 +25,18 @@ SUBSETS = {
 
 
 def sections_of(store: Store) -> dict[str, str]:
-    """Data, label system and figures of the store's best model, each where the store has it."""
+    """Verdict (without a title), data, label system and figures of the store's best model, each where the store has
+    it."""
     sections = {}
     model, pairs, labels = latest_model(store), store.snapshot("pairs"), store.snapshot("label_system")
+    if model is not None and model.artifact != "baseline" and (told := lines(store, steps=False)):
+        sections[""] = "\n\n".join(told)
     if pairs is not None:
         splits = Counter(split for part in store.tables(pairs, ["split"]) for split in part["split"].to_pylist())
         counted = ", ".join(f"{count:,} {split.replace('_', ' ')}" for split, count in splits.most_common())
         sections["Data"] = (
             f"Image-caption pairs of {' and '.join(source_names(pairs.settings['source']))}: {counted}. Nothing was "
-            "labelled by hand: tags were parsed from captions, added by a first model, and cleaned."
+            "labelled by hand to learn from: tags were parsed from captions, added by a first model, and cleaned."
         )
     if labels is not None:
         tags = store.table(labels).to_pylist()
@@ -49,6 +53,5 @@ def sections_of(store: Store) -> dict[str, str]:
         }
         rows = [(title, f"{found[subset]:.3f}") for subset, title in SUBSETS.items() if subset in found]
         if rows:
-            against = "the truth" if store.snapshot("truth") is not None else "what their captions name"
-            sections["Figures"] = f"On the test pictures, against {against}:\n\n" + table(("", "mAP"), rows)
+            sections["Figures"] = f"On the test pictures, against {known_against(store)}.\n\n{table(('', 'mAP'), rows)}"
     return sections

@@ -61,6 +61,13 @@ def run(
     with_server(store, compute)
 
 
+def verdict_lines(store: Store) -> list[str]:
+    """What a run ends with: is the retrained model better, what does that rest on, and what was added."""
+    from tasks.report.opening import lines
+
+    return lines(store)
+
+
 def with_server(store: Store, action: Callable[[], Any]) -> Any:
     """Calls ``action`` with a Prefect API to report to: the one that is configured, else a server for this call."""
     home = prefect_home(store)

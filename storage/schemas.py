@@ -23,7 +23,7 @@ PHRASE = pa.struct(
 TAG_SCORE = pa.struct([("tag_id", pa.int32()), ("score", pa.float32())])
 READY_TAGS = pa.struct(
     [
-        ("caption_index", pa.int16()),  # -1: of the image, said by no caption
+        ("caption_index", pa.int16()),  # -1: of the image, said by no caption; -2: and they name everything
         ("tags", pa.list_(pa.struct([("name", pa.string()), ("type", pa.string())]))),  # type "": the source names none
     ]
 )
@@ -250,6 +250,33 @@ CONTRACTS: dict[str, Contract] = {
         tag_id=pa.int32(),
         kept=pa.bool_(),
     ),
+    "tag_bars": _contract(  # what the captions show of each tag, and from where on it is added
+        unique="tag_id",
+        tag_id=pa.int32(),
+        slope=pa.float64(),  # P(captions name it | image) = sigmoid(slope * logit + intercept)
+        intercept=pa.float64(),
+        mention_rate=pa.float64(),  # P(a caption names it | it is there)
+        mention_low=pa.float64(),  # its lower bound
+        named=pa.int64(),  # training pictures whose captions name it
+        plausible=pa.float64(),  # the share of pictures, 0..1, in which it can be there at all, with its interval
+        plausible_low=pa.float64(),
+        plausible_high=pa.float64(),
+        threshold=pa.float64(),  # of P(it is there | unnamed), from which it is added; above 1: never
+        precision=pa.float64(),  # the share right among what is added, as estimated; NaN: nothing is added
+        precision_low=pa.float64(),  # its lower bound
+        added_share=pa.float64(),  # of the pictures that the estimate rests on
+        reason=pa.string(),  # added, unsure or too_few
+    ),
+    "annotator_checks": _contract(  # what an annotator must show before it is listened to
+        unique="check",
+        check=pa.string(),  # added_precision, added_a_picture, captioner, ...
+        value=pa.float64(),
+        low=pa.float64(),
+        high=pa.float64(),
+        needed=pa.float64(),
+        passed=pa.bool_(),
+        told=pa.string(),  # a sentence for a person
+    ),
     "predictions": _contract(
         unique="model image_id",
         model=pa.string(),
@@ -263,6 +290,21 @@ CONTRACTS: dict[str, Contract] = {
         subset=pa.string(),  # all, a type, a frequency band, never_captioned
         tag=pa.string(),  # null for a figure over many tags
         value=pa.float64(),
+    ),
+    "verdict": _contract(  # tasks/evaluation/verdict.py; the retrained model comes first
+        unique="model",
+        word=pa.string(),  # better, no difference shown, worse or not compared
+        difference=pa.float64(),  # of mAP, with its 95% interval, paired over the test pictures
+        low=pa.float64(),
+        high=pa.float64(),
+        after=pa.float64(),  # mAP of the model
+        before=pa.float64(),  # and of the one that it is compared with
+        pictures=pa.int64(),
+        tags=pa.int64(),
+        against=pa.string(),  # truth, described, captions, labels, captions and labels
+        model=pa.string(),
+        compared_with=pa.string(),
+        reason=pa.string(),  # why it is not compared
     ),
 }
 

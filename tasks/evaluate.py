@@ -1,14 +1,15 @@
 """Reduce stage `evaluate`: measures every model on the test pictures, and the tags after every stage.
 
 Reads pairs, features, label_system, tag_verdicts, caption_tags, the models ram, ram_fine_tuned and ablation, and the
-truth where the source knows it (else what the test images' captions name counts as true); writes predictions and
-metrics.
+truth where the source knows it. Else a person's labels count as true where enough test pictures are described fully by
+them, else what captions and labels name. Writes predictions, metrics, and the verdict: is the model better than one
+that was trained on parsed captions alone?
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,25 +23,31 @@ from models.conse import ConSE, open_logits
 from storage.schemas import contract
 from tasks.annotators import Member, load_member, whole_tokens
 from tasks.devices import device_of
+from tasks.evaluation.known import known_targets, measured
+from tasks.evaluation.verdict import NOT_COMPARED, Verdict, verdict
 from tasks.fine_tune import COMPARED
 from tasks.inputs import Inputs
 from tasks.metrics import average_precisions, frequency_bands, mean_of_numbers, precision_recall
 from tasks.settings import EngineSettings, EvaluateSettings
 from tasks.training.data import TagColumns, tag_columns
 from tasks.training.jobs import WHOLE
-from tasks.training.targets import caption_targets, truth_targets
 from tasks.truth import TRUE_TAGS
 
 ZERO_SHOT = "zero_shot"
 NEVER_CAPTIONED = "never_captioned"
+VERDICTS = {"cleaning": "parsed", "fine_tuned": "parsed_fine_tuned"}  # each compared with the one that is trained alike
 Scores = NDArray[np.float32]
 Members = NDArray[np.bool_]  # (tags,), which of them are in a subset
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """The test images and what is true of them: (images, tags) and, for nouns that no tag names, (images, nouns)."""
+    """The test images and what is true of them: (images, tags) and, for nouns that no tag names, (images, nouns).
 
+    ``against`` says who knows that: a key of :data:`tasks.evaluation.verdict.AGAINST`.
+    """
+
+    against: str
     pairs: pa.Table
     features: pa.Table
     tags: TagColumns
@@ -51,12 +58,15 @@ class TestSet:
 
 def reduce(settings: EvaluateSettings, inputs: Inputs, engine: EngineSettings) -> Mapping[str, pa.Table]:
     """``predictions`` and ``metrics`` of the rows zero_shot, parsed, generation, cleaning, fine_tuned and truth,
-    and parsed_fine_tuned and truth_fine_tuned beside the one that they are to be compared with."""
+    and parsed_fine_tuned and truth_fine_tuned beside the one that they are to be compared with; ``verdict``."""
     test = _test_set(inputs)
     rows = _Rows()
     predictions = []
+    compared: dict[str, Scores] = {}
     for name, scores, nouns, thresholds in _all_scores(inputs, test, engine):
         predictions.append(_predictions(name, test, scores))
+        if name in (*VERDICTS, *VERDICTS.values()):
+            compared[name] = scores
         rows.measure(name, test, scores, thresholds, _frequency_bands(inputs, test.tags))
         if test.nouns and nouns is not None:
             rows.add(name, "mAP", NEVER_CAPTIONED, mean_of_numbers(average_precisions(test.noun_truth, nouns)))
@@ -66,7 +76,39 @@ def reduce(settings: EvaluateSettings, inputs: Inputs, engine: EngineSettings) -
     if inputs.has("truth"):
         for row in inputs.sql(_TAGS_AFTER_STAGES).to_pylist():
             rows.add(row["model"], row["metric"], row["subset"], row["value"])
-    return {"predictions": pa.concat_tables(predictions), "metrics": rows.table()}
+    verdicts = [asdict(one) for one in _verdicts(inputs, test, compared)]
+    return {
+        "predictions": pa.concat_tables(predictions),
+        "metrics": rows.table(),
+        "verdict": pa.Table.from_pylist(verdicts, schema=contract("verdict").schema),
+    }
+
+
+def _verdicts(inputs: Inputs, test: TestSet, scores: Mapping[str, Scores]) -> Iterator[Verdict]:
+    """Of the retrained model and, where there is one, of the fine-tuned."""
+    reason = _not_alike(inputs) if "parsed" in scores else "no model was trained on parsed captions alone"
+    for model, other in VERDICTS.items():
+        found = None
+        if reason and model in scores:
+            found = Verdict(NOT_COMPARED, pictures=test.pairs.num_rows, reason=reason)
+        elif model in scores and other in scores:
+            found = verdict(test.truth, scores[model], scores[other])
+        if found is not None:
+            yield replace(found, against=test.against, model=model, compared_with=other)
+
+
+def _not_alike(inputs: Inputs) -> str:
+    """Why the retrained model and the one of parsed captions differ in more than their labels; "" where they do not."""
+    ram, ablation = inputs.snapshots["ram"], inputs.snapshots["ablation"]
+    if "ram_previous" in ram.inputs:
+        return "the retrained model goes on from an earlier one, that of parsed captions does not"
+    if ram.inputs.get("pairs") != ablation.inputs.get("pairs"):
+        return "the model of parsed captions was trained on other pictures; `ram-engine run` trains it again"
+    apart = {"folds", "caption"}  # which the ablation does without
+    own, other = ({name: value for name, value in one.settings.items() if name not in apart} for one in (ram, ablation))
+    if own != other:
+        return "the model of parsed captions was trained with other settings; `ram-engine run` trains it again"
+    return ""
 
 
 class _Rows:
@@ -104,21 +146,20 @@ def _test_set(inputs: Inputs) -> TestSet:
     pairs = pairs.filter(pc.equal(pairs["split"], "test")).sort_by("image_id")
     if not pairs.num_rows:
         raise ValueError("there is no image of the split 'test' to measure on: set ingest.test_share above 0")
-    ids = pairs["image_id"].to_pylist()
+    ids, against = measured(inputs, pairs["image_id"].to_pylist())
     wanted = pa.array(ids, pa.string())
+    pairs = pairs.filter(pc.is_in(pairs["image_id"], wanted))
     features = pa.concat_tables(part.filter(pc.is_in(part["image_id"], wanted)) for part in inputs.parts("features"))
     nouns: list[str] = []
     noun_truth = np.zeros((len(ids), 0), bool)
-    if inputs.has("truth"):
-        truth = truth_targets(inputs, ids, tags)
+    truth = known_targets(inputs, ids, tags, against)
+    if against == "truth":
         found = inputs.sql(_UNKNOWN_NOUNS)
         nouns = sorted(set(found["name"].to_pylist()))
         noun_truth = np.zeros((len(ids), len(nouns)), bool)
         rows, columns = pc.index_in(found["image_id"], wanted), pc.index_in(found["name"], pa.array(nouns))
         noun_truth[rows.to_numpy(), columns.to_numpy()] = True
-    else:
-        truth = caption_targets(inputs, ids, tags)
-    return TestSet(pairs, features, tags, truth.toarray() > 0, nouns, noun_truth)
+    return TestSet(against, pairs, features, tags, truth.toarray() > 0, nouns, noun_truth)
 
 
 _UNKNOWN_NOUNS = """

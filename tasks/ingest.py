@@ -31,7 +31,7 @@ from tasks.inputs import Inputs
 from tasks.merging import merge
 from tasks.planning import Again, StagePlan, finish_plan
 from tasks.sample_world import world
-from tasks.settings import EngineSettings, IngestSettings, OneSource, SampleSource
+from tasks.settings import EngineSettings, IngestSettings, LabelsSource, OneSource, SampleSource
 from tasks.source_items import PIECE, list_all, named_sources, read_piece, unread
 from tasks.stages import Stage
 from tasks.worker import Shard
@@ -314,7 +314,7 @@ def _read(
         "image_id": image_id,
         "image": {"bytes": data, "path": item.name},
         "captions": captions,
-        "split": item.split or _split_of(image_id, settings),
+        "split": item.split or _split_of(image_id, settings, isinstance(source, LabelsSource)),
         "sources": [item.source],
         "names": [item.name],
         "fingerprints": [print_],
@@ -328,9 +328,15 @@ def _read(
     }, truth
 
 
-def _split_of(image_id: str, settings: IngestSettings) -> str:
-    """The split of an image whose source names none: by its content, so that it never moves."""
+def _split_of(image_id: str, settings: IngestSettings, held_out: bool) -> str:
+    """The split of an image whose source names none: by its content, so that it never moves.
+
+    One that is ``held_out`` is of the split test or calibrate, in the proportion in which others are.
+    """
     share = int(image_id[:8], 16) / 2**32
+    if held_out:
+        share *= settings.test_share + settings.calibrate_share
+        return "test" if share <= settings.test_share else "calibrate"
     if share < settings.test_share:
         return "test"
     return "calibrate" if share < settings.test_share + settings.calibrate_share else "train"

@@ -97,8 +97,24 @@ class OfficialSource(Settings):
     limit: int = Field(0, ge=0, description="Use only the first so many images; 0: all.")
 
 
+class LabelsSource(Settings):
+    """A person's own labels, an `image,tag` CSV: they are held out to calibrate and to test, and train nothing."""
+
+    kind: Literal["labels"] = "labels"
+    path: str = Field(description="The CSV file; a column `described` says yes where an image's tags are all there is.")
+    images: str = Field("", description="The folder of images; empty: 'images' beside the CSV, else its folder.")
+    limit: int = Field(0, ge=0, description="Use only the first so many images; 0: all.")
+
+
 OneSource = (
-    SampleSource | CsvSource | CocoSource | Img2datasetSource | HuggingFaceSource | DatasetsSource | OfficialSource
+    SampleSource
+    | CsvSource
+    | CocoSource
+    | Img2datasetSource
+    | HuggingFaceSource
+    | DatasetsSource
+    | OfficialSource
+    | LabelsSource
 )
 
 

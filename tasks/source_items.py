@@ -23,6 +23,7 @@ from tasks.settings import (
     HuggingFaceSource,
     Img2datasetSource,
     IngestSettings,
+    LabelsSource,
     MixedSource,
     OfficialSource,
     OneSource,
@@ -66,6 +67,8 @@ def list_items(source: OneSource) -> list[SourceItem]:
         return sources.list_dataset(source.path, source.configuration, source.subset, columns_of(source))
     if isinstance(source, HuggingFaceSource | Img2datasetSource):
         return sources.list_folder(source.path, columns_of(source))
+    if isinstance(source, LabelsSource):
+        return sources.list_labels(source.path, source.images, source.limit)
     listing = sources.list_csv if isinstance(source, CsvSource) else sources.list_coco
     return listing(source.path, source.images, source.limit)
 

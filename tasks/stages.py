@@ -377,10 +377,10 @@ def _finish(rounds: int) -> list[Stage]:
         Stage(
             name="evaluate",
             kind="reduce",
-            version=2,
+            version=3,
             entry="tasks.evaluate",
             settings="evaluate",
-            about="measures every model on the test pictures",
+            about="measures every model on the test pictures, and says whether the retrained one is better",
             whole={
                 "pairs": "pairs",
                 "features": "features",
@@ -395,7 +395,7 @@ def _finish(rounds: int) -> list[Stage]:
                 "ablation": "ablation",
             },
             optional=frozenset({"truth", "ram_fine_tuned", "ablation"}),
-            writes=("predictions", "metrics"),
+            writes=("predictions", "metrics", "verdict"),
             uses_model=True,
             rate=85,
         ),

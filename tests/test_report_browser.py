@@ -64,6 +64,7 @@ def move(page: sync_api.Page, slider: str, value: float) -> None:
 def test_every_section_is_drawn(page: sync_api.Page) -> None:
     ids = page.eval_on_selector_all("main > section", "sections => sections.map((one) => one.id)")
     assert ids == [
+        "growth",
         "flow",
         "quality",
         "models",
@@ -77,7 +78,11 @@ def test_every_section_is_drawn(page: sync_api.Page) -> None:
     ]
     for name in ("flow", "quality", "models", "tags", "cleaning"):
         assert page.locator(f"#{name} svg").first.bounding_box()["height"] > 100
-    assert "mAP, with fine-tuning" in page.locator(".tiles").inner_text()
+    assert "mAP, with fine-tuning, against the known truth" in page.locator(".tiles").inner_text()
+    opened = page.locator("header > *").nth(1)
+    assert opened.get_attribute("class") == "verdict better"
+    assert "62% of them are right as estimated (95% interval 55% to 70%)" in opened.inner_text()
+    assert page.locator("#growth .strip img").count() > 0
     unloaded = "pictures => pictures.filter((one) => !one.complete || !one.naturalWidth).length"
     assert page.eval_on_selector_all("img", unloaded) == 0
 

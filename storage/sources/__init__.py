@@ -6,6 +6,7 @@ from storage.sources.containers import divide, list_folder, read
 from storage.sources.csv_file import list_csv
 from storage.sources.datasets_library import list_dataset
 from storage.sources.item import ReadyTags, SourceError, SourceItem
+from storage.sources.labels_file import list_labels
 from storage.sources.official import list_official
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "list_csv",
     "list_dataset",
     "list_folder",
+    "list_labels",
     "list_official",
     "read",
 ]

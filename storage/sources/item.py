@@ -10,6 +10,7 @@ from typing import Any
 
 SPLITS = ("", "train", "fine_tune", "calibrate", "test")
 OF_IMAGE = -1  # the caption index of tags that are the image's and no caption's
+DESCRIBED = -2  # the same, of tags that name everything: what is not among them is not there
 
 ReadyTags = tuple[tuple[int, tuple[tuple[str, str], ...]], ...]  # (caption index, ((name, type), ..)), ..
 

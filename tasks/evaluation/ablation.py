@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,7 @@ from torch import Tensor
 from models import load_tagger
 from tasks.devices import device_of
 from tasks.evaluation.comparison import CEILING, PARSED
+from tasks.evaluation.known import known_targets, measured
 from tasks.inputs import Inputs
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
@@ -37,7 +39,6 @@ from tasks.training.data import TagColumns, store_tokens
 from tasks.training.jobs import Job, Progress, blueprint, continued, job, run_jobs
 from tasks.training.material import Material, gather
 from tasks.training.targets import (
-    caption_targets,
     generation_targets,
     matrix,
     split_ids,
@@ -65,6 +66,7 @@ class Measured:
     """``scores`` of each row (seeds, images, tags), ``thresholds`` (seeds, tags) and ``truth`` (images, tags).
 
     ``targets``: tags an image, and precision and recall against the ceiling's, of what each row was taught.
+    ``against``: whose truth that is, a key of :data:`tasks.evaluation.verdict.AGAINST`.
     """
 
     tags: TagColumns
@@ -72,6 +74,7 @@ class Measured:
     scores: Mapping[str, NDArray[np.float32]]
     thresholds: Mapping[str, NDArray[np.float32]]
     targets: Mapping[str, dict[str, float]]
+    against: str
 
     def save(self, file: Path) -> None:
         """Writes truth, scores and thresholds as one safetensors file: what is measured can be measured again."""
@@ -97,9 +100,9 @@ def ablate(
     """Trains every row with every seed in ``folder``, and scores the test images.
 
     ``captions`` (name of an image in the source -> all its captions) give the ceiling's labels and the test's truth;
-    without them the truth is the sample's, or what the store's captions of the test images name, and there may be no
-    ceiling. Models are removed once they have scored. Needs the stages up to `judge`; raises ValueError where there is
-    no test image.
+    without them the truth is the sample's, a person's own labels, or what the store's captions of the test images name,
+    and there may be no ceiling. Models are removed once they have scored. Needs the stages up to `judge`; raises
+    ValueError where there is no test image.
     """
     variation = variation or Variation()
     settings = settings.model_copy(update={"folds": 0, "high_resolution": False})
@@ -107,13 +110,15 @@ def ablate(
     test = split_ids(inputs, "test")
     if not test:
         raise ValueError("there is no image of the split 'test' to measure on")
+    test, against = measured(inputs, test) if captions is None else (test, "all captions")
     with (
         gather(inputs, settings, folder, "train", at=variation.size) as material,  # makes the folder
         TemporaryDirectory(prefix="scratch-", dir=folder) as scratch,
     ):
         told = _told(inputs, captions, material.tags)
         rows = _rows(inputs, settings, material, told)
-        truth = (told or caption_targets)(inputs, test, material.tags)
+        known = partial(known_targets, against=against) if captions is None or told is None else told
+        truth = known(inputs, test, material.tags)
         material, rows, truth = _narrowed(inputs, material, rows, truth, variation)
         written = list(chain.from_iterable(material.examples.captions))
         plan = blueprint(settings, material.tags, material.image_encoder, material.image_size, written)
@@ -147,6 +152,7 @@ def ablate(
         {name: np.stack([scores for scores, _ in each]) for name, each in found.items()},
         {name: np.stack([thresholds for _, thresholds in each]) for name, each in found.items()},
         {row: _quality(targets, rows.get(CEILING)) for row, targets in rows.items()},
+        against,
     )
 
 

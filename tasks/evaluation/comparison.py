@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.metrics import Ranking, bootstrap, interval, mean_of_numbers
+from tasks.metrics import ANY, DIFFERENCE, Ranking, bootstrap, interval, mean_of_numbers
 
 PARSED, CEILING = "parsed", "ceiling"
 
@@ -45,12 +45,12 @@ def compare(
             base = names.index(PARSED)
             gained = float(values[place].mean() - values[base].mean())
             gained_drawn = drawn[:, place] - drawn[:, base]
-            found["more"] = [gained, *interval(gained_drawn, gained)]
+            found["more"] = [gained, *interval(gained_drawn, gained, within=DIFFERENCE)]
             if CEILING in rows and name not in (PARSED, CEILING):
                 top = names.index(CEILING)
                 gap, gap_drawn = float(values[top].mean() - values[base].mean()), drawn[:, top] - drawn[:, base]
                 if gap > 0 and gap_drawn.all():
-                    found["gap_closed"] = [gained / gap, *interval(gained_drawn / gap_drawn, gained / gap)]
+                    found["gap_closed"] = [gained / gap, *interval(gained_drawn / gap_drawn, gained / gap, within=ANY)]
         figures[name] = found
     return figures
 

@@ -36,6 +36,7 @@ def compared(
     ``images`` and ``size`` of a :class:`~tasks.evaluation.ablation.Variation`."""
     from tasks.evaluation.ablation import Variation, ablate
     from tasks.evaluation.comparison import compare
+    from tasks.evaluation.verdict import AGAINST
     from tasks.inputs import Inputs
 
     started = time.monotonic()
@@ -60,6 +61,7 @@ def compared(
         "images": len(measured.truth),
         "tags": len(measured.tags.ids),
         "seeds": seeds,
+        "against": AGAINST[measured.against],
         "minutes": minutes,
         "settings": settings.retrain.model_dump(mode="json"),
         "rows": rows,
@@ -123,7 +125,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     for name, one in found.items():
         parts.append(
             f"### {name}: {one['tags']} tags, {one['images']} images, {one['seeds']} seeds, "
-            f"{one['minutes']:.1f} minutes\n\n"
+            f"{one['minutes']:.1f} minutes\n\nMeasured against {one['against']}.\n\n"
             "| taught | mAP | spread | more than parsed | gap closed | CF1 | OF1 |\n|---|---|---|---|---|---|---|"
         )
         for row, each in one["rows"].items():

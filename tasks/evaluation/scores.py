@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from models import Label
-from tasks.metrics import Ranking, bootstrap, frequency_bands, interval, mean_of_numbers, precision_recall
+from tasks.metrics import DIFFERENCE, Ranking, bootstrap, frequency_bands, interval, mean_of_numbers, precision_recall
 
 Figures = dict[str, dict[str, list[float]]]
 """subset -> metric -> value, lower and upper end of its interval."""
@@ -125,7 +125,7 @@ def difference(one: Scores, other: Scores, samples: int = 1000) -> list[float]:
         return np.array(first - second)
 
     found = float(gap(None))
-    return [found, *interval(bootstrap(gap, len(one.truth), samples), found)]
+    return [found, *interval(bootstrap(gap, len(one.truth), samples), found, within=DIFFERENCE)]
 
 
 def per_tag(found: Scores) -> dict[str, list[float]]:

@@ -9,10 +9,13 @@ from typing import Any
 
 from storage.store import Snapshot, Store
 from tasks.evaluation.outcome import KEPT as ABLATION
+from tasks.evaluation.verdict import AGAINST
 from tasks.report.cleaning import cleaning
 from tasks.report.examples import examples
 from tasks.report.findings import findings
-from tasks.report.models_table import curves, models_table
+from tasks.report.growth import growth, with_pictures
+from tasks.report.models_table import against, curves, models_table
+from tasks.report.opening import opening
 from tasks.report.run_record import candidates, lineage, rejected, screened, stage_rows
 from tasks.report.tag_flow import tag_flow
 from tasks.report.tag_table import tag_table
@@ -28,11 +31,13 @@ def gather(store: Store, rounds: int = 1) -> dict[str, Any]:
     few = whole if fewer == snapshots else open_views(store, fewer, rounds)
     with closing(whole.db), closing(few.db):
         report: dict[str, Any] = {
-            "header": {**_header(store, snapshots), "truth": whole.knows_truth},
+            "header": {**_header(store, snapshots), "against": AGAINST[against(whole)]},
+            "opening": opening(whole),
             "splits": whole.rows("SELECT split, count(*) AS images FROM pairs GROUP BY split ORDER BY images DESC")
             if whole.has("pairs")
             else [],
             "flows": [tag_flow(whole, number) for number in range(1, whole.rounds + 1)],
+            "growth": with_pictures(growth(whole) if whole.rounds else None, few),
             "tags": tag_table(whole) if whole.has("label_system") and whole.rounds else None,
             "models": models_table(whole),
             "curves": curves(whole),

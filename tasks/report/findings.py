@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.evaluation.verdict import BETTER
+
 
 def findings(report: dict[str, Any]) -> list[str]:
-    """The sentences that head the report; those whose figures are not there yet are left out."""
+    """The sentences that follow the verdict; those whose figures are not there yet are left out."""
     return [*_flow(report), *_cleaning(report), *_models(report), *_rejected(report)]
 
 
@@ -19,10 +21,9 @@ def _flow(report: dict[str, Any]) -> list[str]:
     said = [f"The captions of {images:,} training pictures name {parsed / images:.1f} tags a picture."]
     added = _count(last) - _count(last, origin="parsed")
     if added:
-        named = f"Generation added {added:,} tags, {added / images:.1f} a picture"
         if last["true_tags"]:
-            named += f"; {(_right(last) - _right(last, origin='parsed')) / added:.0%} of these are right"
-        said.append(f"{named}.")
+            right = (_right(last) - _right(last, origin="parsed")) / added
+            said.append(f"Of the {added:,} tags that generation added {right:.0%} are right by the known truth.")
         before, after = last["steps"][0], last["steps"][2]
         if before["recall"] is not None:
             said.append(
@@ -52,15 +53,10 @@ def _models(report: dict[str, Any]) -> list[str]:
     figures = {row["model"]: row["figures"] for row in report["models"]}
     score = {model: found["all"]["mAP"] for model, found in figures.items() if "mAP" in found.get("all", {})}
     best = next((name for name in ("fine_tuned", "cleaning") if name in score), "")
-    if not best or "parsed" not in score:
+    if not best:
         return []
-    said = f"RAM reaches {score[best]:.3f} mAP on the test pictures; trained on parsed tags alone it reaches "
-    said += f"{score['parsed']:.3f}"
-    if "truth" in score and score["truth"] > score["parsed"]:
-        closed = (score[best] - score["parsed"]) / (score["truth"] - score["parsed"])
-        share = f"{closed:.0%}" if closed > 0 else "nothing"
-        said += f" and on the truth {score['truth']:.3f}: {share} of the gap is closed"
-    sentences = [f"{said}.", *_fine_tuned_alike(score)]
+    better = (report["opening"] or {}).get("word") == BETTER
+    sentences = _gap_closed(score, best) + _fine_tuned_alike(score) if better else []
     never = figures[best].get("never_captioned", {})
     chance = figures.get("chance", {}).get("never_captioned", {}).get("mAP")
     if "mAP" in never:
@@ -70,6 +66,18 @@ def _models(report: dict[str, Any]) -> list[str]:
         teacher = figures.get("zero_shot", {}).get("never_captioned", {}).get("mAP")
         sentences.append(said + (f"; the zero-shot teacher reaches {teacher:.3f}." if teacher is not None else "."))
     return sentences
+
+
+def _gap_closed(score: dict[str, float], best: str) -> list[str]:
+    """How much of what the known truth would be worth the engine makes good."""
+    if score.get("truth", 0) <= score["parsed"]:
+        return []
+    closed = (score[best] - score["parsed"]) / (score["truth"] - score["parsed"])
+    made = "fine-tuned" if best == "fine_tuned" else "retrained"
+    return [
+        f"A model that is taught the known truth reaches {score['truth']:.3f} mAP, the {made} one {score[best]:.3f}: "
+        f"{closed:.0%} of the gap is closed."
+    ]
 
 
 def _fine_tuned_alike(score: dict[str, float]) -> list[str]:

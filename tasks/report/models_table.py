@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.report.views import Views
+from storage.sources.item import DESCRIBED
+from tasks.report.views import MEASURED_WITH, Views
 from tasks.truth import TRUE_TAGS
 
 MOST_TEST_PICTURES = 2_000  # that curves are drawn from
@@ -40,16 +41,30 @@ def models_table(views: Views) -> list[dict[str, Any]]:
     ]
 
 
+def against(views: Views) -> str:
+    """What the figures on the test pictures are measured against: a key of
+    :data:`tasks.evaluation.verdict.AGAINST`."""
+    rows = views.rows("SELECT against FROM verdict LIMIT 1") if views.has("verdict") else []
+    return rows[0]["against"] if rows else "truth" if views.knows_truth else "captions"
+
+
 def curves(views: Views) -> dict[str, list[list[float]]]:
-    """Of each model :data:`POINTS` points (recall, precision) over all thresholds, pictures and tags pooled."""
-    if not views.has("predictions", "pairs", "label_system", "caption_tags"):
+    """Of each model :data:`POINTS` points (recall, precision) over all thresholds, pictures and tags pooled.
+
+    The tags are those that there were when the models were measured; nothing where they are not in the store any more.
+    """
+    if not views.has("predictions", "pairs", *MEASURED_WITH):
         return {}
-    named = "SELECT DISTINCT image_id, unnest(tag_ids) AS tag_id FROM caption_tags"
+    known = against(views)
+    named = "SELECT DISTINCT image_id, unnest(tag_ids) AS tag_id FROM measured_captions"
+    if known == "described":
+        named += f" WHERE caption_index = {DESCRIBED}"
+    truth = TRUE_TAGS.replace("label_system", "measured_labels")
     rows = views.rows(
         f"""
         WITH test AS (SELECT image_id FROM pairs WHERE split = 'test' ORDER BY image_id LIMIT {MOST_TEST_PICTURES}),
-        labels AS (SELECT tag_id, row_number() OVER (ORDER BY tag_id) - 1 AS place FROM label_system WHERE active),
-        said AS (SELECT * FROM ({TRUE_TAGS if views.knows_truth else named}) JOIN labels USING (tag_id)),
+        labels AS (SELECT tag_id, row_number() OVER (ORDER BY tag_id) - 1 AS place FROM measured_labels WHERE active),
+        said AS (SELECT * FROM ({truth if known == "truth" else named}) JOIN labels USING (tag_id)),
         grouped AS (SELECT image_id, list(place) AS places FROM said GROUP BY image_id)
         SELECT model, scores, coalesce(places, []) AS places
         FROM predictions SEMI JOIN test USING (image_id) LEFT JOIN grouped USING (image_id)

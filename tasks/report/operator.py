@@ -1,4 +1,4 @@
-"""What an operator sees of a stage in Prefect: a page of Markdown with a contact sheet, and tables."""
+"""What an operator sees in Prefect of the pipeline and its stages: Markdown with a contact sheet, and tables."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from typing import Any
 from storage.store import Store
 from tasks.report.examples import examples
 from tasks.report.models_table import models_table
-from tasks.report.views import Views, latest_snapshots, open_views, sampled
+from tasks.report.opening import known_against, lines
+from tasks.report.views import latest_snapshots, open_views, sampled
 
 PICTURES, SIZE = 6, 180  # a page stays far below the 300 kB that Prefect's UI shows with ease
 MOST_ROWS = 300
+
+
+def pipeline_page(store: Store, rounds: int) -> str:
+    """The pipeline's page: the verdict first, the models side by side, some pictures."""
+    models = ablation_page(store, rounds) or "No model has been measured yet.\n"
+    opened = "\n\n".join(lines(store))
+    return f"{opened}\n\n## What each stage did for the tagger\n\n{models}\n{contact_sheet(store, rounds)}".lstrip()
 
 
 def contact_sheet(store: Store, rounds: int) -> str:
@@ -62,21 +70,26 @@ def tag_counts(store: Store, rounds: int) -> list[dict[str, Any]]:
         views.db.close()
 
 
-def metrics_table(store: Store, rounds: int) -> list[dict[str, Any]]:
-    """One row a model: its figures on the test pictures, rounded to three digits."""
-    return [
+def metrics_table(store: Store, rounds: int) -> tuple[str, list[dict[str, Any]]]:
+    """What the figures on the test pictures are measured against, and one row a model, rounded to three digits."""
+    known, found = _models(store, rounds)
+    return known, [
         {"model": row["title"], **{f"{metric} ({subset})": round(value, 3) for subset, metric, value in _flat(row)}}
-        for row in _models(store, rounds)
+        for row in found
     ]
 
 
 def ablation_page(store: Store, rounds: int) -> str:
     """The models side by side, as a table and a chart; "" before any was measured."""
-    models = [(row["title"], row["figures"]["all"]["mAP"]) for row in _models(store, rounds) if "all" in row["figures"]]
+    known, found = _models(store, rounds)
+    models = [(row["title"], row["figures"]["all"]["mAP"]) for row in found if "all" in row["figures"]]
     if not models:
         return ""
     table = "\n".join(f"| {title} | {value:.3f} |" for title, value in models)
-    return f"| | mAP on the test pictures |\n|---|---|\n{table}\n\n![mAP of each model]({bars(models)})\n"
+    return (
+        f"Measured against {known}.\n\n| | mAP on the test pictures |\n|---|---|\n{table}\n\n"
+        f"![mAP of each model]({bars(models)})\n"
+    )
 
 
 def bars(values: list[tuple[str, float]]) -> str:
@@ -95,11 +108,12 @@ def bars(values: list[tuple[str, float]]) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(picture.encode()).decode()
 
 
-def _models(store: Store, rounds: int) -> list[dict[str, Any]]:
+def _models(store: Store, rounds: int) -> tuple[str, list[dict[str, Any]]]:
+    """What the models are measured against, and their figures."""
     snapshots = {name: one for name, one in latest_snapshots(store, rounds).items() if name == "metrics"}
-    views: Views = open_views(store, snapshots, rounds)
+    views = open_views(store, snapshots, rounds)
     try:
-        return models_table(views)
+        return known_against(store), models_table(views)
     finally:
         views.db.close()
 

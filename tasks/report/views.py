@@ -14,6 +14,8 @@ from tasks.stages import of_round, stages
 from tasks.truth import TRUE_TAGS
 
 SAMPLED_PARTS = 12  # pictures and stored scores come from at most so many parts, whatever the store's size
+CHECKED = ("tag_bars", "annotator_checks")  # what an annotator was found to be worth, where a store has it
+MEASURED_WITH = {"measured_labels": "label_system", "measured_captions": "caption_tags"}
 PARSED, GENERATED, PREDICTED = 1, 2, 4  # the bits of `tag_verdicts.source`
 
 
@@ -21,8 +23,10 @@ PARSED, GENERATED, PREDICTED = 1, 2, 4  # the bits of `tag_verdicts.source`
 class Views:
     """The latest snapshots as views of their names, and these made from them for the images of the split `train`:
 
-    ``pictures`` (image_id); ``entries`` (round, image_id, tag_id, source, score, region_score, distance, kept, reason,
-    origin), one row for each tag of an image in a round, judged or not; ``true_tags`` (image_id, tag_id).
+    ``pictures`` (image_id); ``measured_labels`` and ``measured_captions``, the label system whose active tags the
+    ``predictions`` are of, and the captions' tags then (only where they are still there); ``entries`` (round, image_id,
+    tag_id, source, score, region_score, distance, kept, reason, origin), one row for each tag of an image in a round,
+    judged or not; ``true_tags`` (image_id, tag_id).
     """
 
     db: duckdb.DuckDBPyConnection
@@ -44,9 +48,16 @@ class Views:
         return rows
 
 
+def rounds_of(store: Store) -> int:
+    """How many rounds of annotation a store holds, at least 1."""
+    numbered = (name.partition("-") for name in store.artifacts() if first_round_name(name) in ("generated", "ram"))
+    return max((int(number or 1) for _, _, number in numbered), default=1)
+
+
 def latest_snapshots(store: Store, rounds: int) -> dict[str, Snapshot]:
     """The latest snapshot of every artifact of the pipeline that is there."""
-    names = {"truth", *(name for stage in stages(rounds) for name in stage.outputs)}
+    checked = (of_round(name, number) for name in CHECKED for number in range(1, rounds + 1))
+    names = {"truth", *checked, *(name for stage in stages(rounds) for name in stage.outputs)}
     found = {name: store.snapshot(name) for name in sorted(names)}
     return {name: snapshot for name, snapshot in found.items() if snapshot is not None}
 
@@ -72,6 +83,7 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Vie
         for name, one in snapshots.items()
         if one.rows or first_round_name(name) not in ("features", "regions", "measures")
     }
+    snapshots |= _measured_with(store, snapshots)
     db = connect(store, snapshots)
     if "pairs" in snapshots:
         db.execute("CREATE VIEW pictures AS SELECT image_id FROM pairs WHERE split = 'train'")
@@ -85,6 +97,14 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Vie
         true_tags = TRUE_TAGS if views.knows_truth else "SELECT '' AS image_id, 0 AS tag_id WHERE false"
         db.execute(f"CREATE TABLE true_tags AS SELECT * FROM ({true_tags}) SEMI JOIN pictures USING (image_id)")
     return views
+
+
+def _measured_with(store: Store, snapshots: dict[str, Snapshot]) -> dict[str, Snapshot]:
+    """What the stored predictions were made with, as far as it is still there."""
+    pinned = snapshots["predictions"].inputs if "predictions" in snapshots else {}
+    named = {view: pinned.get(alias, "").partition("@") for view, alias in MEASURED_WITH.items()}
+    found = {view: store.snapshot(artifact, key) for view, (artifact, _, key) in named.items() if key}
+    return {view: snapshot for view, snapshot in found.items() if snapshot is not None}
 
 
 def _entries(snapshots: dict[str, Snapshot], number: int) -> str:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from storage.sources.item import DESCRIBED
 from tasks.inputs import Inputs
 from tasks.training.data import TagColumns
 from tasks.truth import TRUE_TAGS
@@ -31,6 +32,23 @@ def split_ids(inputs: Inputs, *splits: str) -> list[str]:
 def caption_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:
     """1 for every tag that one of the image's captions names."""
     named = inputs.sql("SELECT image_id, unnest(tag_ids) AS tag_id, 1.0::FLOAT AS target FROM caption_tags")
+    return matrix(named, image_ids, tags)
+
+
+def described_ids(inputs: Inputs, image_ids: Sequence[str]) -> list[str]:
+    """Those of the images whose source names everything that they show: what it does not name is not there."""
+    found = set(
+        inputs.sql(f"SELECT image_id FROM caption_tags WHERE caption_index = {DESCRIBED}")["image_id"].to_pylist()
+    )
+    return [one for one in image_ids if one in found]
+
+
+def described_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:
+    """1 for every tag that the source names of an image that it describes fully; captions add nothing."""
+    named = inputs.sql(
+        "SELECT image_id, unnest(tag_ids) AS tag_id, 1.0::FLOAT AS target FROM caption_tags "
+        f"WHERE caption_index = {DESCRIBED}"
+    )
     return matrix(named, image_ids, tags)
 
 

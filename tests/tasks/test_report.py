@@ -14,9 +14,10 @@ import pyarrow as pa
 import pytest
 
 from storage.schemas import contract
-from storage.store import Store
+from storage.store import Snapshot, Store
 from tasks.report.cleaning import FIXED, KEPT
 from tasks.report.data import gather
+from tasks.report.opening import lines
 from tasks.report.write import write_report
 from tasks.stages import stages
 from tests.report_store import CLEAN, HOSTILE, SOURCE, make_store
@@ -135,7 +136,8 @@ def test_the_stored_scores_lead_to_the_verdicts_of_the_run(store: Store, gathere
 
 def test_without_truth_nothing_is_called_right_or_wrong(tmp_path: Path) -> None:
     data = gather(make_store(str(tmp_path), truth=False))
-    assert data["header"]["truth"] is False
+    assert "the words of their captions" in data["header"]["against"]
+    assert "against the words of their captions" in data["opening"]["basis"]
     assert all(step["precision"] is None and step["recall"] is None for step in data["flows"][0]["steps"])
     assert all(link["right"] is None for link in data["flows"][0]["links"])
     assert data["cleaning"]["true_tags"] is None
@@ -224,3 +226,68 @@ def test_what_was_screened_is_counted_and_named(tmp_path: Path) -> None:
     assert {one["reason"]: one["count"] for one in screened["counts"]} == {"duplicate": 1, "too_small": 1}
     (told,) = screened["rows"]
     assert (told["name"], told["other"]) == (first["names"][0], second["names"][0])
+
+
+def test_the_report_opens_with_the_verdict_and_says_what_was_added(store: Store, gathered: dict[str, Any]) -> None:
+    opening = gathered["opening"]
+    assert opening["word"] == "better"
+    assert opening["headline"].startswith("Better: the retrained model reaches 0.540 mAP")
+    assert "400 test pictures, measured against the known truth" in opening["basis"]
+    (added,) = opening["added"]
+    train = set(training_pictures(store))
+    verdicts = [row for row in store.table(store.snapshot("tag_verdicts")).to_pylist() if row["image_id"] in train]
+    kept = [row for row in verdicts if row["kept"]]
+    assert added.startswith(f"{sum(row['source'] & 1 == 0 for row in kept)} tags were added")
+    assert "62% of them are right as estimated (95% interval 55% to 70%)" in added
+    assert lines(store) == [opening["headline"], opening["basis"], added]
+    grown = gathered["growth"]["tags"]
+    assert [row["ratio"] for row in grown] == sorted((row["ratio"] for row in grown), reverse=True)
+    first = grown[0]
+    now = sum(row["tag_id"] == first["tag_id"] for row in kept)
+    assert first["named"] + first["added"] == now
+    assert first["ratio"] == pytest.approx(now / max(1, len(train) / 9), abs=1e-4)
+    assert 0 < len(first["pictures"]) <= first["added"]
+
+
+def test_without_additions_the_report_says_what_it_would_take(tmp_path: Path) -> None:
+    made = make_store(str(tmp_path), until="judge")
+    for name, change in {"tag_verdicts": {"kept": False}, "annotator_checks": {"passed": False}}.items():
+        snapshot = made.snapshot(name)
+        rows = [
+            {**row, **(change if row.get("source", 0) & 1 == 0 else {})} for row in made.table(snapshot).to_pylist()
+        ]
+        part = made.write_part(name, "changed", "", pa.Table.from_pylist(rows, contract(name).schema))
+        made.publish(replace(snapshot, key="changed", parts=(part,)))
+    assert gather(made)["opening"]["added"] == [
+        "Nothing was added to the captions' words: no tag cleared the bar.",
+        "Added tags are right often enough.",
+    ]
+
+
+def test_a_store_that_estimated_nothing_says_so(tmp_path: Path) -> None:
+    data = gather(make_store(str(tmp_path), truth=False, checked=False))
+    assert "was not estimated" in data["opening"]["added"][0]
+    assert data["growth"]["tags"][0]["plausible"] is None
+
+
+def test_a_label_system_that_grew_leaves_what_was_measured_as_it_was(store: Store, tmp_path: Path) -> None:
+    made = make_store(str(tmp_path))
+    before = gather(made)
+    snapshot = made.snapshot("label_system")
+    table = made.table(snapshot)
+    rows = table.to_pylist()
+    for change in (
+        [*rows, {**rows[0], "tag_id": len(rows), "name": "a new word"}],
+        [{**row, "active": at > 3} for at, row in enumerate(rows)],
+    ):
+        key = f"other-{len(change)}"
+        part = made.write_part("label_system", key, "", pa.Table.from_pylist(change, table.schema))
+        made.publish(replace(snapshot, key=key, parts=(part,)))
+        assert gather(made)["curves"] == before["curves"] != {}
+
+
+def test_a_verdict_is_of_the_model_that_was_measured(tmp_path: Path) -> None:
+    made = make_store(str(tmp_path))
+    made.publish(replace(made.snapshot("verdict"), inputs={"ram": "ram@older"}))
+    made.publish(Snapshot("ram", "newer", "retrain", "recipe", model="digest"))
+    assert gather(made)["opening"]["headline"].startswith("Not compared: the model was trained again")

@@ -103,13 +103,13 @@ function cleaningSection(data) {
   return section("cleaning", "Cleaning, with other thresholds",
     `${count(verdicts.flags.length)} judged tags of ${count(stored.images)} pictures` + (data.flows.length > 1 ? `, round ${stored.round}` : "") +
       ". A tag falls when no region of it is good, unless the whole picture leaves no doubt. Move a slider: what is kept is worked out anew from the stored scores." +
-      (truth ? " Precision and recall are against the truth." : ""),
+      (truth ? " Precision and recall are against the known truth." : ""),
     element("div", { class: "live" }, element("div", { class: "sliders" }, Object.values(sliders).map((one) => one.node)), figures),
     element("p", { style: "margin-top:10px" }, reset),
     truth && element("p", { class: "quiet small" }, "Dashed: every least score of a region, at the other two values as they are chosen."), chart,
     rows.length > 0 && [
       element("h3", {}, "Regions that are kept and removed"),
-      element("p", { class: "quiet small" }, "Some tags, with a few of their regions on either side." + (truth ? " ✓ right, ✗ wrong by the truth." : "") + " A coloured ring: not as it was run."),
+      element("p", { class: "quiet small" }, "Some tags, with a few of their regions on either side." + (truth ? " ✓ right, ✗ wrong by the known truth." : "") + " A coloured ring: not as it was run."),
       element("div", { class: "tag-crops head" }, element("span", {}, "Tag"), element("span", {}, "kept"), element("span", {}, "removed")),
       rows.map((row) => row.node)]);
 }

@@ -3,7 +3,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 
 const SECTIONS = [
-  ["flow", "Flow", flowSection], ["quality", "Precision, recall", qualitySection], ["models", "Models", modelsSection], ["ablation", "Ablation", ablationSection],
+  ["ablation", "Ablation", ablationSection], ["growth", "Growth", growthSection], ["flow", "Flow", flowSection],
+  ["quality", "Precision, recall", qualitySection], ["models", "Models", modelsSection],
   ["tags", "Tags", tagsSection], ["examples", "Pictures", examplesSection], ["cleaning", "Cleaning", cleaningSection],
   ["stages", "Stages", stagesSection], ["rejected", "Rejected", rejectedSection], ["screened", "Screened", screenedSection],
   ["candidates", "Candidates", candidatesSection], ["lineage", "Lineage", lineageSection],

@@ -29,10 +29,40 @@ function header(data) {
   const splits = data.splits.map((row) => `${count(row.images)} ${words(row.split)}`).join(", ");
   return element("header", {},
     element("h1", {}, `What the data engine made of ${data.header.dataset}`),
+    verdictBox(data),
     element("p", { class: "quiet" }, `${state} · ${data.header.time} · store `, element("code", {}, data.header.store)),
     splits && element("p", { class: "quiet" }, `Pictures: ${splits}.`),
     data.findings.length > 0 && element("ul", { class: "findings" }, data.findings.map((text) => element("li", {}, text))),
     tiles(data));
+}
+
+function verdictBox(data) {
+  const found = data.opening;
+  if (!found) return null;
+  const code = (text) => text.split("`").map((part, at) => (at % 2 ? element("code", {}, part) : part));
+  const tone = { better: "better", worse: "worse" }[found.word] || "open";
+  return element("div", { class: "verdict " + tone },
+    element("p", { class: "word" }, found.headline), found.basis && element("p", {}, found.basis),
+    [...found.more, ...found.added].map((text) => element("p", {}, text)),
+    found.next.length > 0 && element("ul", {}, found.next.map((text) => element("li", {}, code(text)))));
+}
+
+function growthSection(data) {
+  const found = data.growth;
+  if (!found) return null;
+  const { tags, checks } = found;
+  const lead = Object.values(checks).map((row) => row.told).filter((text) => text && !data.opening?.added.includes(text));
+  const estimated = tags.some((row) => known(row.plausible));
+  const range = (row) => (known(row.plausible) ? `${count(row.plausible)} (${count(row.low)} to ${count(row.high)})` : "not estimated");
+  const rows = tags.map((row) => [
+    [element("b", {}, row.name), element("div", { class: "quiet small" }, row.type)], count(row.named), count(row.added), range(row), decimal(row.ratio, 1) + " ×",
+    element("div", { class: "strip" }, row.pictures.map((picture) => element("img", { src: picture, alt: "picture to which " + row.name + " was added" })))]);
+  return section("growth", "The tags that grew most",
+    tags.length
+      ? `Pictures that have the tag now, over ${estimated ? "those that can show it, as estimated from how often captions name it" : "those whose captions name it"}. Beside each some pictures by chance to which it was added: look whether it is there.`
+      : "Nothing was added to what the captions name.",
+    lead.map((text) => element("p", {}, text)),
+    tags.length > 0 && table([["Tag", false], ["kept from captions", true], ["added", true], ["plausible, pictures", true], ["grew to", true], ["added to", false]], rows));
 }
 
 function tiles(data) {
@@ -47,12 +77,12 @@ function tiles(data) {
   }
   if (data.flows.length) {
     const steps = data.flows.at(-1).steps, first = data.flows[0].steps[0], last = steps.at(-1);
-    if (known(first.precision)) found.push([change(first.precision, last.precision, percent), "of the tags are right"]);
+    if (known(first.precision)) found.push([change(first.precision, last.precision, percent), "of the tags are right, by the known truth"]);
     if (known(first.recall)) found.push([change(first.recall, last.recall, percent), "of the true tags are found"]);
   }
   const engine = ["fine_tuned", "cleaning", "generation", "parsed", "zero_shot"]; // the last step that was made
   const model = engine.map((name) => data.models.find((row) => row.model === name)).find((row) => row);
-  if (model && model.figures.all) found.push([decimal(model.figures.all.mAP), `mAP, ${model.title.replace("+ ", "with ")}`]);
+  if (model && model.figures.all) found.push([decimal(model.figures.all.mAP), `mAP, ${model.title.replace("+ ", "with ")}, against ${data.header.against.split(":")[0]}`]);
   return found.length > 0 && element("div", { class: "tiles" },
     found.map(([figure, text]) => element("div", { class: "tile" }, element("b", {}, figure), element("span", {}, text))));
 }
@@ -119,7 +149,7 @@ function qualitySection(data) {
     step.name + (data.flows.length > 1 && step.name !== "parsed from captions" ? `, round ${one.round}` : ""),
     count(step.tags), decimal(step.tags / Math.max(one.images, 1), 1), percent(step.precision, 1), percent(step.recall, 1)]));
   return section("quality", "How right the tags are",
-    `Measured against the truth of the same pictures: ${count(flow.true_tags)} true tags of the label system. No stage has read it.`,
+    `Measured against the known truth of the same pictures: ${count(flow.true_tags)} true tags of the label system. No stage has read it.`,
     element("div", { class: "columns" },
       table([["After", false], ["tags", true], ["a picture", true], ["precision", true], ["recall", true]], rows),
       drawn((width) => precisionRecallChart(width, lines))));
@@ -138,7 +168,7 @@ function modelsSection(data) {
   const bars = data.models.map((row) => ({ name: row.title, values: [all(row).mAP, never(row).mAP].slice(0, series.length) }));
   return section("models", "What each step is worth",
     "Every row is a model on the same test pictures; a row with + adds one step to the row above it. mAP is the mean over tags of the average precision, CP to OF1 are class and overall precision, recall and F1." +
-      (data.header.truth ? "" : " The truth is not known here: what the test pictures' captions name counts as true, and everything else as false."),
+      ` All figures are measured against ${data.header.against}.`,
     legend(series), drawn((width) => barChart(width, bars, series)),
     curvesOf(data), element("h3", {}, "Figures"), table([["Model", false], ...columns.map(([title]) => [title, true])], rows), kinds(data.models));
 }
@@ -150,10 +180,11 @@ function ablationSection(data) {
     const rows = Object.entries(one.rows).map(([row, each]) => [words(row), decimal(each.mAP, 4), known(each.spread) ? decimal(each.spread, 4) : "",
       interval(each.more, (value) => decimal(value, 4)), interval(each.gap_closed, percent), decimal(each.operating.CF1), decimal(each.operating.OF1)]);
     const columns = [["Taught", false], ["mAP", true], ["spread", true], ["more than parsed", true], ["gap closed", true], ["CF1", true], ["OF1", true]];
-    return [element("h3", {}, `${name}: ${count(one.tags)} tags, ${count(one.images)} pictures, ${count(one.seeds)} seeds`), table(columns, rows)];
+    const against = one.against ? `, measured against ${one.against}` : "";
+    return [element("h3", {}, `${name}: ${count(one.tags)} tags, ${count(one.images)} pictures, ${count(one.seeds)} seeds${against}`), table(columns, rows)];
   });
   return section("ablation", "What each stage's labels are worth",
-    "One trainer, one budget, the same seeds; only the labels differ. Intervals (95%) are over seeds and pictures. Made by the flow ablate, when it ran last.", blocks);
+    "One trainer, one budget, the same seeds; only the labels differ. Intervals (95%) are over seeds and pictures; one that holds zero shows nothing. What ablate found when it ran last.", blocks);
 }
 
 const TONES = { zero_shot: "faint", parsed: "parsed", generation: "generated", cleaning: "predicted", fine_tuned: "second", truth: "kept", parsed_fine_tuned: "accent", truth_fine_tuned: "removed" };
