@@ -86,8 +86,8 @@ class Tagger:
             snapshot = None
         if snapshot is None:
             raise StoreError(
-                f"nothing writes captions yet: `ram-engine run --store {url} --source csv:FILE` trains a captioner on your "
-                "captions, and --model takes a folder that `ram-engine import-checkpoint` made of a published checkpoint"
+                f"nothing writes captions yet: `ram-engine run --store {url} --source csv:FILE` trains a captioner on "
+                "your captions, and --model takes a published checkpoint that `ram-engine import-checkpoint` converted"
             )
         tagger = cls.from_pretrained(store.model_folder(snapshot))
         tagger.name = f"baseline of {url}"
