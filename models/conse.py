@@ -40,7 +40,7 @@ class ConSE(nn.Module):
     ) -> None:
         super().__init__()
         self.image_encoder = ImageEncoder(image_encoder, image_size).load_pretrained()
-        self.classifier = _classifier(image_encoder)
+        self.classifier = imagenet_classifier(image_encoder)
         self.top = top
         self.class_names = imagenet_names()
         self.register_buffer("class_embeddings", label_queries.build(self.class_names, text_encoder))
@@ -87,7 +87,7 @@ def imagenet_names() -> list[str]:
     return [name.split(",")[0].strip() for name in ImageNetInfo("imagenet-1k").label_descriptions()]
 
 
-def _classifier(name: str) -> nn.Module:
+def imagenet_classifier(name: str) -> nn.Module:
     """The pretrained classifier of a timm model, over its pooled features."""
     weights = packaged_weights(name)
     model: Any = timm.create_model(name, pretrained=weights is None)

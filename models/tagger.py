@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from huggingface_hub import ModelHubMixin, snapshot_download
+from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from models import tagger_folder
@@ -20,6 +20,7 @@ from models.image_encoder import ImageEncoder, Preprocessing, grid_side
 from models.losses import caption_loss
 from models.recognition_decoder import RecognitionDecoder
 from models.text import CaptionTokenizer
+from models.weights import model_folder
 
 
 class TaggerOutput(NamedTuple):
@@ -258,10 +259,12 @@ class Tagger(nn.Module, ModelHubMixin):
         tagger_folder.save(self, save_directory)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Tagger:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Tagger:
+        """A model folder, or a model of the hub as OWNER/NAME; ``options`` as of ``snapshot_download``.
+
+        Raises FileNotFoundError for what is neither, and :class:`models.weights.WeightsError` where the hub has or
+        gives none.
+        """
         from models import load_tagger
 
-        if not Path(model_id).is_dir():
-            known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-            model_id = snapshot_download(model_id, **{key: options[key] for key in known if key in options})
-        return load_tagger(model_id)
+        return load_tagger(model_folder(pretrained_model_name_or_path, **options))

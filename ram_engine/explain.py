@@ -1,4 +1,4 @@
-"""A sheet that shows where in a picture a model saw each tag."""
+"""A sheet that shows where in a picture a model saw each tag, and says for which tags it cannot tell."""
 
 from __future__ import annotations
 
@@ -10,13 +10,35 @@ from PIL import Image, ImageDraw
 
 TILE, LINE, COLUMNS = 240, 18, 4
 STRONGEST = 0.75  # how much of the picture the colour covers where the map is greatest
+GRID = 24  # cells a side of a map that is put together from overlapping views
+LEAST_SHARE = 0.1  # of a map that lies elsewhere than the labels' usual one, or above its own mean
 
 
-def sheet(picture: Image.Image, texts: Sequence[str], maps: NDArray[np.floating]) -> Image.Image:
-    """The picture, and once more for each of ``texts`` under its map; ``maps`` (tags, grid, grid) are scaled each."""
+def beyond(maps: NDArray[np.floating], usual: NDArray[np.floating]) -> tuple[NDArray[np.floating], list[bool]]:
+    """What each of ``maps`` (tags, grid, grid) has beyond ``usual`` (grid, grid), and whether that tells a place.
+
+    Maps are compared as distributions over the picture. ``usual`` is the mean map of all labels: where a model looks
+    whatever it is asked, the one bright thing in the snow, say. Zeros: none is known, and a flat map is the usual one.
+    """
+    flat = np.full_like(usual, 1 / usual.size)
+    common = usual / usual.sum() if usual.sum() > 0 else flat
+    shares = maps / np.maximum(maps.sum((1, 2), keepdims=True), 1e-12)
+    more = np.maximum(shares - common, 0)
+    return more, [bool(share >= LEAST_SHARE) for share in more.sum((1, 2))]
+
+
+def sheet(
+    picture: Image.Image, texts: Sequence[str], maps: NDArray[np.floating], told: Sequence[bool] | None = None
+) -> Image.Image:
+    """The picture, and once more for each of ``texts`` under its map; ``maps`` (tags, grid, grid) are scaled each.
+
+    Where ``told`` is false no map is drawn, and the text says so.
+    """
     scale = TILE / max(picture.size)
     picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
-    tiles = [("", picture), *((text, _under(picture, seen)) for text, seen in zip(texts, maps, strict=True))]
+    tiles = [("", picture)]
+    for text, seen, tells in zip(texts, maps, told or [True] * len(texts), strict=True):
+        tiles.append((text, _under(picture, seen)) if tells else (f"{text}: cannot tell where", picture.convert("L")))
     columns = min(COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
     height = picture.height + LINE

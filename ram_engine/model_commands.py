@@ -24,13 +24,13 @@ def export_model(to: Path, format_: Literal["folder", "onnx"], model: str, int8:
     if format_ == "onnx" and importlib.util.find_spec("onnxscript") is None:
         raise ValueError("--format onnx needs the extra: pip install 'ram-engine[onnx]'")
     from models import onnx_export, tagger_folder
-    from models.conse import ConSE
     from models.onnx_tagger import OnnxTagger
+    from models.zero_shot import ZeroShot
     from ram_engine.model_card import sections_of
     from ram_engine.tagger import Tagger
 
     tagger = Tagger.from_pretrained(model) if model else Tagger.from_store(store)
-    if isinstance(tagger.model, ConSE):
+    if isinstance(tagger.model, ZeroShot):
         raise StoreError(f"the store {store} has no trained model to export yet: `ram-engine run --store {store}`")
     if isinstance(tagger.model, OnnxTagger):
         raise ValueError(f"{model} is exported already: take the model folder that it was made from")

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from models import Label, label_queries
 from models.clip import CLIP
 from models.conse import ConSE
+from models.image_encoder import preprocessing
 from models.regions.onnx_detector import OnnxDetectorProposer, read_classes
+from models.zero_shot import ZeroShot
 from ram_engine.tagger import BATCH, Tagger
 from tasks.evaluation.scores import Scores
 from tasks.evaluation.sets import EvaluationSet
@@ -48,10 +50,8 @@ def scorer(model: str, labels: Sequence[Label], store: str) -> Scorer:
             raise ValueError("a detector needs to know its classes: say detector:GRAPH.onnx,CLASSES.txt")
         return _detector(model, Path(graph), Path(classes), labels)
     if model == "conse":
-        tagger = Tagger.zero_shot()
-    else:
-        tagger = Tagger.from_store(store) if model == "store" else Tagger.from_pretrained(model)
-    return _tagger(tagger, labels)
+        return _conse(labels)
+    return _tagger(Tagger.from_store(store) if model == "store" else Tagger.from_pretrained(model), labels)
 
 
 def evaluate(one: Scorer, data: EvaluationSet, progress: Callable[[int, int], None]) -> Scores:
@@ -80,9 +80,24 @@ def evaluate(one: Scorer, data: EvaluationSet, progress: Callable[[int, int], No
 def _tagger(tagger: Tagger, labels: Sequence[Label]) -> Scorer:
     own = tagger.known(labels)
     thresholds = np.full(len(labels), np.inf, np.float32)
-    if not isinstance(tagger.model, ConSE) and (own >= 0).any():
+    if not isinstance(tagger.model, ZeroShot) and (own >= 0).any():
         thresholds[own >= 0] = tagger.model.thresholds().cpu().numpy()[own[own >= 0]]
     return Scorer(tagger.name, lambda pictures: tagger.scores(pictures, labels), thresholds, own >= 0)
+
+
+def _conse(labels: Sequence[Label]) -> Scorer:
+    """Cosines of the paper's ConSE, which any label has, and which order the pictures of a label, not its labels."""
+    teacher = ConSE()
+    prepare = preprocessing(teacher.image_encoder.name, teacher.image_encoder.image_size).transform()
+    queries = label_queries.build([label.name for label in labels])
+
+    @torch.inference_mode()
+    def score(pictures: Pictures) -> NDArray[np.float32]:
+        tokens = teacher.encode_image(torch.stack([prepare(each) for each in pictures]))
+        similarities: NDArray[np.float32] = teacher.scores(tokens, queries).numpy().astype(np.float32)
+        return similarities
+
+    return Scorer("ConSE", score, np.full(len(labels), np.inf, np.float32), np.zeros(len(labels), bool))
 
 
 def _clip(model: str, labels: Sequence[Label]) -> Scorer:

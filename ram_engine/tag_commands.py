@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import glob
 import json
-import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ram_engine.options import StoreOption, default_store
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 console = Console(highlight=False, soft_wrap=True)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
+SECONDS = 20  # between two lines of progress where no bar can be drawn
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 Images = Annotated[list[str], typer.Argument(help="Files, folders or globs.")]
@@ -42,6 +43,7 @@ def tag(
     """Tag pictures; before anything is trained the zero-shot teacher answers."""
     tagger = _tagger(model, store)
     wanted = [label.strip() for label in labels.split(",") if label.strip()] or None
+    _say_stand_ins(tagger, wanted or [])
 
     def show(path: Path) -> None:
         tags = tagger([path], wanted, threshold)[0]
@@ -53,8 +55,10 @@ def tag(
         if explain is not None and tags:
             explain.mkdir(parents=True, exist_ok=True)
             drawing = explain / f"{path.stem}.png"
-            tagger.explain(path, tags).save(drawing)
-            notes.print(f"  drawn in {drawing}", markup=False)
+            drawn, untold = tagger.explain(path, tags)
+            drawn.save(drawing)
+            but = f"; it cannot tell where it saw {', '.join(untold)}" if untold else ""
+            notes.print(f"  drawn in {drawing}{but}", markup=False)
 
     _each(images, show)
 
@@ -81,9 +85,33 @@ def _tagger(model: str, store: str, captioner: bool = False) -> Tagger:
     elif captioner:
         tagger = Tagger.baseline_of(store)
     else:
-        tagger = Tagger.from_store(store)
+        from ram_engine.offer import zero_shot
+
+        tagger = (
+            Tagger.from_store(store) if _has_model(store) else zero_shot(lambda line: notes.print(line, markup=False))
+        )
     notes.print(f"answers from the {tagger.name}")
     return tagger
+
+
+def _has_model(url: str) -> bool:
+    from ram_engine.runs import latest_model
+    from storage.store import Store, StoreError
+
+    try:
+        return latest_model(Store(url, create=False)) is not None
+    except StoreError:
+        return False
+
+
+def _say_stand_ins(tagger: Tagger, labels: Sequence[str]) -> None:
+    """For labels that the zero-shot teacher has no classes of, the words that it judges them by."""
+    from models.zero_shot import ZeroShot
+
+    for label in labels if isinstance(tagger.model, ZeroShot) else ():
+        words = tagger.model.stand_ins(label)
+        if words:
+            notes.print(f"no class is called {label}: it is judged by {', '.join(words)}, most like it", markup=False)
 
 
 def _each(images: Sequence[str], show: Callable[[Path], None]) -> None:
@@ -92,20 +120,32 @@ def _each(images: Sequence[str], show: Callable[[Path], None]) -> None:
 
     paths = [path for name in images for path in _expand(name)]
     failed = 0
-    listed: Any = paths
-    if len(paths) > 20 and sys.stderr.isatty():
-        listed = track(paths, console=notes, transient=True)
-    for path in listed:
+    for path in _told(paths):
         try:
             show(path)
         except (ImageError, OSError) as error:
             failed += 1
-            reason = error.detail if isinstance(error, ImageError) else error
+            reason = error.detail if isinstance(error, ImageError) else error.strerror or error
             notes.print(f"{path}: skipped: {reason}", style="red", markup=False)
+    if not paths:
+        notes.print("no picture found", style="red")
     if failed or not paths:
-        if not paths:
-            notes.print("no picture found", style="red")
         raise typer.Exit(1)
+
+
+def _told(paths: Sequence[Path]) -> Iterator[Path]:
+    """The paths, with a bar on a terminal, else with a line now and then."""
+    if notes.is_terminal and len(paths) > 1:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=notes, transient=True, redirect_stdout=False) as bar:
+            yield from bar.track(paths, description="pictures")
+        return
+    last = time.monotonic()
+    for number, path in enumerate(paths):
+        if time.monotonic() - last >= SECONDS:
+            last = time.monotonic()
+            notes.print(f"{number:,} of {len(paths):,} pictures", markup=False)
+        yield path
 
 
 def _expand(name: str) -> list[Path]:

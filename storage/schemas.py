@@ -65,9 +65,8 @@ REJECTED = _contract(
 
 CHECKS = _contract(
     unique="check",
-    nullable="value low high needed",
     check=pa.string(),
-    value=pa.float64(),
+    value=pa.float64(),  # NaN: there is none; so with the interval and what is needed
     low=pa.float64(),  # the interval of the value
     high=pa.float64(),
     needed=pa.float64(),  # what the value is held against
@@ -183,7 +182,6 @@ CONTRACTS: dict[str, Contract] = {
     ),
     "tag_bars": _contract(  # what is known of each tag that the annotator may add
         unique="tag_id",
-        nullable="precision precision_low",  # null where nothing would be added
         tag_id=pa.int32(),
         slope=pa.float64(),  # P(named | image) = sigmoid(slope logit + intercept)
         intercept=pa.float64(),
@@ -196,7 +194,7 @@ CONTRACTS: dict[str, Contract] = {
         plausible_high=pa.float64(),
         cut=pa.float64(),  # the logit from which on it is added; infinite: never
         threshold=pa.float64(),  # the least probability, of a tag that no caption names, to be added; above 1: never
-        precision=pa.float64(),  # the share of the additions that is right, as estimated
+        precision=pa.float64(),  # the share of the additions that is right, as estimated; NaN: there are none
         precision_low=pa.float64(),
         added_share=pa.float64(),  # the share of the pictures that it is added to
         reason=pa.string(),  # added, unsure or too_few
@@ -249,33 +247,6 @@ CONTRACTS: dict[str, Contract] = {
         image_id=pa.string(),
         tag_id=pa.int32(),
         kept=pa.bool_(),
-    ),
-    "tag_bars": _contract(  # what the captions show of each tag, and from where on it is added
-        unique="tag_id",
-        tag_id=pa.int32(),
-        slope=pa.float64(),  # P(captions name it | image) = sigmoid(slope * logit + intercept)
-        intercept=pa.float64(),
-        mention_rate=pa.float64(),  # P(a caption names it | it is there)
-        mention_low=pa.float64(),  # its lower bound
-        named=pa.int64(),  # training pictures whose captions name it
-        plausible=pa.float64(),  # the share of pictures, 0..1, in which it can be there at all, with its interval
-        plausible_low=pa.float64(),
-        plausible_high=pa.float64(),
-        threshold=pa.float64(),  # of P(it is there | unnamed), from which it is added; above 1: never
-        precision=pa.float64(),  # the share right among what is added, as estimated; NaN: nothing is added
-        precision_low=pa.float64(),  # its lower bound
-        added_share=pa.float64(),  # of the pictures that the estimate rests on
-        reason=pa.string(),  # added, unsure or too_few
-    ),
-    "annotator_checks": _contract(  # what an annotator must show before it is listened to
-        unique="check",
-        check=pa.string(),  # added_precision, added_a_picture, captioner, ...
-        value=pa.float64(),
-        low=pa.float64(),
-        high=pa.float64(),
-        needed=pa.float64(),
-        passed=pa.bool_(),
-        told=pa.string(),  # a sentence for a person
     ),
     "predictions": _contract(
         unique="model image_id",

@@ -104,7 +104,7 @@ def _check(reason: str, said: pa.Table, known: set[tuple[str, int]]) -> dict[str
             f"Captions' words are not removed on the ground {WORDS[reason]}: it would take {int(taken.sum()):,} of "
             f"{len(words):,} words, and {int((taken & right).sum()):,} of the {int(right.sum()):,} known to be right."
         )
-    return _row(reason, value, low, None, passed, told)
+    return _row(reason, value, low, 1.0, passed, told)
 
 
 def _captioner(generated: pa.Table, caption_tags: pa.Table, bars: pa.Table, pairs: pa.Table) -> dict[str, object]:
@@ -123,7 +123,7 @@ def _captioner(generated: pa.Table, caption_tags: pa.Table, bars: pa.Table, pair
             own = written & named[row["image_id"]]
             counts.append((sum(odds[tag] for tag in own), len(written) - len(own)))
     if not counts:
-        return _row(CAPTIONER, None, None, None, False, "No captions were generated.")
+        return _row(CAPTIONER, np.nan, np.nan, np.nan, False, "No captions were generated.")
     described = bool(bars["described"][0].as_py())
     value, low, high = _precision(np.array(counts, np.float64), described)
     passed = low >= 0.5
@@ -158,9 +158,7 @@ def _precision(counts: NDArray[np.float64], described: bool) -> tuple[float, flo
     return precision(np.arange(len(counts))), float(low), float(high)
 
 
-def _row(
-    check: str, value: float | None, low: float | None, high: float | None, passed: bool, told: str
-) -> dict[str, object]:
+def _row(check: str, value: float, low: float, high: float, passed: bool, told: str) -> dict[str, object]:
     return {"check": check, "value": value, "low": low, "high": high, "needed": 0.5, "passed": passed, "told": told}
 
 

@@ -113,7 +113,7 @@ def _bars_table(
     }
     schema = contract("tag_bars").schema
     return pa.table(
-        {field.name: pa.array(columns[field.name], field.type, from_pandas=True) for field in schema}, schema
+        {field.name: pa.array(columns[field.name], field.type) for field in schema}, schema
     )
 
 
@@ -140,9 +140,9 @@ def _checks(
     rows = [
         {
             "check": "added_precision",
-            "value": estimate.value if estimate else None,
-            "low": estimate.low if estimate else None,
-            "high": estimate.high if estimate else None,
+            "value": estimate.value if estimate else np.nan,
+            "low": estimate.low if estimate else np.nan,
+            "high": estimate.high if estimate else np.nan,
             "needed": least,
             "passed": allowed,
             "told": told,
@@ -150,9 +150,9 @@ def _checks(
         {
             "check": "added_a_picture",
             "value": share,
-            "low": None,
-            "high": None,
-            "needed": None,
+            "low": np.nan,
+            "high": np.nan,
+            "needed": np.nan,
             "passed": allowed,
             "told": f"{share:.2f} tags are added to a picture.",
         },

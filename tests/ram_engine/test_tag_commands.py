@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models import Label, official
 from ram_engine import Tagger
+from ram_engine.explain import beyond
 from storage.store import Store
 from tasks.images import read_image
 from tests.conftest import ram_engine
+from tests.models.small import fixture, needs_shared
+from tests.models.test_official import HEADS, official_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +55,54 @@ def test_any_label_is_scored(finished_store: Path, photos: Path) -> None:
     assert "pallet" in done.stdout
 
 
-def test_before_anything_is_trained_the_teacher_answers(photos: Path, tmp_path: Path) -> None:
-    done = ram_engine("tag", str(photos / "0.png"), "--store", str(tmp_path / "none"))
+def test_before_anything_is_trained_everyday_words_answer(photos: Path, tmp_path: Path) -> None:
+    none = ("--store", str(tmp_path / "none"))
+    done = ram_engine("tag", str(photos / "0.png"), *none, "--threshold", "0", "--explain", str(tmp_path))
     assert "nothing was trained" in done.stderr
-    assert done.stdout.count(",") == 4
-    failed = ram_engine("caption", str(photos / "0.png"), "--store", str(tmp_path / "none"), check=False)
+    assert "dog 0." in done.stdout
+    assert Image.open(tmp_path / "0.png").width > 240
+    done = ram_engine("tag", str(photos / "0.png"), *none, "--labels", "forklift, laptop computer")
+    assert "forklift 0." in done.stdout
+    assert "no class is called laptop computer" in done.stderr
+    failed = ram_engine("caption", str(photos / "0.png"), *none, check=False)
     assert failed.returncode == 1
-    assert "Traceback" not in failed.stderr
+    assert "nothing writes captions yet" in failed.stdout
+    assert len(failed.stdout.splitlines()) == 1
+
+
+@needs_shared
+def test_an_imported_ram_answers_for_its_labels_without_a_text_encoder(photos: Path, tmp_path: Path) -> None:
+    labels = [Label(f"tag {number}") for number in range(60)]
+    model = tmp_path / "ram"
+    official.import_checkpoint(
+        fixture("ram") / "checkpoint.pth", model, labels, official_tokenizer(400), **HEADS["ram"]
+    )
+    config = json.loads((model / "config.json").read_text()) | {"text_encoder": "open_clip:ViT-B-16"}
+    (model / "config.json").write_text(json.dumps(config))
+    of = ("tag", str(photos / "0.png"), "--model", str(model), "--json", "--labels")
+    (row,) = map(json.loads, ram_engine(*of, "tag 3, tag 7").stdout.splitlines())
+    picture = Tagger.from_pretrained(model)(photos / "0.png", threshold=0.0)[0]
+    assert {tag["name"]: tag["score"] for tag in row["tags"]} == {
+        tag.name: pytest.approx(tag.score) for tag in picture if tag.name in ("tag 3", "tag 7")
+    }
+    failed = ram_engine(*of, "tag 3, forklift", check=False)
+    assert failed.returncode == 1
+    assert "open_clip:ViT-B-16 is needed" in failed.stdout
+    assert len(failed.stdout.splitlines()) == 1
+
+
+def test_maps_that_all_labels_share_tell_no_place() -> None:
+    rng = np.random.default_rng(0)
+    usual = np.zeros((7, 7))
+    usual[3, 3] = 1.0  # where every label looks
+    dog = usual.copy()
+    dog[1, 5] = 1.0
+    seen, told = beyond(np.stack([usual * 3, usual + 1e-4 * rng.random((7, 7)), dog]), usual)
+    assert told == [False, False, True]
+    assert np.unravel_index(seen[2].argmax(), (7, 7)) == (1, 5)
+    flat = np.full((2, 7, 7), 0.5)
+    flat[1, 0, 0] = 20
+    assert beyond(flat, np.zeros((7, 7)))[1] == [False, True]
 
 
 def test_the_baseline_writes_captions(finished_store: Path, photos: Path) -> None:
@@ -74,5 +119,3 @@ def test_in_python_paths_pictures_arrays_and_bytes_are_the_same(finished_store: 
     assert all(scores == pytest.approx(first, abs=1e-5) for scores in others)
     assert tagger(path, threshold=0.0) == tagger(np.asarray(picture), threshold=0.0)
     assert tagger([path], labels=["unicorn"])[0][0].name == "unicorn"
-    with pytest.raises(ValueError, match="nothing to explain"):
-        Tagger.zero_shot().explain(path, every[0][:1])
