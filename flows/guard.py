@@ -63,7 +63,7 @@ def listen(port: int = 0) -> socket.socket:
     """A socket that takes connections of this machine alone from now on; port 0 is any free one.
 
     The server gets this very socket: a port that is let go in between another program could take.
-    Raises RuntimeError where the port is taken.
+    Raises OSError where the port is taken.
     """
     opened = socket.socket()
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -71,7 +71,7 @@ def listen(port: int = 0) -> socket.socket:
         opened.bind((HOST, port))
     except OSError:
         opened.close()
-        raise RuntimeError(f"port {port} is taken: choose another with --port") from None
+        raise OSError(f"port {port} is taken: choose another with --port") from None
     opened.listen(2048)
     return opened
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import httpx
 
@@ -34,8 +35,8 @@ def local_server(log: str, port: int = 0, secret: str = "") -> Iterator[str]:
     """The API's address; flows of this process report to it while the block runs.
 
     The server's own output goes to the file ``log``. Port 0 is any free one; without a ``secret`` there is a new one,
-    which is in the environment as PREFECT_API_AUTH_STRING while the block runs. Raises RuntimeError naming ``log``
-    where the server does not come up.
+    which is in the environment as PREFECT_API_AUTH_STRING while the block runs. Raises OSError naming ``log`` where
+    the server does not come up.
     """
     secret = secret or guard.new_secret()
     with guard.listen(port) as listening:
@@ -72,13 +73,15 @@ def start(
 
 
 def wait_for(url: str, secret: str, server: subprocess.Popen[bytes], log: str) -> None:
-    """Returns when the server is healthy. Raises RuntimeError naming ``log`` where it ends, or after five minutes."""
+    """Returns when the server is healthy. Raises OSError naming ``log`` where it ends, or after five minutes."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         if healthy(url, secret):
             return
         time.sleep(0.1)
-    raise RuntimeError(f"Prefect's server did not start; its output is in {log}")
+    said = Path(log).read_text(errors="replace").splitlines()
+    last = f": {said[-1].removeprefix('ram-engine: ')}" if said else ""
+    raise ChildProcessError(f"Prefect's server did not start{last} (its output is in {log})")
 
 
 def healthy(url: str, secret: str) -> bool:

@@ -22,6 +22,7 @@ from ram_engine import (
     labels_cli,
     model_commands,
     runs,
+    server_command,
     tag_commands,
     verdicts_cli,
     why_command,
@@ -54,6 +55,7 @@ app.command()(ablate_command.ablate)
 app.add_typer(labels_cli.app, name="labels")
 app.add_typer(verdicts_cli.app, name="verdicts")
 app.command()(why_command.why)
+app.add_typer(server_command.app, name="server")
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 
 PresetOption = Annotated[str, typer.Option("--preset", help="sample, tiny or laptop.")]
@@ -303,7 +305,7 @@ def ui(
 ) -> None:
     """Serve Prefect's own UI over the store's history, each stage with its Run button; Ctrl-C stops it."""
     settings, engine = configuration.configure(preset)
-    runs.serve_ui(Store(store), settings, engine, port, console.print)
+    runs.serve_ui(Store(store), settings, engine, port, print)
 
 
 def _configured(store: str, preset: str, source: list[str], sets: list[str]) -> tuple[PipelineSettings, EngineSettings]:
