@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from flows import guard
 from flows.environment import SERVER
-from flows.local_server import healthy, server_settings, wait_for
+from flows.local_server import healthy, serve, server_settings, wait_for
 
 STOP_SECONDS = 20.0
 
@@ -113,10 +113,7 @@ def run(here: Place, port: int, origin: str) -> None:
         (here.folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
         secret = here.secret
         os.environ.update({**SERVER, **os.environ, **server_settings(told, secret)})
-        from prefect.server.api.server import create_app  # only now: it reads its settings when it is first imported
-
-        others = (origin.rstrip("/"),) if origin else ()
-        guard.serve(create_app(final=True), listening, secret, others, own_websockets=True, log_level="warning")
+        serve(listening, secret, (told,), log_level="warning")
 
 
 @contextlib.contextmanager

@@ -8,10 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flows import guard
 
@@ -55,9 +57,7 @@ def local_server(log: str, port: int = 0, secret: str = "") -> Iterator[str]:
             server.wait()
 
 
-def start(
-    listening: socket.socket, secret: str, log: str, environment: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
+def start(listening: socket.socket, secret: str, log: str) -> subprocess.Popen[bytes]:
     """Starts a server behind the guard on a socket of :func:`guard.listen`, which it inherits."""
     settings = server_settings(guard.origin_of(listening), secret)
     with open(log, "ab") as output:
@@ -66,7 +66,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**(os.environ if environment is None else environment), **settings},
+            env={**os.environ, **settings},
             pass_fds=[listening.fileno()],
             start_new_session=True,
         )
@@ -122,14 +122,33 @@ def _reporting_to(url: str, secret: str) -> Iterator[None]:
             refresh_global_settings_context()
 
 
-def _serve(descriptor: int, parent: int) -> None:
-    from prefect.server.api.server import create_app
+def serve(listening: socket.socket, secret: str, others: tuple[str, ...] = (), log_level: str = "error") -> None:
+    """Serves Prefect behind the guard in this process, whose environment holds :func:`server_settings`."""
+    from prefect.server.api.server import create_app  # only now: it reads its settings when it is first imported
 
+    pages = _signed_in(create_app(final=True))
+    guard.serve(pages, listening, secret, others, own_websockets=True, log_level=log_level)
+
+
+def _signed_in(app: ASGIApp) -> ASGIApp:
+    """Prefect's pages ask for no password: who sees them has brought the secret, and the browser brings it again."""
+
+    async def pages(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/ui-settings":
+            await app(scope, receive, send)
+            return
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://ui") as client:
+            told = (await client.get(scope["path"])).json()
+        await JSONResponse({**told, "auth": None})(scope, receive, send)
+
+    return pages
+
+
+def _serve(descriptor: int, parent: int) -> None:
     from tasks.engines import exit_with
 
     exit_with(parent)
-    secret = os.environ["PREFECT_SERVER_API_AUTH_STRING"]
-    guard.serve(create_app(), socket.socket(fileno=descriptor), secret, own_websockets=True)
+    serve(socket.socket(fileno=descriptor), os.environ["PREFECT_SERVER_API_AUTH_STRING"])
 
 
 if __name__ == "__main__":

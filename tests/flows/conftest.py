@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from flows import guard
 from tests.conftest import ROOT
 
 POOLS = ("ram-engine", "ram-engine-training")
@@ -28,6 +30,15 @@ class Deployed:
     api: str
     logs: Path
     workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def client(self) -> httpx.Client:
+        """Asks the API as the UI does: with the secret, and a token against forged requests."""
+        signed_in = {"Authorization": guard.header(os.environ["PREFECT_API_AUTH_STRING"])}
+        client = httpx.Client(base_url=self.api, headers=signed_in, timeout=60)
+        token = client.get("/csrf-token", params={"client": "tests"}).json()["token"]
+        client.headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
+        return client
 
     def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Prefect's own command."""
@@ -61,15 +72,15 @@ class Deployed:
 
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment by ``<flow>/default``."""
-        found: dict[str, Any] = httpx.get(f"{self.api}/deployments/name/{name}").json()
+        found: dict[str, Any] = self.client.get(f"/deployments/name/{name}").json()
         return found
 
     def create_run(self, name: str, **parameters: Any) -> httpx.Response:
         """What the UI's Run button asks for; as Prefect's clients do, it asks again while the database is busy."""
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-        url = f"{self.api}/deployments/{self.deployment(name)['id']}/create_flow_run"
+        url = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
         for _ in range(60):
-            if (answer := httpx.post(url, json=body)).status_code != 503:
+            if (answer := self.client.post(url, json=body)).status_code != 503:
                 break
             time.sleep(0.5)
         return answer
@@ -80,11 +91,11 @@ class Deployed:
             "flow_runs": {"deployment_id": {"any_": [self.deployment(name)["id"]]}},
             "sort": "EXPECTED_START_TIME_DESC",
         }
-        found: list[dict[str, Any]] = httpx.post(f"{self.api}/flow_runs/filter", json=wanted).json()
+        found: list[dict[str, Any]] = self.client.post("/flow_runs/filter", json=wanted).json()
         return [run for run in found if not run["auto_scheduled"]]
 
     def run(self, run_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self.api}/flow_runs/{run_id}").json()
+        found: dict[str, Any] = self.client.get(f"/flow_runs/{run_id}").json()
         return found
 
     def ended(self, run_id: str, seconds: float = 180) -> dict[str, Any]:
@@ -108,7 +119,7 @@ class Deployed:
     def artifacts(self, run_id: str) -> dict[str, dict[str, Any]]:
         """The artifacts of a run and of its task runs, by key."""
         wanted = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
-        found = httpx.post(f"{self.api}/artifacts/filter", json=wanted).json()
+        found = self.client.post("/artifacts/filter", json=wanted).json()
         return {one["key"]: one for one in found}
 
 
