@@ -87,6 +87,7 @@ def start(here: Place, port: int, origin: str) -> None:
     if here.runs:
         raise ValueError(f"a server runs already at {here.origin}: ram-engine server stop")
     here.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    secret = here.secret
     command = [sys.executable, "-m", "ram_engine", "server", "start", "--foreground", "--port", str(port)]
     log = os.open(here.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with open(log, "ab") as output:
@@ -97,7 +98,7 @@ def start(here: Place, port: int, origin: str) -> None:
             stderr=output,
             start_new_session=True,
         )
-    wait_for(f"http://{guard.HOST}:{port}/api", here.secret, process, str(here.log))
+    wait_for(f"http://{guard.HOST}:{port}/api", secret, process, str(here.log))
 
 
 def run(here: Place, port: int, origin: str) -> None:
@@ -109,9 +110,9 @@ def run(here: Place, port: int, origin: str) -> None:
     with _alone(here), guard.listen(port) as listening:
         own = guard.origin_of(listening)
         told = origin.rstrip("/") or own
-        (here.folder / "origin").write_text(f"{told}\n", encoding="utf-8")
+        secret = here.secret  # before others learn that there is a server
         (here.folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
-        secret = here.secret
+        (here.folder / "origin").write_text(f"{told}\n", encoding="utf-8")
         os.environ.update({**SERVER, **os.environ, **server_settings(told, secret)})
         serve(listening, secret, (told,), log_level="warning")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
+import psutil
 import pytest
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import guard, progress, showing
+from flows import progress, showing
 
 
 def test_a_server_that_never_answers_holds_up_no_work(
@@ -18,9 +18,12 @@ def test_a_server_that_never_answers_holds_up_no_work(
     monkeypatch.setattr(showing, "PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(progress, "ARTIFACT_SECONDS", 0.0)
 
+    server = next(one for one in psutil.Process().children() if "flows.local_server" in one.cmdline())
+
     @flow
     def work() -> float:
-        with guard.listen() as deaf, temporary_settings({PREFECT_API_URL: f"{guard.origin_of(deaf)}/api"}):
+        server.suspend()
+        try:
             begun = time.monotonic()
             with progress.stage_progress("judge") as told:
                 for done in range(1, 1000):
@@ -28,8 +31,10 @@ def test_a_server_that_never_answers_holds_up_no_work(
             bar = time.monotonic() - begun
             showing.show(create_markdown_artifact, "a page", key="page")
             return bar
+        finally:
+            server.resume()
 
-    assert work() < 10  # the server would keep each of the thousand waiting for minutes
+    assert work() < 10  # the server would keep each of the thousand waiting for a minute
     printed = " ".join(capsys.readouterr().err.split())
     assert "did not take the artifact page: no answer" in printed
 
@@ -40,6 +45,5 @@ def test_time_left_is_told_by_the_pace_of_the_work_and_not_of_the_start() -> Non
     assert pace(1, 8.0) is None  # what came before the first step says nothing
     assert pace(1, 9.0) is None
     assert pace(11, 9.0) == pytest.approx(10)
-    assert pace(500, 200.0) == pytest.approx(489 / 191, rel=0.2)
-    assert pace(1000, 201.0) == pytest.approx(500, rel=0.01)  # the last minute counts
-    assert pace(3, 202.0) is None  # another piece of work
+    assert [pace(done, 9.0 + done) for done in range(12, 400)][-1] == pytest.approx(1)  # the last minute counts
+    assert pace(3, 500.0) is None  # another piece of work
