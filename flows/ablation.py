@@ -24,8 +24,9 @@ from flows.parameters import (
     Seeds,
     Url,
 )
-from flows.progress import stage_progress
-from flows.stage_report import link_report
+from flows.progress import console, stage_progress
+from flows.showing import show
+from flows.stage_report import whole_report
 from flows.stages import run_name
 from flows.trainings import one_at_a_time
 from storage.store import Store
@@ -47,8 +48,6 @@ def ablate(
 ) -> dict[str, Any]:
     """What each stage's labels are worth to the tagger. Needs a store that was run up to judge; leaves table, chart and
     JSON in its reports, and the table in the report."""
-    from tasks.report.write import write_report
-
     opened = Store(store, create=False)
     told = outcome.all_captions(captions) if captions else None
     chosen = USUAL.model_copy(update={"retrain": settings, "fine_tune": fine_tuning, "rounds": rounds})
@@ -63,6 +62,8 @@ def ablate(
     opened.write_text(f"{outcome.KEPT}.md", page)
     told_of = ", ".join(f"{row.replace('_', ' ')} {each['mAP']:.3f}" for row, each in all_["rows"].items())
     get_run_logger().info("mAP %s", told_of)
-    create_markdown_artifact(page, key="ablation", description=f"mAP: {told_of}")
-    link_report(opened, write_report(opened, rounds))
+    show(create_markdown_artifact, page, key="ablation", description=f"mAP: {told_of}")
+    reported = whole_report(store, rounds, return_state=True)
+    if reported.is_failed():
+        console.print(f"  the report could not be written: {reported.message}", markup=False)
     return found

@@ -11,6 +11,7 @@ import httpx
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.parameters import (
     FORCED_STAGE,
@@ -26,6 +27,7 @@ from flows.parameters import (
 )
 from flows.progress import console
 from flows.run_stage import keep_stage
+from flows.showing import show
 from flows.stage_report import link_report
 from flows.stages import FLOWS, run_name
 from storage.schemas import first_round_name
@@ -76,7 +78,8 @@ def announce(store: Store, settings: PipelineSettings, request: Request) -> None
     )
     minutes = sum(one.seconds for one in planned) / 60
     get_run_logger().info("%d stages to compute, about %.0f minutes on two cores", len(planned), minutes)
-    create_markdown_artifact(
+    show(
+        create_markdown_artifact,
         "## What this run will compute\n\n| stage | state | shards | rows | minutes | |\n|---|---|---|---|---|---|\n"
         f"{rows}\n",
         key="plan",
@@ -163,12 +166,15 @@ def run_one(
 
 
 def patiently(call: Callable[[], Any]) -> Any:
-    """Calls again, with longer and longer pauses, while Prefect's server is away: the store keeps the work."""
+    """Calls again, with longer and longer pauses, while Prefect's server is away or ill: the store keeps the work."""
     for pause in PATIENCE_SECONDS:
         try:
             return call()
-        except httpx.TransportError as error:
-            console.print(f"  Prefect's server cannot be reached ({error}); trying again in {pause} s")
+        except (httpx.TransportError, PrefectHTTPStatusError) as error:
+            if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            console.print(f"  Prefect's server cannot be reached ({reason}); trying again in {pause} s")
             time.sleep(pause)
     return call()
 
@@ -182,5 +188,5 @@ def finish(store: str, rounds: int) -> None:
     opened = Store(store, create=False)
     page = operator.pipeline_page(opened, rounds)
     opened.write_text("reports/ram-data-engine.md", page)
-    create_markdown_artifact(page, key="ram-data-engine", description="is the retrained model better?")
+    show(create_markdown_artifact, page, key="ram-data-engine", description="is the retrained model better?")
     link_report(opened, write_report(opened, rounds))

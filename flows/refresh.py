@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows.parameters import RETRAIN_SHARE, STORE, TOLERANCE, USUAL_ENGINE, Share, Url
 from flows.pipeline import bring_up_to_date, repairing
 from flows.progress import console
+from flows.showing import show
 from flows.stages import run_name
 from storage.store import Snapshot, Store
 from tasks import refreshing
@@ -115,4 +116,5 @@ def _tell(outcome: dict[str, Any]) -> None:
         "model": outcome["model"],
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    create_markdown_artifact(f"## Refresh\n\n| | |\n|---|---|\n{table}\n", key="refresh", description=outcome["model"])
+    page = f"## Refresh\n\n| | |\n|---|---|\n{table}\n"
+    show(create_markdown_artifact, page, key="refresh", description=outcome["model"])

@@ -13,6 +13,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE
 
 from flows.progress import console
+from flows.showing import show
 from storage.store import Store
 from tasks.settings import Settings
 from tasks.stages import Stage
@@ -65,23 +66,32 @@ def write_reports(store: str, stage: Stage, settings: Settings, summary: StageSu
     opened = Store(store, create=False)
     page = stage_page(stage, settings, summary, operator.contact_sheet(opened, rounds))
     opened.write_text(f"reports/{stage.name}.md", page)
-    create_markdown_artifact(page, key=stage.name, description=summary.line())
+    show(create_markdown_artifact, page, key=stage.name, description=summary.line())
     if {"label_system", "caption_tags"} & {name.partition("-")[0] for name in stage.inputs.values()}:
         if counts := operator.tag_counts(opened, rounds):
-            create_table_artifact(
-                counts, key="tag-counts", description="the most frequent tags of the training pictures"
-            )
+            about = "the most frequent tags of the training pictures"
+            show(create_table_artifact, counts, key="tag-counts", description=about)
     if "metrics" in stage.writes:
         against, figures = operator.metrics_table(opened, rounds)
         about = f"every model on the test pictures, measured against {against}"
-        create_table_artifact(figures, key="metrics", description=about)
+        show(create_table_artifact, figures, key="metrics", description=about)
+    link_report(opened, write_report(opened, rounds))
+
+
+@task(name="whole report", cache_policy=NO_CACHE)
+def whole_report(store: str, rounds: int) -> None:
+    """Writes `report.html` of all that the store holds, and links it."""
+    from tasks.report.write import write_report
+
+    opened = Store(store, create=False)
     link_report(opened, write_report(opened, rounds))
 
 
 def link_report(store: Store, name: str) -> None:
     """A link from the run to the report in the store."""
     url = (Path(store.root) / name).resolve().as_uri() if store.is_local else f"{store.url.rstrip('/')}/{name}"
-    create_link_artifact(url, link_text=name, key="report", description="everything that the store holds, in one page")
+    about = "everything that the store holds, in one page"
+    show(create_link_artifact, url, link_text=name, key="report", description=about)
 
 
 def stage_page(stage: Stage, settings: Settings, summary: StageSummary, sheet: str) -> str:

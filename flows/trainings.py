@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runtime import deployment
 
 from flows.progress import stage_progress
@@ -77,7 +77,11 @@ def one_at_a_time() -> Iterator[None]:
     if deployment.id is None:
         yield
         return
-    with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=1))
+    with get_client(sync_client=True) as client:
+        try:  # a server logs what it refuses: the limit is asked for before it is made
+            client.read_global_concurrency_limit_by_name(LIMIT)
+        except ObjectNotFound:
+            with contextlib.suppress(ObjectAlreadyExists):  # another training has just made it
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=1))
     with concurrency(LIMIT, occupy=1, lease_duration=LEASE_SECONDS):
         yield

@@ -21,6 +21,7 @@ from ram_engine import (
     labels_cli,
     model_commands,
     runs,
+    server_command,
     tag_commands,
     verdicts_cli,
     why_command,
@@ -53,6 +54,7 @@ app.command()(ablate_command.ablate)
 app.add_typer(labels_cli.app, name="labels")
 app.add_typer(verdicts_cli.app, name="verdicts")
 app.command()(why_command.why)
+app.add_typer(server_command.app, name="server")
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 
 PresetOption = Annotated[
@@ -315,7 +317,7 @@ def ui(
 ) -> None:
     """Serve Prefect's own UI over the store's history, each stage with its Run button; Ctrl-C stops it."""
     settings, engine = settle(store, preset, [], [], _tell)
-    runs.serve_ui(Store(store), settings, engine, port, console.print)
+    runs.serve_ui(Store(store), settings, engine, port, print)
 
 
 def _tell(line: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,10 +126,23 @@ def serve_ui(
     home = prefect_home(store)
     url = str(Path(store.root)) if store.is_local else store.url
     with local_prefect(home):
+        from flows.guard import kept_secret
         from flows.local_server import local_server
 
-        with local_server(str(home / "server.log"), port):
+        secret_file = home / "secret"
+        secret = kept_secret(secret_file)  # the same at every start, so that a browser stays signed in
+        with local_server(str(home / "server.log"), port, secret) as api:
             from flows.deployments import serve_deployments
 
-            tell(f"Prefect's UI: http://127.0.0.1:{port}/deployments (Ctrl-C stops it)")
+            tell(signing_in(api.removesuffix("/api"), secret, secret_file, "/deployments"))
+            tell("Ctrl-C stops it.")
             serve_deployments(url, settings, engine)
+
+
+def signing_in(origin: str, secret: str, file: Path, path: str = "/") -> str:
+    """How a person opens the UI: a link that signs in, for a terminal alone; what is kept names the ``file``."""
+    from flows.guard import link
+
+    if sys.stdout.isatty():
+        return f"Prefect's UI: {link(origin, secret, path)}"
+    return f"Prefect's UI: {origin}{path} (user and password are in {file})"

@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,12 +47,52 @@ def shared(name: str) -> Path:
     return path
 
 
+SESSION = "RAM_ENGINE_TEST_SESSION"  # in the environment of every process that the session starts
+LEFT = pytest.StashKey[list[str]]()
+LEAVE_SECONDS = 15.0
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Gives each worker its own share of the cores: more threads than cores would wait for each other."""
     worker = getattr(config, "workerinput", None)
+    if worker is None:
+        os.environ[SESSION] = uuid.uuid4().hex
     if worker is not None and hasattr(os, "sched_setaffinity"):
         cores, number = sorted(os.sched_getaffinity(0)), int(worker["workerid"].removeprefix("gw"))
         os.sched_setaffinity(0, cores[number :: worker["workercount"]] or cores)
+
+
+@pytest.hookimpl(trylast=True)  # after the workers have ended
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails a session that leaves a process running: a server, a worker, a training."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while (left := left_running()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    session.config.stash[LEFT] = left
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for process in config.stash.get(LEFT, []):
+        terminalreporter.write_line(f"LEFT RUNNING by the tests: {process}", red=True)
+
+
+def left_running() -> list[str]:
+    """The processes that bear this session's mark and live, but for multiprocessing's own, which end with this one."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = " ".join(process.cmdline())
+            own = process.pid == os.getpid() or (process.ppid() == os.getpid() and "multiprocessing" in command)
+            marked = process.environ().get(SESSION) == os.environ[SESSION]
+            if marked and not own and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(f"{process.pid} {command[:200]}")
+    return found
 
 
 def ram_engine(*arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:

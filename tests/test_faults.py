@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from flows import guard, local_server
 from ram_engine.configuration import configure
 from storage.store import Snapshot, Store
 from tests import forked
@@ -88,12 +89,14 @@ def test_a_clock_that_goes_back_makes_nothing_look_older(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("away", [5, pytest.param(60, marks=pytest.mark.soak)])
-def test_a_server_that_is_away_costs_the_run_nothing(copied_store: Path, tmp_path: Path, away: float) -> None:
+def test_a_server_that_is_away_and_takes_no_artifact_costs_the_run_nothing(
+    copied_store: Path, tmp_path: Path, away: float
+) -> None:
     home = tmp_path / "prefect"
     home.mkdir()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     environment |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    server = Server(environment)
+    server = Server(environment, tmp_path / "server.log", "tests.ill_server")
     verdicts = Store(copied_store).snapshot("tag_verdicts")
     try:
         begun, log = time.time(), tmp_path / "run.log"
@@ -104,7 +107,7 @@ def test_a_server_that_is_away_costs_the_run_nothing(copied_store: Path, tmp_pat
             ),
             log,
             log,
-            {**environment, "PREFECT_API_URL": server.url},
+            {**environment, "PREFECT_API_URL": server.url, "PREFECT_API_AUTH_STRING": server.secret},
         )
         while not any(part.stat().st_mtime > begun for part in (copied_store / "regions" / "parts").iterdir()):
             assert run.is_alive(), log.read_text()
@@ -116,6 +119,8 @@ def test_a_server_that_is_away_costs_the_run_nothing(copied_store: Path, tmp_pat
         assert run.exitcode == 0, log.read_text()
     finally:
         server.stop()
+    assert "did not take the artifact judge" in log.read_text()
+    assert (copied_store / "reports" / "judge.md").stat().st_mtime > begun
     again = Store(copied_store).snapshot("tag_verdicts")
     assert again is not None
     assert verdicts is not None
@@ -125,27 +130,27 @@ def test_a_server_that_is_away_costs_the_run_nothing(copied_store: Path, tmp_pat
 class Server:
     """A Prefect server that stops and comes back at the same address, with what it knew."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        import socket
-
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+    def __init__(self, environment: dict[str, str], log: Path, module: str = "flows.local_server") -> None:
+        self.secret, self.log, self.module = guard.new_secret(), log, module
         self.environment = environment
-        self.url = f"http://127.0.0.1:{self.port}/api"
+        self.port = 0
         self.start()
 
-    def start(self) -> None:
-        import httpx
+    @property
+    def url(self) -> str:
+        return f"http://{guard.HOST}:{self.port}/api"
 
-        command = [sys.executable, "-m", "flows.local_server", str(self.port), str(os.getpid())]
-        self.process = subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL)
-        for _ in range(600):
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
-                    return
-            time.sleep(0.1)
-        raise AssertionError("the server did not start")
+    def start(self) -> None:
+        with guard.listen(self.port) as listening, self.log.open("ab") as log:
+            self.port = listening.getsockname()[1]
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", self.module, str(listening.fileno()), str(os.getpid())],
+                env={**self.environment, **local_server.server_settings(guard.origin_of(listening), self.secret)},
+                stdout=log,
+                stderr=log,
+                pass_fds=[listening.fileno()],
+            )
+        local_server.wait_for(self.url, self.secret, self.process, str(self.log))
 
     def stop(self) -> None:
         self.process.kill()

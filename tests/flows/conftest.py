@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -16,9 +18,20 @@ import httpx
 import psutil
 import pytest
 
+from flows import guard
 from tests.conftest import ROOT
 
 POOLS = ("ram-engine", "ram-engine-training")
+
+
+def page_lines(heading: str) -> list[str]:
+    """The lines of the first block of shell below a heading of docs/operate.md."""
+    page = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    return page.partition(f"## {heading}\n")[2].split("```")[1].strip().splitlines()
+
+
+SET_UP = page_lines("From nothing to a scheduled refresh on one machine")
+AGAIN = page_lines("A stage again, with another setting")
 
 
 @dataclass
@@ -28,6 +41,15 @@ class Deployed:
     api: str
     logs: Path
     workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def client(self) -> httpx.Client:
+        """Asks the API as the UI does: with the secret, and a token against forged requests."""
+        signed_in = {"Authorization": guard.header(os.environ["PREFECT_API_AUTH_STRING"])}
+        client = httpx.Client(base_url=self.api, headers=signed_in, timeout=60)
+        token = client.get("/csrf-token", params={"client": "tests"}).json()["token"]
+        client.headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
+        return client
 
     def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Prefect's own command."""
@@ -61,15 +83,15 @@ class Deployed:
 
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment by ``<flow>/default``."""
-        found: dict[str, Any] = httpx.get(f"{self.api}/deployments/name/{name}").json()
+        found: dict[str, Any] = self.client.get(f"/deployments/name/{name}").json()
         return found
 
     def create_run(self, name: str, **parameters: Any) -> httpx.Response:
         """What the UI's Run button asks for; as Prefect's clients do, it asks again while the database is busy."""
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-        url = f"{self.api}/deployments/{self.deployment(name)['id']}/create_flow_run"
+        url = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
         for _ in range(60):
-            if (answer := httpx.post(url, json=body)).status_code != 503:
+            if (answer := self.client.post(url, json=body)).status_code != 503:
                 break
             time.sleep(0.5)
         return answer
@@ -80,11 +102,11 @@ class Deployed:
             "flow_runs": {"deployment_id": {"any_": [self.deployment(name)["id"]]}},
             "sort": "EXPECTED_START_TIME_DESC",
         }
-        found: list[dict[str, Any]] = httpx.post(f"{self.api}/flow_runs/filter", json=wanted).json()
+        found: list[dict[str, Any]] = self.client.post("/flow_runs/filter", json=wanted).json()
         return [run for run in found if not run["auto_scheduled"]]
 
     def run(self, run_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self.api}/flow_runs/{run_id}").json()
+        found: dict[str, Any] = self.client.get(f"/flow_runs/{run_id}").json()
         return found
 
     def ended(self, run_id: str, seconds: float = 180) -> dict[str, Any]:
@@ -108,7 +130,7 @@ class Deployed:
     def artifacts(self, run_id: str) -> dict[str, dict[str, Any]]:
         """The artifacts of a run and of its task runs, by key."""
         wanted = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
-        found = httpx.post(f"{self.api}/artifacts/filter", json=wanted).json()
+        found = self.client.post("/artifacts/filter", json=wanted).json()
         return {one["key"]: one for one in found}
 
 
@@ -116,11 +138,10 @@ class Deployed:
 def deployed(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """Everything of prefect.yaml deployed on a fresh server, as docs/operate.md says, with a worker a pool."""
     made = Deployed(prefect_api, tmp_path_factory.mktemp("workers"))
-    for pool in POOLS:
-        done = made.prefect("work-pool", "create", pool, "--type", "process")
-        assert done.returncode == 0, done.stdout + done.stderr
-    done = made.prefect("deploy", "--all", "--no-prompt")
-    assert done.returncode == 0, done.stdout + done.stderr
+    for line in SET_UP:
+        if line.startswith(("prefect work-pool", "prefect deploy ")):
+            done = made.prefect(*shlex.split(line, comments=True)[1:])
+            assert done.returncode == 0, done.stdout + done.stderr
     for pool in POOLS:
         made.start_worker(pool)
     yield made

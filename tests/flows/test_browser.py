@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+from flows import guard
 from tests.browser import open_browser, sync_api
 from tests.flows.conftest import Deployed
 
@@ -21,7 +22,7 @@ def test_a_stage_is_run_from_its_form(deployed: Deployed, copied_store: Path) ->
     with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
         page.set_default_timeout(PATIENCE)
-        page.goto(f"{base}/deployments")
+        page.goto(guard.link(base, os.environ["PREFECT_API_AUTH_STRING"], "/deployments"))
         page.get_by_placeholder("Search deployments").fill("judge")
         expect(page.get_by_text("judge", exact=True)).to_be_visible(timeout=PATIENCE)
         page.goto(f"{base}/deployments/deployment/{deployed.deployment('judge/default')['id']}/run")

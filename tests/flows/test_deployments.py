@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 import yaml
@@ -152,7 +151,7 @@ def test_a_cancelled_run_leaves_no_process(deployed: Deployed, tmp_path: Path, k
     children = worker.children(recursive=True)
     assert children
     state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
-    assert httpx.post(f"{deployed.api}/flow_runs/{created['id']}/set_state", json=state).json()["status"] == "ACCEPT"
+    assert deployed.client.post(f"/flow_runs/{created['id']}/set_state", json=state).json()["status"] == "ACCEPT"
     assert deployed.ended(created["id"])["state_type"] == "CANCELLED"
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive

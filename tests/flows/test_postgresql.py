@@ -1,4 +1,4 @@
-"""The team's set-up of docs/operate.md: Prefect's server on a real PostgreSQL, with a password."""
+"""The team's set-up of docs/operate.md: Prefect's server on a real PostgreSQL, behind the guard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import pytest
 from tests.flows.conftest import POOLS, Deployed
 from tests.test_faults import Server
 
-PASSWORD = "operator:secret"
 BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 
 
@@ -74,9 +73,8 @@ def test_a_server_on_postgresql_runs_deployments(tmp_path: Path, monkeypatch: py
         monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
         monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", database)
-        monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", PASSWORD)
-        monkeypatch.setenv("PREFECT_API_AUTH_STRING", PASSWORD)
-        server = Server(dict(os.environ))
+        server = Server(dict(os.environ), tmp_path / "server.log")
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", server.secret)
         team = Deployed(server.url, tmp_path)
         try:
             assert httpx.get(f"{server.url}/version").status_code == 401
