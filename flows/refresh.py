@@ -46,10 +46,9 @@ def refresh(
     if (changed and share >= retrain_share) or undecided:
         outcome |= _retrain(opened, made, engine, tolerance)
         outcome["computed"] += [*(stage.name for stage in _trainings(made)), "evaluate"]
-    elif changed:
-        outcome["model"] = f"kept: {change}, {share:.1%}; a new one is trained from {retrain_share:.1%}"
     else:
-        outcome["model"] = "kept: nothing is new"
+        more = f" ({share:.1%}); a new one is trained from {retrain_share:.1%}" if changed else ""
+        outcome["model"] = f"kept: {change}{more}"
     _tell(outcome)
     return outcome
 

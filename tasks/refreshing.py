@@ -54,9 +54,9 @@ class Change:
     relabelled: int
 
     def __str__(self) -> str:
-        said = [f"{self.images} images came, left or changed"] if self.images else []
-        said += [f"{self.relabelled} have other tags"] if self.relabelled else []
-        return ", ".join(said) or "nothing is new"
+        said = [f"{self.images:,} came, left or changed"] if self.images else []
+        said += [f"{self.relabelled:,} with other tags"] if self.relabelled else []
+        return f"images: {', '.join(said)}" if said else "nothing is new"
 
 
 def change_since(store: Store, model: Snapshot) -> Change:

@@ -161,7 +161,7 @@ def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect
     assert overruled["computed"] == ["judge"]
     of_images = {one.image_id for one in decided if one.verdict == "kept" and f",{one.image_id}," in shown}
     assert overruled["relabelled_images"] == len(of_images - changed_ids(opened, before))
-    assert "have other tags" in overruled["model"]
+    assert "with other tags" in overruled["model"]
 
     good = refresh(str(store), retrain_share=0.01, tolerance=1.0)
     assert good["computed"] == ["retrain", "evaluate"]
