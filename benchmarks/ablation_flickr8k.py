@@ -27,11 +27,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from drawn_photographs import draw
 from safetensors.numpy import load_file
 
 from ram_engine import ablate_command, configuration, runs
@@ -45,13 +47,20 @@ SETTINGS = Path(__file__).with_name("flickr8k.yaml")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("flickr8k", type=Path)
+    parser.add_argument("flickr8k", type=Path, nargs="?")
+    parser.add_argument("--smoke", action="store_true", help="drawn pictures, one seed: does it run?")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--folder", type=Path, default=Path("runs/flickr8k"))
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "ablation_flickr8k.json")
     parser.add_argument("--fine-tune", type=int, default=600, help="photographs with all five captions")
     parser.add_argument("--swap", type=float, default=0.0, help="compare with this share of the captions swapped")
     options = parser.parse_args()
+    if options.smoke:
+        options.folder = Path(tempfile.mkdtemp())
+        options.flickr8k, options.seeds, options.fine_tune = draw(options.folder / "drawn", 120, 40), 1, 0
+        options.results = options.folder / "results.json"
+    elif options.flickr8k is None:
+        parser.error("name the folder of Flickr8k")
     options.folder.mkdir(parents=True, exist_ok=True)
     results = options.results
     result: dict[str, Any]

@@ -28,7 +28,10 @@ def main() -> None:
     parser.add_argument("--model", default="")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--smoke", action="store_true", help="four images: does it run?")
     options = parser.parse_args()
+    if options.smoke:
+        options.images, options.batch = 4, 2
     model = load_tagger(options.model) if options.model else random_model()
     generator = torch.Generator().manual_seed(0)
     size = model.config.image_size

@@ -18,10 +18,12 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from drawn_photographs import draw
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
@@ -48,15 +50,40 @@ REGIONS_ALONE = "clean.doubt=1"  # whatever the whole picture says
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("flickr8k", type=Path)
-    parser.add_argument("--detector", required=True)
-    parser.add_argument("--classes", required=True)
+    parser.add_argument("flickr8k", type=Path, nargs="?")
+    parser.add_argument("--detector")
+    parser.add_argument("--classes")
+    parser.add_argument("--smoke", action="store_true", help="drawn pictures, the attention alone: does it run?")
     parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--swapped", type=float, default=0.08)
     parser.add_argument("--folder", type=Path, default=Path("runs/photographs"))
     options = parser.parse_args()
+    if options.smoke:
+        options.folder = Path(tempfile.mkdtemp())
+        options.flickr8k, options.images = draw(options.folder / "drawn", 40), 40
+    elif not (options.flickr8k and options.detector and options.classes):
+        parser.error("name the folder of Flickr8k, --detector and --classes")
     options.folder.mkdir(parents=True, exist_ok=True)
     captions = write_source(options.flickr8k, options.folder / "first.csv", options.images, options.swapped)
+    ways = {"attention": [], "attention, regions alone": [REGIONS_ALONE]}
+    if options.detector:
+        ways |= ways_of_detector(options)
+    found = {}
+    for name, sets in ways.items():
+        source = [f"ingest.source.images={options.flickr8k / 'images'}", "ingest.calibrate_share=0.07"]
+        settings, engine = configuration.configure(
+            "tiny" if options.smoke else str(SETTINGS),
+            f"csv:{options.folder / 'first.csv'}",
+            [*source, "ingest.test_share=0", *sets],
+        )
+        runs.run(str(options.folder / "store"), settings, engine, Request(until="judge"))
+        found[name] = measure(Store(str(options.folder / "store"), create=False), captions)
+    show(found)
+    print(json.dumps({name: {key: round(value, 4) for key, value in each.items()} for name, each in found.items()}))
+
+
+def ways_of_detector(options: argparse.Namespace) -> dict[str, list[str]]:
+    """The settings of each way to clean by a detector, whose classes get the captions' other words."""
     classes = options.folder / "classes.txt"
     names = Path(options.classes).read_text("utf-8").split("\n")
     classes.write_text("\n".join(f"{name}, {WORDS[name]}" if name in WORDS else name for name in names), "utf-8")
@@ -65,9 +92,7 @@ def main() -> None:
         f"ground.checkpoint={options.detector}",
         f"ground.classes={classes}",
     ]
-    ways = {
-        "attention": [],
-        "attention, regions alone": [REGIONS_ALONE],
+    return {
         "detector": detector,
         "detector, regions alone": [*detector, REGIONS_ALONE],
         "detector, no box falls too": [*detector, REGIONS_ALONE, "clean.no_box=drop"],
@@ -78,16 +103,6 @@ def main() -> None:
             "clean.outlier_share=0",
         ],
     }
-    found = {}
-    for name, sets in ways.items():
-        source = [f"ingest.source.images={options.flickr8k / 'images'}", "ingest.calibrate_share=0.07"]
-        settings, engine = configuration.configure(
-            str(SETTINGS), f"csv:{options.folder / 'first.csv'}", [*source, "ingest.test_share=0", *sets]
-        )
-        runs.run(str(options.folder / "store"), settings, engine, Request(until="judge"))
-        found[name] = measure(Store(str(options.folder / "store"), create=False), captions)
-    show(found)
-    print(json.dumps({name: {key: round(value, 4) for key, value in each.items()} for name, each in found.items()}))
 
 
 def write_source(folder: Path, file: Path, images: int, swapped: float) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """How well cleaning tells right tags from wrong ones on the sample world, whose truth is known, over several seeds.
 
-``python benchmarks/cleaning_sample.py [--seeds 0 1 2] [--folder runs/sample-world]`` reads the stores that
+``python benchmarks/cleaning_sample.py [--seeds 0 1 2] [--folder runs/sample-world] [--smoke]`` reads the stores that
 ``benchmarks/sample_world.py`` made (and makes them where they are not there). Prints tables: precision and recall of
 the training images' tags before cleaning, after each of its tests alone and after all; how well each score tells right
 from wrong; how the tests by regions depend on the outlier share and on the number of clusters, whatever the whole
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,10 +60,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", default="runs/sample-world")
+    parser.add_argument("--smoke", action="store_true", help="one seed of the preset `tiny`: does it run?")
     options = parser.parse_args()
+    if options.smoke:
+        options.seeds, options.folder = [0], tempfile.mkdtemp()
     found: dict[str, list[float]] = {}
     for seed in options.seeds:
-        judged = load(store_of(Path(options.folder) / f"seed-{seed}", seed))
+        judged = load(store_of(Path(options.folder) / f"seed-{seed}", seed, options.smoke))
         figures = tests(judged, seed) | scores(judged, seed)
         if seed == options.seeds[0]:
             regions_alone(judged)
@@ -71,9 +75,9 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def store_of(folder: Path, seed: int) -> Store:
-    settings, engine = configuration.configure("sample", sets=[f"ingest.source.seed={seed}"])
-    runs.run(str(folder), settings, engine, Request())
+def store_of(folder: Path, seed: int, smoke: bool) -> Store:
+    settings, engine = configuration.configure("tiny" if smoke else "sample", sets=[f"ingest.source.seed={seed}"])
+    runs.run(str(folder), settings, engine, Request(until="judge" if smoke else ""))
     return Store(str(folder), create=False)
 
 

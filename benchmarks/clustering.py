@@ -38,7 +38,10 @@ def main() -> None:
     parser.add_argument("--regions", type=int, nargs="+", default=[20_000, 200_000, 1_000_000])
     parser.add_argument("--tags", type=int, default=500)
     parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--smoke", action="store_true", help="a thousand small regions: does it run?")
     options = parser.parse_args()
+    if options.smoke:
+        options.regions, options.tags, options.width = [500, 1_000], 10, 16
     seconds: dict[int, float] = {}
     peaks, same = [], True
     table = Table("regions", "clusters", "seconds", "microseconds a region", "peak GB", "one worker = two", box=None)

@@ -1,6 +1,6 @@
 """How fast data leaves a store, and in how much memory: each format beside plain pyarrow writing the same columns.
 
-    python benchmarks/exchange.py --store runs/sample --rows 1000000
+    python benchmarks/exchange.py --store runs/sample --rows 1000000 | --smoke
 
 The rows of ``--store`` are repeated under new ids, without their images, into a store of ``--rows`` rows and one of a
 tenth of that: memory is flat where both exports need as much. Each export is a process of its own.
@@ -49,10 +49,17 @@ def main() -> None:
     parser.add_argument("--store", default="runs/sample")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--formats", default=",".join(FORMATS))
+    parser.add_argument("--smoke", action="store_true", help="two formats of a small store: does it run?")
     asked = parser.parse_args()
     formats = asked.formats.split(",")
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="exchange-") as folder:
+        if asked.smoke:
+            sys.path.append(str(Path(__file__).parents[1]))
+            from tests.report_store import make_store
+
+            asked.store, asked.rows = make_store(f"{folder}/small").url, 400
+            formats = ["csv", "huggingface"]
         for rows in (asked.rows // 10, asked.rows):
             store = Path(folder) / f"store-{rows}"
             repeat(Store(asked.store, create=False), Store(store), rows)

@@ -46,7 +46,10 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="")
     parser.add_argument("--config", default="swin-t")
     parser.add_argument("--text-encoder", default="")
+    parser.add_argument("--smoke", action="store_true", help="two small images: does it run?")
     options = parser.parse_args()
+    if options.smoke:
+        options.images, options.tags, options.long_edge = 2, 2, 128
     keep_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if options.checkpoint:

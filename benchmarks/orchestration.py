@@ -32,8 +32,8 @@ PLANNED_PARTS, PLANNED_ROWS = 7_000, 14_000_000
 STAGE = stage_named("assign-tags")
 
 
-def make_store(folder: Path) -> Store:
-    """A store whose phrases lie in SHARDS parts of one row, and a label system of one tag."""
+def make_store(folder: Path, shards: int) -> Store:
+    """A store whose phrases lie in ``shards`` parts of one row, and a label system of one tag."""
     store = Store(folder)
     tag = {
         "tag_id": 0,
@@ -50,7 +50,7 @@ def make_store(folder: Path) -> Store:
     store.publish(Snapshot("label_system", "labels", "benchmark", "benchmark", parts))
     phrase = {"surface": "dog", "lemma": "dog", "type": "object", "start": 0, "end": 3}
     written = []
-    for number in range(SHARDS):
+    for number in range(shards):
         row = {"image_id": f"{number:016x}", "caption_index": 0, "phrases": [phrase]}
         table = pa.Table.from_pylist([row], contract("phrases").schema)
         key = digest(["phrases", number])
@@ -59,7 +59,7 @@ def make_store(folder: Path) -> Store:
     return store
 
 
-def shard_seconds(store: Store, kind: str, workers: int) -> dict[str, float]:
+def shard_seconds(store: Store, kind: str, workers: int, shards: int) -> dict[str, float]:
     """Seconds a shard of a forced run, beside those of a run of no shard, and the pause before the next flow run."""
     from flows.stages import assign_tags
 
@@ -71,12 +71,12 @@ def shard_seconds(store: Store, kind: str, workers: int) -> dict[str, float]:
     kept = assign_tags(store.url, AssignSettings(), engine)
     idle = time.perf_counter() - started
     assert kept["kept"]
-    return {"seconds_a_shard": ran / SHARDS, "next_flow_run_seconds": idle, "shards_a_second": SHARDS / ran}
+    return {"seconds_a_shard": ran / shards, "next_flow_run_seconds": idle, "shards_a_second": shards / ran}
 
 
-def planner(folder: Path) -> Iterator[dict[str, float]]:
+def planner(folder: Path, most_parts: int) -> Iterator[dict[str, float]]:
     """Seconds and memory of planning a map stage over stores that differ in their number of parts."""
-    for parts in (PLANNED_PARTS // 4, PLANNED_PARTS):
+    for parts in (most_parts // 4, most_parts):
         store = Store(folder / str(parts))
         rows = PLANNED_ROWS // PLANNED_PARTS
         listed = tuple(
@@ -101,10 +101,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", default="threads,processes,ray")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--shards", type=int, default=SHARDS)
+    parser.add_argument("--parts", type=int, default=PLANNED_PARTS, help="parts of the plan")
+    parser.add_argument("--smoke", action="store_true", help="five shards in threads: does it run?")
     options = parser.parse_args()
+    if options.smoke:
+        options.engines, options.shards, options.parts = "threads", 5, 40
     result: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        planned = list(planner(Path(scratch)))
+        planned = list(planner(Path(scratch), options.parts))
         print(f"{'planner':<12} {'parts':>6} {'rows':>12} {'seconds':>8} {'MB':>6}")
         for row in planned:
             print(f"{'':<12} {row['parts']:>6} {row['rows']:>12,} {row['seconds']:>8.2f} {row['megabytes']:>6.0f}")
@@ -114,14 +119,14 @@ def main() -> None:
             # 1: four times the parts take four times as long
             "planner_linearity": planned[-1]["seconds"] / planned[0]["seconds"] / 4,
         }
-        store = make_store(Path(scratch) / "store")
+        store = make_store(Path(scratch) / "store", options.shards)
         print(f"\n{'engine':<12} {'ms a shard':>10} {'shards/s':>9} {'next flow run, s':>17}")
         with local_prefect(Path(scratch) / "prefect"):
             from flows.local_server import local_server
 
             with local_server(str(Path(scratch) / "server.log")):
                 for kind in options.engines.split(","):
-                    figures = shard_seconds(store, kind, options.workers)
+                    figures = shard_seconds(store, kind, options.workers, options.shards)
                     print(
                         f"{kind:<12} {1e3 * figures['seconds_a_shard']:>10.1f} {figures['shards_a_second']:>9.0f} "
                         f"{figures['next_flow_run_seconds']:>17.2f}"

@@ -1,6 +1,6 @@
 """How right the parsed tags are, beside stock SceneGraphParser's: precision, recall and F1 over a gold file.
 
-    python benchmarks/parse_quality.py [--gold FILE] [--errors]
+    python benchmarks/parse_quality.py [--gold FILE] [--errors] [--smoke]
 
 A gold file has one JSON object a line: ``caption``, ``tags`` (``name`` and the ``types`` that are right) and
 ``optional`` (names that count neither for nor against). A prediction is right when its name is among the tags with
@@ -135,8 +135,9 @@ def main() -> None:
     default = Path(__file__).parents[1] / "tests" / "gold" / "captions.jsonl"
     parser.add_argument("--gold", type=Path, default=default)
     parser.add_argument("--errors", action="store_true", help="print every caption that is parsed wrongly")
+    parser.add_argument("--smoke", action="store_true", help="the first ten captions alone: does it run?")
     options = parser.parse_args()
-    gold = read_gold(options.gold)
+    gold = read_gold(options.gold)[: 10 if options.smoke else None]
     if options.errors:
         print_errors(gold)
     print(f"{len(gold)} captions, {sum(len(truth.tags) for truth in gold)} tags: {options.gold}")

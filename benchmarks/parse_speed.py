@@ -1,6 +1,6 @@
 """How fast captions become typed phrases, beside ``sng_parser.Parser.parse`` in a loop over the same captions.
 
-    python benchmarks/parse_speed.py --captions captions.csv [--workers 2] [--count 1000] [--memory 2000000]
+    python benchmarks/parse_speed.py --captions captions.csv [--workers 2] [--count 1000] [--memory 2000000] | --smoke
 
 Reads a text file (a caption a line) or a CSV with the columns ``image,caption``. All captions of a measurement are
 distinct, so nothing is gained by parsing identical ones once. Ours is the stage's own worker in spawned processes,
@@ -30,6 +30,8 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import pyarrow as pa
 
+from storage.schemas import contract
+
 CHUNK = 250
 CAPTIONS_TO_PROJECT = 14_000_000
 _worker: Any = None
@@ -43,6 +45,12 @@ def read_captions(path: Path) -> list[str]:
         else:
             captions = [line.strip() for line in file]
     return [caption for caption in dict.fromkeys(captions) if caption]
+
+
+def gold_captions() -> list[str]:
+    """The captions that the parser's quality is measured on."""
+    gold = Path(__file__).parents[1] / "tests" / "gold" / "captions.jsonl"
+    return [json.loads(line)["caption"] for line in gold.read_text("utf-8").splitlines() if line.strip()]
 
 
 def varied(captions: Sequence[str]) -> Iterator[str]:
@@ -68,7 +76,8 @@ def start_worker() -> None:
 def parse_chunk(captions: list[str]) -> int:
     """Parses one shard, returns this process' peak memory in KiB."""
     ids = [f"{i:016x}" for i in range(len(captions))]
-    _worker({"pairs": pa.table({"image_id": ids, "captions": [[caption] for caption in captions]})})
+    rows = [{"image_id": one, "captions": [caption]} for one, caption in zip(ids, captions, strict=True)]
+    _worker({"pairs": pa.Table.from_pylist(rows, contract("pairs").schema)})
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -117,12 +126,15 @@ def _parse_and_tell(captions: list[str]) -> tuple[int, int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--captions", type=Path, required=True)
+    parser.add_argument("--captions", type=Path, help="a text file or a CSV; none: the parser's gold captions")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--count", type=int, default=1000, help="distinct captions, three times, of the comparison")
     parser.add_argument("--memory", type=int, default=0, help="varied captions to parse for the peak memory")
+    parser.add_argument("--smoke", action="store_true", help="a few captions and one worker: does it run?")
     options = parser.parse_args()
-    captions = read_captions(options.captions)
+    if options.smoke:
+        options.count, options.workers = 20, 1
+    captions = read_captions(options.captions) if options.captions else gold_captions()
     count = min(options.count, len(captions))
 
     workers = Workers(options.workers)

@@ -1,6 +1,6 @@
 """Whether `screen` finds altered copies of photographs, takes other photographs for copies, and what it costs.
 
-    python benchmarks/screening.py --photographs ../shared/data/flickr8k [--count 2000]
+    python benchmarks/screening.py --photographs ../shared/data/flickr8k [--count 2000] | --smoke
 
 Altered copies of the photographs go beside them, 100 of each kind; the pipeline runs up to `screen`. A copy is found
 where it and its original are near-duplicates by the default settings. Then the search alone is timed on vectors of
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from drawn_photographs import draw
 from PIL import Image, ImageEnhance, ImageOps
 
 from storage.store import Store
@@ -49,20 +50,27 @@ CHANGES: dict[str, tuple[Change, int]] = {  # and the quality of its JPEG
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path, required=True)
+    parser.add_argument("--photographs", type=Path)
     parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--copies", type=int, default=COPIES, help="altered ones of each kind")
+    parser.add_argument("--smoke", action="store_true", help="a few drawn pictures: does it run?")
     asked = parser.parse_args()
+    sizes = (10_000, 20_000, 40_000, 80_000)
     with tempfile.TemporaryDirectory() as folder:
+        if asked.smoke:
+            asked.photographs, asked.count, asked.copies, sizes = draw(Path(folder) / "drawn", 14), 14, 2, (1_000,)
+        elif asked.photographs is None:
+            parser.error("name the folder of photographs with --photographs")
         copies = write_source(asked, Path(folder))
         options = ["--until", "screen", "--set", "effort=quick", "--source", f"csv:{folder}/captions.csv"]
         order = [sys.executable, "-m", "ram_engine", "run", "--store", f"{folder}/store", *options]
         subprocess.run(order, check=True, stdout=sys.stderr)
-        found, wrong, others = judged(Store(f"{folder}/store", create=False), copies)
+        found, wrong, others = judged(Store(f"{folder}/store", create=False), copies, asked.copies)
     for kind, share in found.items():
         print(f"{kind:12} {share:.0%} found")
     print(f"{wrong} of {others:,} pairs of other photographs are taken for copies")
     seconds = {}
-    for count in (10_000, 20_000, 40_000, 80_000):
+    for count in sizes:
         seconds[count], share = timed(count)
         print(f"{count:7,} vectors: {seconds[count]:5.1f} s, {share:.1%} of the near copies found")
     print(json.dumps({"found": found, "wrong_pairs": wrong, "seconds": seconds, "recall": share}))
@@ -81,7 +89,7 @@ def write_source(asked: argparse.Namespace, folder: Path) -> dict[str, tuple[str
     for name in names:
         (images / name).write_bytes((asked.photographs / "images" / name).read_bytes())
     for place, (kind, (change, quality)) in enumerate(CHANGES.items()):
-        for name in names[place * COPIES : (place + 1) * COPIES]:
+        for name in names[place * asked.copies : (place + 1) * asked.copies]:
             data = io.BytesIO()
             with Image.open(images / name) as image:
                 change(image.convert("RGB")).save(data, "JPEG", quality=quality)
@@ -95,7 +103,7 @@ def write_source(asked: argparse.Namespace, folder: Path) -> dict[str, tuple[str
     return copies
 
 
-def judged(store: Store, copies: dict[str, tuple[str, str]]) -> tuple[dict[str, float], int, int]:
+def judged(store: Store, copies: dict[str, tuple[str, str]], of_each: int) -> tuple[dict[str, float], int, int]:
     """The share of the copies that were found, by kind; pairs of other photographs taken for copies, of how many."""
     pairs, measures = store.snapshot("pairs"), store.snapshot("measures")
     assert pairs is not None
@@ -109,7 +117,7 @@ def judged(store: Store, copies: dict[str, tuple[str, str]]) -> tuple[dict[str, 
     together = {frozenset((names[first], names[second])) for first, second in near.pairs.tolist()}
     found = {
         kind: sum(frozenset((copy, original)) in together for copy, (one, original) in copies.items() if one == kind)
-        / COPIES
+        / of_each
         for kind in CHANGES
     }
     right = {frozenset((copy, original)) for copy, (_, original) in copies.items()}

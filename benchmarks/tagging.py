@@ -55,8 +55,13 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=4585)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", default="runs/tagging")
+    parser.add_argument("--smoke", action="store_true", help="a small encoder, few labels and pictures: does it run?")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
+        if options.smoke:
+            options.encoder, options.image_size, options.labels = "tf_efficientnet_lite0", 64, 20
+            options.rounds, options.folder = 1, f"{scratch}/store"
+            SMALL_RUN.update(train=24, calibrate=8, test=8)
         published = replace(
             PRESETS["ram_swin_base_384"],
             image_encoder=options.encoder,

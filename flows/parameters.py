@@ -42,7 +42,7 @@ START: Any = Field("", description="The first stage to look at: those before it 
 UNTIL: Any = Field("", description="The last stage to run.")
 FORCED_STAGE: Any = Field("", description="A stage to compute again although it is done.")
 RETRAIN_SHARE: Any = Field(
-    0.05, description="A model is trained when so large a share of the images came or left since the last training."
+    0.05, description="A model is trained when so large a share of the images is new since the last training."
 )
 TOLERANCE: Any = Field(
     0.005, description="The new model takes over unless its mAP is lower than the present one's by more than this."

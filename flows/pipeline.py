@@ -33,7 +33,7 @@ from flows.stages import FLOWS, run_name
 from storage.schemas import first_round_name
 from storage.store import DamagedPartError, Store
 from tasks import planning
-from tasks.outlook import Request, outlook, plan
+from tasks.outlook import Request, cost, outlook, plan
 from tasks.planning import Again
 from tasks.settings import EngineSettings, PipelineSettings, Settings
 from tasks.stages import Stage
@@ -76,14 +76,15 @@ def announce(store: Store, settings: PipelineSettings, request: Request) -> None
         f"| {one.stage.name} | {one.state} | {one.shards or ''} | {one.rows:,} | {one.seconds / 60:.1f} | {one.note} |"
         for one in planned
     )
-    minutes = sum(one.seconds for one in planned) / 60
-    get_run_logger().info("%d stages to compute, about %.0f minutes on two cores", len(planned), minutes)
+    seconds, stored = cost(planned)
+    minutes, gigabytes = seconds / 60, stored / 1e9
+    get_run_logger().info("%d stages to compute, about %.0f minutes and %.1f GB", len(planned), minutes, gigabytes)
     show(
         create_markdown_artifact,
         "## What this run will compute\n\n| stage | state | shards | rows | minutes | |\n|---|---|---|---|---|---|\n"
         f"{rows}\n",
         key="plan",
-        description=f"about {minutes:.0f} minutes on two cores",
+        description=f"about {minutes:.0f} minutes and {gigabytes:.1f} GB",
     )
 
 

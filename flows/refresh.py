@@ -35,18 +35,21 @@ def refresh(
     outcome: dict[str, Any] = {"computed": repairing(opened, lambda: _refresh_data(opened, made, engine))}
     last = refreshing.newest(opened, trained)
     pairs = opened.snapshot("pairs")
-    changed = refreshing.changed_images(opened, last)
+    change = refreshing.change_since(opened, last)
+    changed = change.images + change.relabelled
     share = changed / max(1, pairs.rows if pairs else 0)
-    outcome |= {"changed_images": changed, "share": round(share, 4)}
+    outcome |= {
+        "changed_images": change.images,
+        "relabelled_images": change.relabelled,
+        "share": round(share, 4),
+    }
     undecided = last.held_back == refreshing.UNDECIDED  # the refresh that trained it was stopped
     if (changed and share >= retrain_share) or undecided:
         outcome |= _retrain(opened, made, engine, tolerance)
-    elif changed:
-        outcome["model"] = (
-            f"kept: {changed} images came or left, {share:.1%}; a new one is trained from {retrain_share:.1%}"
-        )
+        outcome["computed"] += [*(stage.name for stage in _trainings(made)), "evaluate"]
     else:
-        outcome["model"] = "kept: nothing is new"
+        more = f" ({share:.1%}); a new one is trained from {retrain_share:.1%}" if changed else ""
+        outcome["model"] = f"kept: {change}{more}"
     _tell(outcome)
     return outcome
 
@@ -62,18 +65,21 @@ def _refresh_data(store: Store, made: Made, engine: EngineSettings) -> list[str]
     return computed
 
 
+def _trainings(made: Made) -> list[Stage]:
+    return [stage for stage in made.stages() if stage.name in (of_round("retrain", made.rounds), "fine-tune")]
+
+
 def _retrain(store: Store, made: Made, engine: EngineSettings, tolerance: float) -> dict[str, Any]:
     """Trains candidates, measures them and the present model on the same pictures, and lets the better one be."""
     present = _evaluate(store, made, engine, [], candidate=False)
     candidates: list[Snapshot] = []
-    for stage in made.stages():
-        if stage.name in (of_round("retrain", made.rounds), "fine-tune"):
-            again = Again(
-                warm_start=stage.name != "fine-tune",
-                # the ablation's models are of the data as it was
-                inputs=tuple(_named(candidates)) + (("ablation@none",) if stage.name == "fine-tune" else ()),
-            )
-            candidates += _candidates(store, stage, made, engine, again)
+    for stage in _trainings(made):
+        again = Again(
+            warm_start=stage.name != "fine-tune",
+            # the ablation's models are of the data as it was
+            inputs=tuple(_named(candidates)) + (("ablation@none",) if stage.name == "fine-tune" else ()),
+        )
+        candidates += _candidates(store, stage, made, engine, again)
     measured = _evaluate(store, made, engine, _named(candidates), candidate=True)
     before, after = (refreshing.final_map(store, one["metrics"]) for one in (present, measured))
     models = [*candidates, *measured.values()]
@@ -111,7 +117,9 @@ def _tell(outcome: dict[str, Any]) -> None:
     console.print(f"refresh: computed {computed}; model {outcome['model']}")
     get_run_logger().info("computed %s; model %s", computed, outcome["model"])
     rows = {
-        "images that came or left since the last training": f"{outcome['changed_images']:,} ({outcome['share']:.1%})",
+        "images that came, left or changed since the last training": f"{outcome['changed_images']:,}",
+        "others that have other tags since": f"{outcome['relabelled_images']:,}",
+        "share of all images": f"{outcome['share']:.1%}",
         "stages that computed something": computed,
         "model": outcome["model"],
     }

@@ -18,11 +18,11 @@ from flows.trainings import train
 from storage.leases import Lease, leased, narrow
 from storage.schemas import first_round_name
 from storage.store import DamagedPartError, Part, Snapshot, Store
-from tasks import ingest, planning
+from tasks import costs, ingest, planning
 from tasks.engines import open_engine, with_workers
 from tasks.outlook import plan
 from tasks.planning import Again, StageFailedError, StagePlan
-from tasks.settings import EngineSettings, IngestSettings, Settings
+from tasks.settings import EncodeSettings, EngineSettings, IngestSettings, Settings
 from tasks.stages import Stage
 from tasks.worker import ShardResult, WorkerFactory
 
@@ -67,7 +67,11 @@ def _run(
     if work.kept:
         return keep_stage(store, work)
     narrow(store, lease, _counted_on(work))
-    planned = planning.estimate(store, stage, settings, work.rows)
+    features = store.snapshot("features")
+    encode = EncodeSettings() if features is None else EncodeSettings.model_validate(features.settings)
+    if isinstance(settings, EncodeSettings):
+        encode = settings
+    planned = costs.seconds(stage, settings, encode, work.rows, costs.paces(store, rounds))
     if stage.kind == "training":
         digest, part = train(store, work, engine, rounds)
         model = replace(_snapshot(work, stage.model, (), {}), model=digest)
@@ -151,7 +155,7 @@ def _compute(store: Store, work: StagePlan, engine: EngineSettings) -> list[Snap
             done[artifact].append(part)
         if not any(part.rows for parts in done.values() for part in parts):
             raise StageFailedError("ingest: the source holds no image; check its path and columns")
-    snapshots = [_snapshot(work, artifact, tuple(parts), tombstones) for artifact, parts in done.items()]
+    snapshots = [_snapshot(store, work, artifact, tuple(parts), tombstones) for artifact, parts in done.items()]
     _check_budget(store, work, snapshots)
     return snapshots
 
@@ -172,7 +176,9 @@ def _check_budget(store: Store, work: StagePlan, snapshots: list[Snapshot]) -> N
             )
 
 
-def _snapshot(work: StagePlan, artifact: str, parts: tuple[Part, ...], tombstones: Mapping[str, list[str]]) -> Snapshot:
+def _snapshot(
+    store: Store, work: StagePlan, artifact: str, parts: tuple[Part, ...], tombstones: Mapping[str, list[str]]
+) -> Snapshot:
     present = {part.partition for part in parts}
     return Snapshot(
         artifact=artifact,
@@ -182,6 +188,7 @@ def _snapshot(work: StagePlan, artifact: str, parts: tuple[Part, ...], tombstone
         recipe=work.recipe,
         parts=tuple(sorted(parts, key=lambda part: (part.partition, part.key))),
         tombstones={key: sorted(ids) for key, ids in tombstones.items() if key in present},
+        removed=store.removed_rows(artifact, parts, tombstones),
         settings=work.settings.model_dump(mode="json"),
         inputs={alias: f"{snapshot.artifact}@{snapshot.key}" for alias, snapshot in work.snapshots.items()},
     )

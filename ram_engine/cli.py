@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -33,7 +34,7 @@ from storage.sources import SourceError
 from storage.store import Store, StoreError
 from tasks import planning, refreshing
 from tasks.memory import keep_memory
-from tasks.outlook import Request, outlook
+from tasks.outlook import Request, cost, outlook
 from tasks.planning import Again, PlanError, StageFailedError
 from tasks.stages import stage_named
 
@@ -120,20 +121,23 @@ def plan(
     retry_rejected: RetryOption = False,
     refit: RefitOption = False,
 ) -> None:
-    """Show what a run would compute, with minutes, before it starts."""
+    """Show what a run would compute, with minutes and disk, before it starts, and what is unfit of its source."""
     settings, _ = settle(store, preset, source, sets, _tell)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
-    planned = outlook(Store(store), settings, request)
-    table = Table("stage", "state", "shards", "rows", "seconds", "", box=None, header_style="bold")
+    opened = Store(store)
+    planned = outlook(opened, settings, request)
+    table = Table("stage", "state", "shards", "rows", "seconds", "MB", "", box=None, header_style="bold")
     for one in planned:
         figures = (
-            ("", "", "")
+            ("", "", "", "")
             if one.state in ("done", "kept")
-            else (str(one.shards or ""), f"{one.rows:,}", f"{one.seconds:,.0f}")
+            else (str(one.shards or ""), f"{one.rows:,}", f"{one.seconds:,.0f}", f"{one.bytes / 1e6:,.1f}")
         )
         table.add_row(one.stage.name, one.state, *figures, one.note)
     console.print(table)
-    console.print(f"about {sum(one.seconds for one in planned) / 60:.1f} minutes on two cores")
+    seconds, stored = cost(planned)
+    free = f" of the {shutil.disk_usage(opened.root).free / 1e9:,.1f} GB that are free" if opened.is_local else ""
+    console.print(f"about {seconds / 60:.1f} minutes, and {stored / 1e9:.2f} GB{free}")
 
 
 @app.command()
@@ -172,7 +176,7 @@ def stage(
 def refresh(
     store: StoreOption = DEFAULT_STORE,
     retrain_share: Annotated[
-        float, typer.Option(min=0, max=1, help="The share of images that came or left from which a model is trained.")
+        float, typer.Option(min=0, max=1, help="The share of images that are new from which a model is trained.")
     ] = 0.05,
     tolerance: Annotated[
         float, typer.Option(min=0, max=1, help="How much lower the new model's mAP may be for it to take over.")
@@ -204,16 +208,13 @@ def join(store: StoreOption = DEFAULT_STORE) -> None:
 
 @app.command()
 def status(store: StoreOption = DEFAULT_STORE) -> None:
-    """Show what is in the store, when it was made, and what is stale."""
+    """Show what is in the store, when it was made, what is stale, and what stays although its inputs changed."""
     opened = Store(store, create=False)
     table = Table("artifact", "rows", "MB", "parts", "made by", "made", "", box=None, header_style="bold")
     latest = {name: one for name in opened.artifacts() if (one := opened.snapshot(name)) is not None}
-    changed = {name: planning.changed_inputs(latest, name) for name in latest}
-    behind = planning.behind(latest, changed)
+    standing = planning.standing(latest)
     for artifact, snapshot in latest.items():
-        notes = [f"stale: {', '.join(changed[artifact])} changed"] if changed[artifact] else []
-        if not notes and behind[artifact]:
-            notes.append(f"stale after {', '.join(behind[artifact])}")
+        notes = [standing[artifact]] if artifact in standing else []
         waiting = [one for one in opened.snapshots(artifact) if one.held_back and one.created > snapshot.created]
         notes += [f"{artifact}@{one.key} is held back: {one.held_back}" for one in waiting[:1]]
         rows, parts = ("model", "") if snapshot.model else (f"{snapshot.rows:,}", str(len(snapshot.parts)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,8 +43,18 @@ def to_bytes(table: pa.Table, key: str) -> memoryview:
 
 def from_bytes(data: bytes, columns: Iterable[str] | None = None) -> pa.Table:
     """The table of a part's bytes, with only ``columns`` if they are named."""
-    table = pq.read_table(pa.BufferReader(data), columns=list(columns) if columns is not None else None)
-    return table.replace_schema_metadata(None)
+    return read_columns(pa.BufferReader(data), columns)
+
+
+def read_columns(source: Any, columns: Iterable[str] | None = None) -> pa.Table:
+    """The table of a Parquet file that Python holds, with only ``columns`` if they are named.
+
+    In this thread alone: a thread of Arrow's pool that drops the last reference to what Python holds, while the
+    interpreter ends, aborts the process.
+    """
+    file = pq.ParquetFile(source, pre_buffer=False)
+    wanted = list(columns) if columns is not None else None
+    return file.read(columns=wanted, use_threads=False).replace_schema_metadata(None)
 
 
 def _holds_floats(type_: pa.DataType) -> bool:

@@ -319,7 +319,8 @@ def check(artifact: str, table: pa.Table) -> pa.Table:
         if table[field.name].null_count and field.name not in rules.nullable:
             raise ContractError(f"{artifact}.{field.name}: {table[field.name].null_count} nulls where none may be")
     if rules.unique and table.num_rows:
-        groups = table.group_by(list(rules.unique)).aggregate([([], "count_all")])
+        # in this thread: one of Arrow's pool may let go of what Python holds while the interpreter ends, which aborts
+        groups = table.group_by(list(rules.unique), use_threads=False).aggregate([([], "count_all")])
         if groups.num_rows != table.num_rows:
             repeated = groups.filter(pc.greater(groups["count_all"], 1)).slice(0, 1).to_pylist()[0]
             raise ContractError(f"{artifact}: {rules.unique} must be unique, but {repeated} stands more than once")

@@ -22,7 +22,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,9 +74,9 @@ class Snapshot:
     """One version of an artifact: its parts (or its model folder) and its origin.
 
     ``tombstones`` maps a partition to the images that left it (rejected rows: their fingerprints); readers leave their
-    rows out. ``recipe`` is a key of how it was made, whatever the data: settings, stage versions, and the recipes of
-    what it read. ``held_back`` says why a snapshot must not become the latest by itself: a model that is worse than
-    the one before.
+    rows out, and ``removed`` says how many of a part's rows those are. ``recipe`` is a key of how it was made, whatever
+    the data: settings, stage versions, and the recipes of what it read. ``held_back`` says why a snapshot must not
+    become the latest by itself: a model that is worse than the one before.
     """
 
     artifact: str
@@ -86,6 +86,7 @@ class Snapshot:
     parts: tuple[Part, ...] = ()
     model: str = ""  # the digest of the model folder's files
     tombstones: dict[str, list[str]] = field(default_factory=dict)
+    removed: dict[str, int] = field(default_factory=dict)  # rows by partition
     settings: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     stage_version: int = 0
@@ -100,7 +101,12 @@ class Snapshot:
 
     @property
     def rows(self) -> int:
-        return sum(part.rows for part in self.parts)
+        """Rows that a reader sees: those of images that left are not among them."""
+        return sum(self.rows_in(part) for part in self.parts)
+
+    def rows_in(self, part: Part) -> int:
+        """The rows of one part that a reader sees."""
+        return part.rows - self.removed.get(part.partition, 0)
 
     @property
     def bytes(self) -> int:
@@ -189,7 +195,7 @@ class Store:
         """Some columns of a part, read alone: beside images they are little. Their digest is not checked."""
         try:
             with self.fs.open(self._path(self._part_path(artifact, part.key)), "rb") as file:
-                return pq.read_table(file, columns=columns).replace_schema_metadata(None)
+                return parquet.read_columns(file, columns)
         except FileNotFoundError:
             raise DamagedPartError(artifact, part, "is missing") from None
         except (pa.ArrowInvalid, OSError) as error:
@@ -224,6 +230,15 @@ class Store:
         if gone and columns is not None and column not in columns:
             return without(self.read_part(snapshot.artifact, part, [*columns, column]), gone, column).select(columns)
         return without(self.read_part(snapshot.artifact, part, columns), gone, column)
+
+    def removed_rows(self, artifact: str, parts: Iterable[Part], tombstones: Mapping[str, list[str]]) -> dict[str, int]:
+        """By partition the rows of ``parts`` that ``tombstones`` hide from readers."""
+        column, counts = row_id(artifact), {}
+        for part in parts if column else ():
+            if gone := tombstones.get(part.partition):
+                left = without(self.read_columns(artifact, part, [column]), gone, column)
+                counts[part.partition] = part.rows - left.num_rows
+        return {partition: count for partition, count in counts.items() if count}
 
     def table(self, snapshot: Snapshot, columns: Iterable[str] | None = None) -> pa.Table:
         """The whole snapshot as one table; empty with the contract's columns where it has no part."""

@@ -112,9 +112,7 @@ def _bars_table(
         "reason": reasons.tolist(),
     }
     schema = contract("tag_bars").schema
-    return pa.table(
-        {field.name: pa.array(columns[field.name], field.type) for field in schema}, schema
-    )
+    return pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}, schema)
 
 
 def _checks(

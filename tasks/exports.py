@@ -23,10 +23,8 @@ from tasks.inputs import connect
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import Tag, read_tags
 from tasks.stages import of_round
-from tasks.verdicts import judged_rounds
+from tasks.verdicts import BY_HAND, SOURCE_BITS, judged_rounds
 
-SOURCE_BITS = {"caption": 1, "generated": 2, "predicted": 4}
-BY_HAND = 8
 _PLAIN = ("image_id", "captions", "split", "names", "url", "licence", "sha256", "width", "height", "sources", "extra")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from storage.store import DamagedPartError, Store
-from tasks import ingest, planning
+from tasks import costs, ingest, planning
+from tasks.forthcoming import Forthcoming, new_bytes, source_note
 from tasks.planning import Again, PlanError, StagePlan
 from tasks.settings import IngestSettings, PipelineSettings, Settings
 from tasks.stages import Stage, stage_named, stages
@@ -18,9 +20,10 @@ class PlannedStage:
 
     stage: Stage
     state: str
-    shards: int
-    rows: int
-    seconds: float
+    shards: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    bytes: float = 0.0  # that it will add to the store
     note: str = ""
 
 
@@ -66,32 +69,69 @@ def plan(store: Store, stage: Stage, settings: Settings, again: Again = Again())
 
 
 def outlook(store: Store, settings: PipelineSettings, request: Request) -> list[PlannedStage]:
-    """What a run would compute, with seconds from this store's own history or from first guesses."""
+    """What a run would compute, with its cost by what this store has measured, else by first guesses.
+
+    Where only some images are new, stages that work image by image count these alone, and what is frozen stays.
+    """
     planned: list[PlannedStage] = []
-    changed: set[str] = set()
     pairs = store.snapshot("pairs")
-    images = pairs.rows if pairs else 0
+    coming = Forthcoming(store, pairs.rows if pairs else 0)
+    paces = costs.paces(store, settings.rounds)
     for stage in request.stages():
-        if planning.left_out(store, stage, settings):
+        if planning.left_out(store, stage, settings) or coming.lacks(stage.split):
             continue
-        chosen = stage.settings_of(settings)
-        stale = sorted(changed & set(stage.inputs.values()))
+        chosen, again = stage.settings_of(settings), request.again(stage)
+        stale = sorted(coming.rows.keys() & set(stage.inputs.values()))
         work = None
         if not stale:
             with contextlib.suppress(PlanError, DamagedPartError):  # the run computes a damaged part again
-                work = plan(store, stage, chosen, request.again(stage))
+                work = plan(store, stage, chosen, again)
+        recipe = coming.recipe(stage, chosen) if work is None else work.recipe
         if work is not None and work.kept:
-            planned.append(PlannedStage(stage, "kept" if work.note else "done", 0, 0, 0.0, work.note))
-            continue
-        rows = images if work is None else work.rows
-        shards = 0 if work is None else len(work.shards)
-        seconds = planning.estimate(store, stage, chosen, rows)
-        notes = [f"after {', '.join(stale)}"] if stale else []
-        if folds := getattr(chosen, "folds", 0) if stage.model else 0:
-            notes.append(f"with {folds} fold models, so that none annotates what it saw: {folds} times the training")
-        state = "to do" if work is not None else "waiting"
-        planned.append(PlannedStage(stage, state, shards, rows, seconds, "; ".join(notes)))
-        changed |= set(stage.outputs)
-        if stage.name == "ingest":
-            images += work.rows if work else 0
+            planned.append(PlannedStage(stage, "kept" if work.note else "done", note=work.note))
+        elif stale and stage.frozen and coming.same_recipe(stage, recipe, again):
+            planned.append(PlannedStage(stage, "kept", note=planning.AS_FITTED))
+        else:
+            rows = coming.rows_for(stage, recipe, again) if work is None else work.rows
+            if work is not None and stage.name == "ingest":
+                coming.ingested(work)
+            planned.append(_to_compute(stage, chosen, settings, paces, work, rows, stale))
+            coming.add(stage, rows, recipe)
     return planned
+
+
+def _to_compute(
+    stage: Stage,
+    chosen: Settings,
+    settings: PipelineSettings,
+    paces: Mapping[str, float],
+    work: StagePlan | None,
+    rows: int,
+    stale: list[str],
+) -> PlannedStage:
+    notes = [f"after {', '.join(stale)}"] if stale else []
+    stored: float | None = None
+    if work is not None and stage.name == "ingest":
+        notes.append(source_note(work))
+        stored = new_bytes(work)
+    if stored is None:
+        stored = costs.stored_bytes(stage, chosen, settings.encode, rows)
+    if folds := getattr(chosen, "folds", 0) if stage.model else 0:
+        notes.append(f"with {folds} fold models, so that none annotates what it saw: {folds} times the training")
+    return PlannedStage(
+        stage,
+        "waiting" if work is None else "to do",
+        len(work.shards) if work is not None else 0,
+        rows,
+        costs.seconds(stage, chosen, settings.encode, rows, paces),
+        stored,
+        "; ".join(filter(None, notes)),
+    )
+
+
+def cost(planned: Iterable[PlannedStage]) -> tuple[float, float]:
+    """The seconds that a run will take, and the bytes that it will add to the store; the stages' and its own."""
+    todo = [one for one in planned if one.state not in ("done", "kept")]
+    if not todo:
+        return 0.0, 0.0
+    return costs.RUN_SECONDS + sum(one.seconds for one in todo), costs.RUN_BYTES + sum(one.bytes for one in todo)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from storage.store import Part, Snapshot, Store
 from tasks.settings import MOST_ROUNDS, PipelineSettings, Settings
 from tasks.stages import Stage, stages
 from tasks.worker import Shard
+
+AS_FITTED = "kept as it was fitted, although its inputs changed since (--refit makes it again)"
 
 
 class PlanError(RuntimeError):
@@ -103,7 +106,7 @@ def plan_stage(store: Store, stage: Stage, settings: Settings, again: Again = Ag
     snapshots = gather(store, stage, again.inputs)
     if stage.kind == "training" and not again.warm_start:
         snapshots = {alias: snapshot for alias, snapshot in snapshots.items() if alias not in stage.carried}
-    recipe = _recipe(stage, settings, snapshots)
+    recipe = recipe_of(stage, settings, {alias: snapshot.recipe for alias, snapshot in snapshots.items()})
     plan = StagePlan(stage, settings, snapshots, key="", recipe=recipe)
     latest = store.snapshot(stage.outputs[0])
     if (
@@ -115,10 +118,7 @@ def plan_stage(store: Store, stage: Stage, settings: Settings, again: Again = Ag
         # A damaged or deleted result is no result: fall through and compute it again.
         if complete(store, stage, latest.key):
             changed = latest.key != _whole_key(stage, settings, snapshots)
-            note = (
-                "kept as it was fitted, although its inputs changed since (--refit makes it again)" if changed else ""
-            )
-            return replace(plan, key=latest.key, kept=True, note=note)
+            return replace(plan, key=latest.key, kept=True, note=AS_FITTED if changed else "")
     if stage.kind == "map":
         return _plan_map(store, plan, again)
     key = _whole_key(stage, settings, snapshots)
@@ -196,7 +196,7 @@ def _plan_map(store: Store, plan: StagePlan, again: Again) -> StagePlan:
         aligned = {alias: parts[alias][part.partition] for alias in parts if part.partition in parts[alias]}
         key = digest([*base, {alias: one.digest for alias, one in aligned.items()}])
         inputs = {alias: (plan.snapshots[alias].artifact, one) for alias, one in aligned.items()}
-        shards.append(Shard(key=key, partition=part.partition, parts=inputs, rows=part.rows))
+        shards.append(Shard(key=key, partition=part.partition, parts=inputs, rows=plan.snapshots[first].rows_in(part)))
     tombstones = plan.snapshots[first].tombstones
     return finish_plan(store, replace(plan, tombstones=tombstones), shards, again)
 
@@ -224,9 +224,10 @@ def _whole_key(stage: Stage, settings: Settings, snapshots: Mapping[str, Snapsho
     return digest([stage.name, stage.version, _dumped(settings), digests])
 
 
-def _recipe(stage: Stage, settings: Settings, snapshots: Mapping[str, Snapshot]) -> str:
-    recipes = {alias: snapshot.recipe for alias, snapshot in snapshots.items() if alias not in stage.carried}
-    return digest([stage.name, stage.version, _dumped(settings), recipes])
+def recipe_of(stage: Stage, settings: Settings, recipes: Mapping[str, str]) -> str:
+    """The recipe of what a stage makes from inputs of these ``recipes`` (by alias)."""
+    read = {alias: recipe for alias, recipe in recipes.items() if alias not in stage.carried}
+    return digest([stage.name, stage.version, _dumped(settings), read])
 
 
 def _dumped(settings: Settings) -> list[Any]:
@@ -266,24 +267,52 @@ def changed_inputs(latest: Mapping[str, Snapshot], artifact: str) -> list[str]:
     ]
 
 
-def behind(latest: Mapping[str, Snapshot], changed: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """By artifact those that it was made from, directly or not, whose own inputs ``changed``."""
+def made_with(stage: Stage, snapshot: Snapshot) -> Settings:
+    """The settings that a stage made ``snapshot`` with. Raises ValueError where this version does not know them."""
+    return type(stage.settings_of(PipelineSettings())).model_validate(snapshot.settings)
+
+
+def standing(latest: Mapping[str, Snapshot]) -> dict[str, str]:
+    """By artifact what a person should know of it: that it is stale, or stays as it is although its inputs changed."""
+    makers = {artifact: stage for stage in stages(MOST_ROUNDS) for artifact in stage.outputs}
+    changed = {artifact: changed_inputs(latest, artifact) for artifact in latest}
+    fitted = {artifact for artifact in latest if artifact in makers and _as_fitted(makers[artifact], artifact, latest)}
+    behind = _behind(latest, changed, fitted)
+    told = {}
+    for artifact in latest:
+        stage, names = makers.get(artifact), ", ".join(changed[artifact])
+        if names and artifact in fitted:
+            told[artifact] = f"stays as it was fitted, before {names} changed (--refit fits it anew)"
+        elif names and stage is not None and (stage.kind == "training" or stage.name == "evaluate"):
+            told[artifact] = f"from before {names} changed: a run renews it, and a refresh that trains"
+        elif names:
+            told[artifact] = f"stale: {names} changed"
+        elif behind[artifact]:
+            told[artifact] = f"stale after {', '.join(behind[artifact])}"
+    return told
+
+
+def _as_fitted(stage: Stage, artifact: str, latest: Mapping[str, Snapshot]) -> bool:
+    """Whether a run keeps the artifact of a frozen stage whatever data came, with the settings that made it."""
+    recipes = {alias: latest[name].recipe for alias, name in stage.inputs.items() if name in latest}
+    with suppress(PlanError, ValueError):
+        settings = made_with(stage, latest[artifact])
+        return stage.frozen and latest[artifact].recipe == recipe_of(stage, settings, recipes)
+    return False
+
+
+def _behind(
+    latest: Mapping[str, Snapshot], changed: Mapping[str, Sequence[str]], fitted: Set[str]
+) -> dict[str, list[str]]:
+    """By artifact those that it was made from, directly or not, whose own inputs ``changed``; not behind ``fitted``."""
 
     def stale(artifact: str) -> set[str]:
+        if artifact in fitted:
+            return set()
         sources = {pinned.partition("@")[0] for pinned in latest[artifact].inputs.values()} & set(latest) - {artifact}
-        return {name for name in sources if changed[name]} | {one for name in sources for one in stale(name)}
+        return {name for name in sources - fitted if changed[name]} | {one for name in sources for one in stale(name)}
 
     return {artifact: sorted(stale(artifact)) for artifact in latest}
-
-
-def estimate(store: Store, stage: Stage, settings: Settings, rows: int) -> float:
-    """Seconds that ``rows`` will take: by this store's last run with the same settings, else by the first guess."""
-    snapshot = store.snapshot(stage.outputs[0])
-    if snapshot is not None and snapshot.settings == settings.model_dump(mode="json"):
-        figures = snapshot.figures
-        if figures.get("input_rows"):
-            return rows * figures["seconds"] / figures["input_rows"]
-    return rows / stage.rate
 
 
 def left_out(store: Store, stage: Stage, settings: PipelineSettings) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import pyarrow.compute as pc
 
 from storage.store import Snapshot, Store
-from tasks.planning import PlanError
-from tasks.settings import MOST_ROUNDS, PipelineSettings, Settings
+from tasks.inputs import Inputs
+from tasks.planning import PlanError, made_with
+from tasks.settings import MOST_ROUNDS, Settings
 from tasks.stages import Stage, of_round, stages
 
 FINAL_ROWS = ("fine_tuned", "cleaning")  # of `metrics`: the model that a store's users get, the first that is there
@@ -36,25 +37,64 @@ def made(store: Store) -> Made:
             f"the store {store.url} holds no retrained model yet, so there is nothing to refresh: run the pipeline "
             "(ram-data-engine) first"
         )
-    usual = PipelineSettings()
     found: dict[str, Settings] = {}
     for stage in stages(rounds):
         snapshot = store.snapshot(stage.outputs[0])
         if snapshot is not None:
-            found[stage.name] = type(stage.settings_of(usual)).model_validate(snapshot.settings)
+            found[stage.name] = made_with(stage, snapshot)
     return Made(rounds, found)
 
 
-def changed_images(store: Store, model: Snapshot) -> int:
-    """Images that came or left since ``model`` was trained."""
-    name, _, key = model.inputs["pairs"].partition("@")
+@dataclass(frozen=True)
+class Change:
+    """What is new since a model was trained: ``images`` that came, left or changed, and others that were ``relabelled``
+    since, by decisions of a person or by another annotator."""
+
+    images: int
+    relabelled: int
+
+    def __str__(self) -> str:
+        said = [f"{self.images:,} came, left or changed"] if self.images else []
+        said += [f"{self.relabelled:,} with other tags"] if self.relabelled else []
+        return f"images: {', '.join(said)}" if said else "nothing is new"
+
+
+def change_since(store: Store, model: Snapshot) -> Change:
+    """What is new since ``model`` was trained. Raises :class:`PlanError` where what it was trained on is not there."""
+    images = _differing(store, _then_and_now(store, model, "pairs"), "SELECT image_id, fingerprints FROM {name}")
+    labels = _then_and_now(store, model, "label_system")
+    taught = """
+        SELECT image_id, name, type, kept, target FROM {name} JOIN {name}_labels USING (tag_id) WHERE active
+    """
+    tags = _differing(store, _then_and_now(store, model, "tag_verdicts"), taught, labels)
+    return Change(len(images), len(tags - images))
+
+
+def _then_and_now(store: Store, model: Snapshot, alias: str) -> tuple[Snapshot, Snapshot]:
+    name, _, key = model.inputs[alias].partition("@")
     then, now = store.snapshot(name, key), store.snapshot(name)
     if then is None or now is None:
-        raise PlanError(f"the store {store.url} lacks the pairs that its model was trained on: run the pipeline")
-    known = {part.partition for part in then.parts}
-    came = sum(part.rows - len(now.gone(part.partition)) for part in now.parts if part.partition not in known)
-    left = sum(len(set(now.gone(part.partition)) - set(then.gone(part.partition))) for part in then.parts)
-    return came + left
+        raise PlanError(f"the store {store.url} lacks the {name} that its model was trained on: run the pipeline")
+    return then, now
+
+
+def _differing(
+    store: Store, both: tuple[Snapshot, Snapshot], rows: str, labels: tuple[Snapshot, Snapshot] | None = None
+) -> set[str]:
+    """The images whose ``rows`` (a query) are others in the second snapshot than in the first."""
+    known = [{(part.partition, part.digest, *one.gone(part.partition)) for part in one.parts} for one in both]
+    same = known[0] & known[1] if labels is None or labels[0].digest == labels[1].digest else set()
+    snapshots = {}
+    for name, one in zip(("before", "after"), both, strict=True):
+        parts = (part for part in one.parts if (part.partition, part.digest, *one.gone(part.partition)) not in same)
+        snapshots[name] = replace(one, parts=tuple(parts))
+    if labels is not None:
+        snapshots |= {"before_labels": labels[0], "after_labels": labels[1]}
+    before, after = (f"({rows.format(name=name)})" for name in ("before", "after"))
+    found = Inputs(store, snapshots).sql(
+        f"SELECT DISTINCT image_id FROM (({before} EXCEPT {after}) UNION ALL ({after} EXCEPT {before}))"
+    )
+    return set(found["image_id"].to_pylist())
 
 
 def newest(store: Store, artifact: str) -> Snapshot:

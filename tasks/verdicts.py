@@ -20,6 +20,8 @@ from tasks.inputs import Inputs
 from tasks.stages import of_round
 
 DECISIONS = {"keep": True, "remove": False, "": None, "engine": None}
+SOURCE_BITS = {"caption": 1, "generated": 2, "predicted": 4}  # of `tag_verdicts.source`
+BY_HAND = 8
 CELL = 160  # pixels of a picture in the contact sheet
 
 
@@ -55,16 +57,34 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
     artifact = of_round("tag_verdicts", max(1, number))
     inputs = inputs_of(store, artifact, "pairs", "label_system")
     ids = tag_ids(inputs, tag)
+    view = artifact.replace("-", "_")
     found = inputs.sql(
         f"""
-        SELECT verdicts.*, label_system.name AS tag, type, names[1] AS picture, image, width * height AS pixels
-        FROM {artifact.replace("-", "_")} AS verdicts JOIN label_system USING (tag_id) JOIN pairs USING (image_id)
+        WITH claims AS (
+            SELECT verdicts.*, source & {SOURCE_BITS["caption"]} > 0 AS said, reason LIKE '%by_hand' AS by_hand
+            FROM {view} AS verdicts
+        ),
+        wrong AS (SELECT (1 + count(*) FILTER (NOT kept)) / (2 + count(*)) AS share FROM claims WHERE said),
+        frequency AS (
+            SELECT tag_id, count(*) FILTER (said) / (SELECT count(DISTINCT image_id) FROM claims) AS share
+            FROM claims GROUP BY tag_id
+        ),
+        judged AS (
+            SELECT claims.*,
+                -- what a caption says is right unless it is another picture's caption, which says as often as any does
+                CASE WHEN NOT said THEN score
+                    ELSE (1 - wrong.share) * score / ((1 - wrong.share) * score + wrong.share * frequency.share + 1e-9)
+                END AS "right"
+            FROM claims, wrong JOIN frequency USING (tag_id)
+        )
+        SELECT judged.*, label_system.name AS tag, type, names[1] AS picture, image, width * height AS pixels
+        FROM judged JOIN label_system USING (tag_id) JOIN pairs USING (image_id)
         WHERE tag_id IN ({", ".join(map(str, ids))}) {"AND kept" if verdict == "kept" else ""}
             {"AND NOT kept" if verdict == "removed" else ""}
-        -- the likeliest that fell and the least likely that stayed
-        ORDER BY row_number() OVER (
-            PARTITION BY kept ORDER BY CASE WHEN kept THEN confidence ELSE -confidence END, image_id
-        ), kept, image_id
+        -- the likeliest that fell and the least likely that stayed; last what a person has decided
+        ORDER BY by_hand, row_number() OVER (
+            PARTITION BY by_hand, kept ORDER BY CASE WHEN kept THEN "right" ELSE -"right" END, image_id, tag_id
+        ), kept, image_id, tag_id
         LIMIT {limit}
         """
     ).to_pylist()

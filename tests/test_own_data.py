@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from flows.refresh import refresh
 from storage.store import Snapshot, Store
+from tasks import verdicts
 from tasks.sample_world import world
 from tasks.settings import SampleSource
 from tests.conftest import ram_engine
@@ -125,7 +126,7 @@ def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect
     folder.write()
     few = refresh(str(store), retrain_share=0.5)
     assert set(few["computed"]) == {*MAP_STAGES.values(), "screen"}
-    assert few["changed_images"] == 4  # one came, one left, one changed: it left and came
+    assert (few["changed_images"], few["relabelled_images"]) == (3, 0)  # one came, one left, one has another caption
     assert "a new one is trained from 50.0%" in few["model"]
 
     after = latest(opened)
@@ -140,9 +141,30 @@ def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect
     gone = set(opened.table(before["tag_verdicts"], ["image_id"])["image_id"].to_pylist())
     left = set(opened.table(after["tag_verdicts"], ["image_id"])["image_id"].to_pylist())
     assert gone - left  # the removed image is in nothing that a training or an export reads
+    for name, snapshot in after.items():  # nor in any count
+        assert snapshot.model or name == "candidates" or snapshot.rows == opened.table(snapshot).num_rows, name
+    status = {line.split()[0]: line for line in ram_engine("status", "--store", str(store)).stdout.splitlines()}
+    for artifact, told in {
+        "label_system": "stays as it was fitted, before phrases changed",
+        "baseline": "stays as it was fitted, before",
+        "ram": "a run renews it, and a refresh that trains",
+    }.items():
+        assert told in status[artifact]
+    assert "stale" not in "".join(status.values())
+
+    sheet = tmp_path / "sheet.csv"
+    decided = verdicts.export(opened, "", 1000)[0]
+    shown = verdicts.write([replace(one, decision="remove") for one in decided if one.verdict == "kept"][:3])
+    sheet.write_text(shown, "utf-8")
+    ram_engine("verdicts", "import", str(sheet), "--store", str(store))
+    overruled = refresh(str(store), retrain_share=0.5)
+    assert overruled["computed"] == ["judge"]
+    of_images = {one.image_id for one in decided if one.verdict == "kept" and f",{one.image_id}," in shown}
+    assert overruled["relabelled_images"] == len(of_images - changed_ids(opened, before))
+    assert "with other tags" in overruled["model"]
 
     good = refresh(str(store), retrain_share=0.01, tolerance=1.0)
-    assert good["computed"] == []
+    assert good["computed"] == ["retrain", "evaluate"]
     assert good["promoted"]
     promoted = latest(opened)
     assert promoted["ram"].key != before["ram"].key
@@ -164,6 +186,15 @@ def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect
     assert refresh(str(store), retrain_share=0.001)["model"] == "kept: nothing is new"
     ram_engine("promote", f"ram@{candidate.key[:8]}", "--store", str(store))
     assert latest(opened)["ram"].key == latest(opened)["ram_log"].key == candidate.key
+
+
+def changed_ids(store: Store, before: dict[str, Snapshot]) -> set[str]:
+    """The images that are new or otherwise captioned since ``before``."""
+    rows = [
+        {(row["image_id"], *row["captions"]) for row in store.table(one, ["image_id", "captions"]).to_pylist()}
+        for one in (before["pairs"], latest(store)["pairs"])
+    ]
+    return {image_id for image_id, *_ in rows[0] ^ rows[1]}
 
 
 def latest(store: Store) -> dict[str, Snapshot]:

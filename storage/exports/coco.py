@@ -26,7 +26,7 @@ def write(request: Request) -> Mapping[str, int]:
             if split not in splits:
                 splits[split] = _Split(request.folder, split, categories)
                 stack.callback(splits[split].close)
-            splits[split].add(number, row, save_image(request.folder, row, "images").removeprefix("images/"))
+            splits[split].add(number, row, save_image(request.folder / "images", row))
     return {name: split.instances.count for name, split in splits.items()}
 
 

@@ -24,7 +24,7 @@ def write(request: Request) -> Mapping[str, int]:
         writer.writeheader()
         for row in request.rows():
             line = {name: row[name] for name in ("split", "url", "licence", "image_id", "width", "height")}
-            line["image"] = save_image(request.folder, row).removeprefix("images/")
+            line["image"] = save_image(request.folder / "images", row)
             line["tags"] = SEPARATOR.join(tag["name"] for tag in row["tags"])
             line["added"] = SEPARATOR.join(tag["name"] for tag in row["tags"] if "caption" not in tag["sources"])
             line |= {column: row["extra"].get(name) for name, column in extra.items()}

@@ -18,7 +18,7 @@ def write(request: Request) -> Mapping[str, int]:
     with pq.ParquetWriter(request.folder / "data" / "changes.parquet", CHANGES, compression="zstd") as writer:
         for table in request.tables:
             writer.write_table(table.cast(CHANGES))
-            counts: pa.Table = table.group_by("change").aggregate([([], "count_all")])
+            counts: pa.Table = table.group_by("change", use_threads=False).aggregate([([], "count_all")])
             counted.update({row["change"]: row["count_all"] for row in counts.to_pylist()})
     request.write_card()
     return dict(counted)

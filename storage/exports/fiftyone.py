@@ -23,7 +23,8 @@ def write(request: Request) -> Mapping[str, int]:
     written: dict[str, int] = {}
     try:
         for row in request.rows():
-            samples.add(_sample(row, save_image(request.folder, row, "data")))
+            name = save_image(request.folder / "data", row)
+            samples.add(_sample(row, f"data/{name}" if request.images else name))
             written[row["split"]] = written.get(row["split"], 0) + 1
     finally:
         samples.close()

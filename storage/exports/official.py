@@ -24,7 +24,9 @@ def write(request: Request) -> Mapping[str, int]:
     with ExitStack() as stack:
         lists: dict[str, TextIO] = {}
         for row in request.rows():
-            split, path = row["split"], save_image(folder, row)
+            split, name = row["split"], (row["name"] or "").replace(",", "_")  # the lists are cut at commas
+            path = save_image(folder / "images", {**row, "name": name})
+            path = f"images/{path}" if request.images else path
             union = sorted(line_of[tag["tag_id"]] for tag in row["tags"])
             if split in EVALUATION:
                 for kind in ("annots", "tags"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ SUFFIXES = {
     b"II*\x00": "tiff",
     b"MM\x00*": "tiff",
 }
-
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f:*?"<>|]')  # by Windows, or by nobody's wish
 
 encode = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -131,18 +132,38 @@ def suffix_of(data: bytes) -> str:
     return next((suffix for start, suffix in SUFFIXES.items() if data.startswith(start)), "jpg")
 
 
-def save_image(folder: Path, row: Mapping[str, Any], subfolder: str = "images") -> str:
-    """Writes a row's image below ``folder`` and returns its relative path; without its bytes the source's name for it.
+def save_image(folder: Path, row: Mapping[str, Any]) -> str:
+    """Writes a row's image below ``folder`` under the name that its source gives it, and returns that name, folders and
+    all; without its bytes only the name.
 
-    The file is named by the image's id: no name that a source gave can lead anywhere.
+    Where two images are called the same, the later one has its id in its name. No name leads out of ``folder``.
     """
     data = (row["image"] or {}).get("bytes")
     if data is None:
         return str(row["name"] or row["image_id"])
-    path = f"{subfolder}/{row['image_id']}.{suffix_of(data)}"
-    (folder / subfolder).mkdir(exist_ok=True)
-    (folder / path).write_bytes(data)
-    return path
+    own, image_id = file_name(row["name"] or "", data), row["image_id"]
+    plain = f"{image_id}.{suffix_of(data)}"
+    stem, dot, suffix = own.rpartition(".")
+    names = [own, f"{stem}-{image_id}{dot}{suffix}", plain] if row["name"] else [plain]
+    for name in names:
+        try:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("xb") as file:
+                file.write(data)
+            return name
+        except OSError:  # it is taken, or longer than a name may be
+            if name == plain:
+                raise
+    raise AssertionError("the last name returns or raises")
+
+
+def file_name(name: str, data: bytes) -> str:
+    """A source's name for an image as a path that every file system takes, with the suffix of an image."""
+    parts = [_FORBIDDEN.sub("_", part).strip() for part in name.replace("\\", "/").split("/")]
+    path = "/".join(part for part in parts if part.strip("."))
+    if path.rpartition(".")[2].lower() in (*SUFFIXES.values(), "jpeg", "webp", "tif"):
+        return path
+    return f"{path}.{suffix_of(data)}"
 
 
 class JsonArray:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from storage.exports.rows import save_image
 from storage.schemas import contract
 from storage.sources import list_coco, list_csv, list_official
 from storage.store import Store
@@ -161,6 +162,7 @@ def test_coco_files_hold_tags_regions_and_captions(truth: Truth, tmp_path: Path)
     opened = pycocotools.COCO(str(folder / "instances_train.json"))
     names = {one["id"]: one["name"] for one in opened.dataset["categories"]}
     for image in opened.loadImgs(opened.getImgIds()):
+        assert Path(image["file_name"]).stem == truth.pairs[image["image_id"]]["names"][0]
         assert {names[tag] for tag in image["tag_ids"]} == truth.tags(image["image_id"])
         for box in opened.loadAnns(opened.getAnnIds(image["id"])):
             x, y, width, height = box["bbox"]
@@ -181,8 +183,9 @@ def test_the_official_files_come_back_with_their_tags(truth: Truth, tmp_path: Pa
     items = list_official(str(folder / "train.json"), "", tags, str(folder / "test_annots.txt"))
     by_name = list_official("", "", tags, str(folder / "test_tags.txt"))
     assert Counter(item.split for item in items) == {"": 36, "test": 4}
+    ids = {row["names"][0]: image_id for image_id, row in truth.pairs.items()}
     for item in items:
-        image_id = Path(item.name).stem
+        image_id = ids[Path(item.name).stem]
         assert item.problem is None
         assert Path(item.path).is_file()
         found = {name for _, named in item.ready_tags or () for name, _ in named}
@@ -208,6 +211,7 @@ def test_a_csv_and_fiftyones_json_hold_all_rows(truth: Truth, tmp_path: Path) ->
     }
     with (folder / "captions.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
+            assert Path(row["image"]).stem == truth.pairs[row["image_id"]]["names"][0]
             assert set(filter(None, row["tags"].split("; "))) == truth.tags(row["image_id"])
             assert row["source_tags"] in ("", "own")
     folder = export(truth, tmp_path, "fiftyone")
@@ -256,6 +260,26 @@ def test_a_selection_takes_only_such_tags(
     for row in rows:
         assert row["image"] is None
         assert set(row["tags"]) == truth.tags(row["image_id"], least, bits)
+
+
+def test_images_leave_under_the_names_that_they_came_with(tmp_path: Path) -> None:
+    names = {  # by what the source calls it, what it is called
+        "holiday/IMG 1.JPG": "holiday/IMG 1.JPG",
+        "train/0001": "train/0001.png",
+        "../../etc/a.jpg": "etc/a.jpg",
+        "/a\\b:c?.jpeg": "a/b_c_.jpeg",
+        "holiday/IMG 1.JPG/b.jpg": "4.png",  # its folder is a file
+        "ä" * 200 + ".jpg": "5.png",
+        "": "6.png",
+    }
+    png = {"bytes": b"\x89PNG", "path": None}
+    rows = [{"image_id": str(number), "image": png, "name": name} for number, name in enumerate(names)]
+    saved = [save_image(tmp_path / "images", row) for row in rows]
+    assert saved == list(names.values())
+    assert save_image(tmp_path / "images", {**rows[0], "image_id": "7"}) == "holiday/IMG 1-7.JPG"
+    assert save_image(tmp_path / "images", {**rows[0], "image": None}) == "holiday/IMG 1.JPG"
+    assert all((tmp_path / "images" / name).is_file() for name in saved)
+    assert {path.name for path in tmp_path.iterdir()} == {"images"}
 
 
 def test_what_cannot_be_exported_says_why_and_leaves_nothing(truth: Truth, tmp_path: Path) -> None:

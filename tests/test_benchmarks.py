@@ -1,0 +1,49 @@
+"""Every benchmark runs, on a few inputs of its own, and ends with one JSON object that has the keys that it promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SLOW = pytest.mark.soak  # those that run the pipeline, or start a server: more than the other tests can wait for
+KEYS = {
+    "parse_speed": ({"speedup", "speedup_one_core", "flat", "captions_a_second", "hours_for_14m", "peak_gib"}, ()),
+    "parse_quality": ({"f1_typed", "f1_names", "f1_stock", "f1_stock_names"}, ()),
+    "clustering": ({"seconds", "linearity", "peak_memory_gb", "same_for_workers", "projected_hours"}, ()),
+    "captioning": ({"speedup_captions", "speedup_end_to_end", "same_captions"}, ()),
+    "grounding": ({"speedup_per_tag", "speedup_joined", "largest_difference", "projected_hours"}, SLOW),
+    "exchange": ({"rows", "formats"}, SLOW),
+    "orchestration": ({"planner_seconds", "planner_linearity", "seconds_a_shard_threads", "overhead_share"}, SLOW),
+    "plan_estimates": ({"first", "grown"}, SLOW),
+    "screening": ({"found", "wrong_pairs", "seconds", "recall"}, SLOW),
+    "sample_world": ({"seeds", "recall_gain", "added_precision", "gap_closed", "map_parsed"}, SLOW),
+    "cleaning_sample": ({"auroc", "auroc_picture", "wrong_removed_at_5", "precision", "recall_before"}, SLOW),
+    "cleaning_photographs": ({"attention", "attention, regions alone"}, SLOW),
+    "tagging": ({"speedup_float32", "speedup_int8", "map_loss_int8", "share_of_matrix_rate", "peak_memory_gb"}, SLOW),
+    "ablation_flickr8k": ({"gap_closed", "gap_closed_low", "seeds", "f1_gap_closed", "minutes", "rows"}, SLOW),
+}
+ELSEWHERE = {"drawn_photographs", "first_contact"}  # no benchmark; one that a test of its own runs
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks) for name, (_, marks) in KEYS.items()])
+def test_a_benchmark_runs_and_ends_with_json(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--smoke"],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path), "PREFECT_API_URL": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,  # the last line of both streams together
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert KEYS[name][0] <= json.loads(done.stdout.splitlines()[-1]).keys()
+
+
+def test_no_benchmark_is_left_out() -> None:
+    assert {file.stem for file in BENCHMARKS.glob("*.py")} <= KEYS.keys() | ELSEWHERE
