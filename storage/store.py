@@ -233,6 +233,8 @@ class Store:
 
     def removed_rows(self, artifact: str, parts: Iterable[Part], tombstones: Mapping[str, list[str]]) -> dict[str, int]:
         """By partition the rows of ``parts`` that ``tombstones`` hide from readers."""
+        if not tombstones:  # a model has no rows
+            return {}
         column, counts = row_id(artifact), {}
         for part in parts if column else ():
             if gone := tombstones.get(part.partition):
