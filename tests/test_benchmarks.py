@@ -1,4 +1,4 @@
-"""Every benchmark runs, on a few inputs of its own, and ends with one JSON object that has the keys that it promises."""
+"""Every benchmark runs, on a few inputs of its own, and ends with a JSON object that has the keys that it promises."""
 
 from __future__ import annotations
 
