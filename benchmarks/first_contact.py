@@ -242,16 +242,17 @@ def measure_models(store: Store, images: Path, report: Sequence[str], captions: 
     )
 
 
-def label_figures(labels: Sequence[Labels]) -> dict[str, float]:
+def label_figures(labels: Sequence[Labels]) -> dict[str, float | None]:
     """The figures of the labels, pooled over the runs."""
     added = sum(int(each.added.sum()) for each in labels)
     right = sum(int((each.added & each.five).sum()) for each in labels)
     confirmed = sum(int((each.named & each.others).sum()) for each in labels)
     lost = sum(int((each.removed & each.others).sum()) for each in labels)
     possible = sum(each.possible for each in labels)
+    estimated = float(np.mean([each.estimated for each in labels]))
     return {
-        "added_precision": round(right / added, 4) if added else float("nan"),
-        "estimated_precision": round(float(np.mean([each.estimated for each in labels])), 4),
+        "added_precision": round(right / added, 4) if added else None,
+        "estimated_precision": None if np.isnan(estimated) else round(estimated, 4),
         "added_a_picture": round(added / sum(len(each.added) for each in labels), 4),
         "share_of_possible": round(added / possible, 4) if possible else float(not added),
         "worst_tag_excess": round(max(each.worst_excess for each in labels), 4),
@@ -267,10 +268,7 @@ def model_figures(models: Sequence[Models]) -> dict[str, float | str]:
         rankings.append([Ranking(each.truth[:, counted], one[:, counted]) for one in (each.retrained, each.parsed)])
 
     def gap(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        gaps = [
-            np.nanmean(first.average_precisions(weights) - second.average_precisions(weights))
-            for first, second in rankings
-        ]
+        gaps = [first.weighted_mean(weights) - second.weighted_mean(weights) for first, second in rankings]
         return np.array(np.mean(gaps))
 
     difference = float(gap(None))
@@ -296,7 +294,7 @@ def _operating(models: Models) -> tuple[float, float, float]:
     order = np.argsort(-models.parsed, axis=None, kind="stable")
     hits = np.cumsum(models.truth.ravel()[order])
     enough = hits / np.arange(1, len(order) + 1) >= precision
-    return precision, right / there, float(hits[enough][-1] / there) if enough.any() else 0.0
+    return precision, right / there, float(hits[enough][-1] / there) if right and enough.any() else 0.0
 
 
 def show(labels: Sequence[Labels]) -> None:

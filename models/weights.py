@@ -5,6 +5,7 @@ Whether the hub can be reached is asked once, and shortly: its own client tries 
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SECONDS = 3
 
 
-class WeightsError(OSError):
+class WeightsError(ValueError):
     """Weights that are not on this machine and that the hub did not give."""
 
 
@@ -69,11 +70,21 @@ def hub_in_reach() -> bool:
     return True
 
 
+def try_hub_once() -> None:
+    """Lets libraries that would ask an absent hub many times (timm) find at once what the cache has, or nothing."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import reset_sessions
+
+    if not hub_in_reach():
+        constants.HF_HUB_OFFLINE = True
+        reset_sessions()
+
+
 def no_hub() -> str:
     """Why the hub gave nothing, as a part of a sentence."""
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
+    if os.environ.get("HF_HUB_OFFLINE"):
         return "the hub is not asked while HF_HUB_OFFLINE is set"
     return f"the hub ({constants.ENDPOINT}) cannot be reached"
 

@@ -87,9 +87,8 @@ def _tagger(model: str, store: str, captioner: bool = False) -> Tagger:
     else:
         from ram_engine.offer import zero_shot
 
-        tagger = (
-            Tagger.from_store(store) if _has_model(store) else zero_shot(lambda line: notes.print(line, markup=False))
-        )
+        trained = _has_model(store)
+        tagger = Tagger.from_store(store) if trained else zero_shot(lambda line: notes.print(line, markup=False))
     notes.print(f"answers from the {tagger.name}")
     return tagger
 
@@ -111,7 +110,8 @@ def _say_stand_ins(tagger: Tagger, labels: Sequence[str]) -> None:
     for label in labels if isinstance(tagger.model, ZeroShot) else ():
         words = tagger.model.stand_ins(label)
         if words:
-            notes.print(f"no class is called {label}: it is judged by {', '.join(words)}, most like it", markup=False)
+            judged = f"its score is that of {', '.join(words)}, the words most like it, and means little"
+            notes.print(f"no class is called {label}; {judged}", markup=False)
 
 
 def _each(images: Sequence[str], show: Callable[[Path], None]) -> None:
@@ -137,7 +137,7 @@ def _told(paths: Sequence[Path]) -> Iterator[Path]:
     """The paths, with a bar on a terminal, else with a line now and then."""
     if notes.is_terminal and len(paths) > 1:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=notes, transient=True, redirect_stdout=False) as bar:
+        with Progress(*columns, console=notes, transient=True, redirect_stdout=console.is_terminal) as bar:
             yield from bar.track(paths, description="pictures")
         return
     last = time.monotonic()

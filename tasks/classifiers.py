@@ -13,6 +13,8 @@ from timm.data.config import resolve_model_data_config
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.transforms_factory import create_transform
 
+from models.weights import try_hub_once
+
 Unwanted = Callable[[Sequence[Image.Image]], list[float]]
 
 
@@ -37,6 +39,7 @@ def unwanted_probability(classifier: str, classes: Sequence[int], device: torch.
 
 def _timm(name: str, device: torch.device) -> Callable[[Sequence[Image.Image]], np.ndarray]:
     try:
+        try_hub_once()
         model = timm.create_model(name.removeprefix("timm:"), pretrained=True).eval().to(device)
     except Exception as error:  # the library raises what its many parts raise
         raise ValueError(f"the classifier {name} cannot be loaded: {type(error).__name__}: {error}") from error

@@ -75,7 +75,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
                 CASE WHEN NOT said THEN score
                     ELSE (1 - wrong.share) * score / ((1 - wrong.share) * score + wrong.share * frequency.share + 1e-9)
                 END AS "right"
-            FROM claims, wrong JOIN frequency USING (tag_id)
+            FROM claims JOIN frequency USING (tag_id) CROSS JOIN wrong
         )
         SELECT judged.*, label_system.name AS tag, type, names[1] AS picture, image, width * height AS pixels
         FROM judged JOIN label_system USING (tag_id) JOIN pairs USING (image_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import os
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -61,6 +63,27 @@ def test_a_websocket_is_guarded_as_well(prefect_api: str) -> None:
         socket.send('{"type": "auth", "token": "ram-engine:guessed"}')
         with pytest.raises(Exception, match="1008"):
             socket.recv(timeout=60)
+
+
+@pytest.mark.parametrize(("secret", "served"), [("ram-engine:right", True), ("ram-engine:guessed", False)])
+def test_a_page_of_our_own_needs_no_guard_of_its_own(secret: str, served: bool) -> None:
+    """Any ASGI app, over a WebSocket too."""
+    calls, sent = [], []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        calls.append(scope["type"])
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    guarded = guard.Guard(app, "ram-engine:right", ("http://127.0.0.1:80",))
+    headers = [(b"host", b"127.0.0.1:80"), (b"authorization", guard.header(secret).encode())]
+    asyncio.run(guarded({"type": "websocket", "path": "/", "headers": headers}, receive, send))
+    assert calls == (["websocket"] if served else [])
+    assert sent == ([] if served else [{"type": "websocket.close", "code": 1008}])
 
 
 def test_the_secret_is_on_no_command_line_in_no_log_and_in_no_readable_file(prefect_api: str, tmp_path: Path) -> None:

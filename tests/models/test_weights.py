@@ -43,6 +43,7 @@ def test_offline_a_name_costs_one_sentence(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_hub_is_asked_once_and_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens
     weights.hub_in_reach.cache_clear()
     assert not weights.hub_in_reach()

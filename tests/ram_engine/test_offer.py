@@ -17,7 +17,7 @@ import open_clip
 import pytest
 import torch
 
-from models import everyday, weights
+from models import everyday, weights, zero_shot
 from ram_engine import offer
 from tests.conftest import SMALL_CLIP
 
@@ -61,6 +61,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     torch.save(open_clip.create_model(NAME).state_dict(), tmp_path / "weights.pt")
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, NAME, {TAG: {"hf_hub": "owner/small-clip/"}})
     monkeypatch.setattr(offer, "CLIP", f"open_clip:{NAME}:{TAG}")
+    monkeypatch.setattr(zero_shot, "installed_classifiers", lambda: ["tf_efficientnet_lite0"])
     monkeypatch.setattr(everyday, "classes", lambda: (("dog", "animal"), ("taxi", "car", "vehicle")))
     monkeypatch.setattr(everyday, "words", lambda: ("animal", "car", "dog", "person", "taxi", "vehicle"))
     Hub.asked.clear()
@@ -68,15 +69,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     template = constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    weights.hub_in_reach.cache_clear()
+    forget = weights.hub_in_reach.cache_clear  # tests put another function in its place
+    forget()
     yield Hub.asked
     server.shutdown()
-    weights.hub_in_reach.cache_clear()
+    forget()
 
 
 @contextlib.contextmanager
