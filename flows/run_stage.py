@@ -74,8 +74,8 @@ def _run(
     planned = costs.seconds(stage, settings, encode, work.rows, costs.paces(store, rounds))
     if stage.kind == "training":
         digest, part = train(store, work, engine, rounds)
-        model = replace(_snapshot(work, stage.model, (), {}), model=digest)
-        snapshots = [model, _snapshot(work, stage.writes[0], (part,), {})]
+        model = replace(_snapshot(store, work, stage.model, (), {}), model=digest)
+        snapshots = [model, _snapshot(store, work, stage.writes[0], (part,), {})]
     else:
         snapshots = _compute(store, work, engine)
     summary = _summary(store, work, snapshots, time.monotonic() - started)
