@@ -48,7 +48,7 @@ class Deployed:
         signed_in = {"Authorization": guard.header(os.environ["PREFECT_API_AUTH_STRING"])}
         client = httpx.Client(base_url=self.api, headers=signed_in, timeout=60)
         token = client.get("/csrf-token", params={"client": "tests"}).json()["token"]
-        client.headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
+        client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
         return client
 
     def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
