@@ -71,6 +71,8 @@ def evaluate(
             listed[name]["less_the_first"] = values
         console.print(json.dumps(listed), markup=False)
         return
+    if found[0].against:
+        console.print(f"measured against {found[0].against}", markup=False)
     _print(figures, differences)
 
 

@@ -74,7 +74,8 @@ def evaluate(one: Scorer, data: EvaluationSet, progress: Callable[[int, int], No
     answered: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(scores), axis=0)
     names = tuple(str(data.images[place]) for place in kept)
     scores[:, ~answered] = 0
-    return Scores(one.name, data.labels, names, data.truth[kept], scores, one.thresholds, answered, one.trained)
+    truth = data.truth[kept]
+    return Scores(one.name, data.labels, names, truth, scores, one.thresholds, answered, one.trained, data.against)
 
 
 def _tagger(tagger: Tagger, labels: Sequence[Label]) -> Scorer:

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from ram_engine import configuration
 from storage.store import Store
+from tasks.evaluation.verdict import NOT_SHOWN, headline, verdicts_of
 from tasks.outlook import Request, outlook
 from tasks.settings import PipelineSettings
 from tasks.stages import stages
@@ -41,10 +42,29 @@ def test_every_row_of_the_ablation_is_measured(finished_store: Path) -> None:
     assert all(0 <= row["value"] <= 1 for row in metrics if row["metric"] == "mAP")
 
 
+def test_the_verdict_is_that_of_the_stored_predictions(finished_store: Path) -> None:
+    store = Store(finished_store, create=False)
+    found, tuned = verdicts_of(store.table(store.snapshot("verdict")).sort_by("model").to_pylist())
+    assert (found.model, found.compared_with, tuned.model, tuned.compared_with) == (
+        "cleaning", "parsed", "fine_tuned", "parsed_fine_tuned",
+    )  # fmt: skip
+    rows = store.table(store.snapshot("metrics")).to_pylist()
+    reached = {row["model"]: row["value"] for row in rows if row["metric"] == "mAP" and row["subset"] == "all"}
+    assert (found.after, found.before) == pytest.approx((reached["cleaning"], reached["parsed"]))
+    assert found.against == "truth"
+    assert found.pictures == 24
+    assert found.word == NOT_SHOWN  # of so few pictures none would be
+    told = (finished_store / "reports" / "ram-data-engine.md").read_text("utf-8")
+    assert told.startswith(headline(found))
+    assert "measured against the known truth" in told
+
+
 def test_a_second_run_computes_nothing_and_starts_no_server(finished_store: Path) -> None:
     assert set(states(finished_store).values()) == {"done"}
     done = ram_engine("run", "--preset", "tiny", "--store", str(finished_store))
     assert "nothing to compute" in done.stdout
+    assert "No difference shown" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("report.html")
 
 
 @pytest.mark.parametrize(

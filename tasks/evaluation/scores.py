@@ -39,6 +39,7 @@ class Scores:
     thresholds: NDArray[np.float32]
     answered: NDArray[np.bool_]
     trained: NDArray[np.bool_]
+    against: str = ""  # what the truth is; "": it was not written down
 
     def save(self, file: Path) -> None:
         """Writes one safetensors file."""
@@ -46,6 +47,7 @@ class Scores:
             "model": self.model,
             "labels": json.dumps([asdict(label) for label in self.labels]),
             "images": json.dumps(self.images),
+            "against": self.against,
         }
         arrays: dict[str, NDArray[Any]] = {"scores": self.scores, "thresholds": self.thresholds}
         for name in ("truth", "answered", "trained"):
@@ -66,6 +68,7 @@ class Scores:
                     tuple(json.loads(described["images"])),
                     scores=stored.get_tensor("scores"),
                     thresholds=stored.get_tensor("thresholds"),
+                    against=described.get("against", ""),
                     **flags,
                 )
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,14 @@ SUFFIXES = ("", ".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """``truth`` is (images, labels). ``left_out`` counts, by reason, rows that could not be used."""
+    """``truth`` is (images, labels). ``left_out`` counts, by reason, rows that could not be used. ``against`` says what
+    the truth is."""
 
     labels: tuple[Label, ...]
     images: tuple[Path, ...]
     truth: NDArray[np.bool_]
     left_out: Counter[str] = field(default_factory=Counter)
+    against: str = "the labels that the list gives: what it leaves out counts as wrong"
 
 
 def read(kind: str, path: Path, images: str = "", tags: Sequence[Tag] = (), tag_list: str = "") -> EvaluationSet:
@@ -159,7 +161,8 @@ def _captioned(
         found = [lookup.find(phrase.lemma, phrase.type) for _ in captions for phrase in next(parsed).phrases]
         named.append((name, {place[tag.tag_id] for tag in found if tag is not None}))
     labels = [Label(tag.name, tag.type) for tag in active]
-    return _with_truth(folder, labels, named, lost)
+    against = "what captions name: what they leave out counts as wrong"
+    return replace(_with_truth(folder, labels, named, lost), against=against)
 
 
 def _assemble(

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from storage.sources.item import DESCRIBED
 from tasks.inputs import Inputs
 from tasks.labels.words import words
 from tasks.settings import LabelSettings
@@ -13,11 +14,12 @@ from tasks.settings import LabelSettings
 STOP_WORDS = words("stop_words.txt")
 
 # A word counts once a caption, and is never carried from one caption to another: no global DISTINCT, flat memory.
-WORDS = """
+# What a person says of held-out pictures makes no tag: training would have no picture of it.
+WORDS = f"""
     SELECT word.lemma AS lemma, word.type AS type, count(*) AS count
     FROM (
-        SELECT unnest(list_distinct([{'lemma': p.lemma, 'type': p.type} FOR p IN c.phrases])) AS word
-        FROM phrases AS c
+        SELECT unnest(list_distinct([{{'lemma': p.lemma, 'type': p.type}} FOR p IN c.phrases])) AS word
+        FROM phrases AS c WHERE c.caption_index != {DESCRIBED}
     )
     GROUP BY ALL
     HAVING count(*) >= 2
@@ -41,7 +43,8 @@ def count_words(inputs: Inputs) -> list[Word]:
 
 def count_captions(inputs: Inputs) -> int:
     """The number of parsed captions."""
-    return int(inputs.sql("SELECT count(*) AS captions FROM phrases")["captions"][0].as_py())
+    query = f"SELECT count(*) AS captions FROM phrases WHERE caption_index != {DESCRIBED}"
+    return int(inputs.sql(query)["captions"][0].as_py())
 
 
 def settle_types(counted: Iterable[Word], least_share: float, known: Mapping[str, str] | None = None) -> list[Word]:

@@ -53,7 +53,14 @@ def test_the_best_model_is_exported_with_a_card(finished_store: Path, tmp_path: 
     done = ram_engine("export", str(tmp_path / "model"), "--store", str(finished_store))
     assert "ram_fine_tuned" in done.stdout
     card = (tmp_path / "model" / "README.md").read_text("utf-8")
-    for expected in ("| all tags |", "active tags", "the sample world, seed 0", "What it is bad at"):
+    for expected in (
+        "No difference shown: ",
+        "against the known truth",
+        "| all tags |",
+        "active tags",
+        "the sample world, seed 0",
+        "What it is bad at",
+    ):
         assert expected in card
     assert str(finished_store) not in card
     model = load_tagger(tmp_path / "model")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.sources import SourceError, SourceItem, list_coco, list_csv
+from storage.sources import SourceError, SourceItem, list_coco, list_csv, list_labels
+from storage.sources.item import DESCRIBED, OF_IMAGE
 
 
 @pytest.fixture
@@ -91,3 +92,32 @@ def test_what_is_not_coco_says_what_is_missing(tmp_path: Path, images: Path, tex
     (tmp_path / "coco.json").write_text(text)
     with pytest.raises(SourceError, match="is not COCO captions"):
         list_coco(str(tmp_path / "coco.json"))
+
+
+def test_labels_of_ones_own_name_their_pictures_and_say_whether_they_name_everything(
+    tmp_path: Path, images: Path
+) -> None:
+    (tmp_path / "l.csv").write_text(
+        "image,tag,type,split,described\n"
+        "a.jpg,dog,object,test,\na.jpg,grass,,,yes\nb.jpg,cat,,,\nc.jpg,,,calibrate,yes\n"
+        "d.jpg,,,,\n,dog,,,\n../e.jpg,dog,,,\nf.jpg,dog,,train,\ng.jpg,dog,animal,,\nh.jpg,dog,,,perhaps\n"
+    )
+    items = list_labels(str(tmp_path / "l.csv"))
+    good = {item.name: item for item in items if item.problem is None}
+    assert good["a.jpg"].ready_tags == ((DESCRIBED, (("dog", "object"), ("grass", ""))),)
+    assert good["a.jpg"].path == str(images / "a.jpg")
+    assert good["b.jpg"].ready_tags == ((OF_IMAGE, (("cat", ""),)),)
+    assert good["c.jpg"].ready_tags == ((DESCRIBED, ()),)
+    assert [good[name].split for name in ("a.jpg", "b.jpg", "c.jpg")] == ["test", "", "calibrate"]
+    assert reasons(items) == [
+        "row_without_tag",
+        "row_without_image",
+        "image_outside_folder",
+        "unknown_split",
+        "unknown_type",
+        "unknown_mark",
+    ]
+    assert len([item for item in list_labels(str(tmp_path / "l.csv"), limit=1) if item.problem is None]) == 1
+    (tmp_path / "other.csv").write_text("image,caption\n")
+    with pytest.raises(SourceError, match=r"lacks \['tag'\]"):
+        list_labels(str(tmp_path / "other.csv"))

@@ -12,9 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models import Label
+from storage.schemas import contract
 from storage.sources import SourceError
+from storage.sources.item import DESCRIBED
 from storage.store import Store
 from tasks import parse_captions
+from tasks.evaluation.known import known_targets, measured
+from tasks.evaluation.verdict import FEWEST
 from tasks.inputs import Inputs
 from tasks.settings import (
     CsvSource,
@@ -23,14 +28,17 @@ from tasks.settings import (
     HuggingFaceSource,
     Img2datasetSource,
     IngestSettings,
+    LabelsSource,
     MixedSource,
     OfficialSource,
     ParseSettings,
     TrainSettings,
 )
+from tasks.training.data import TagColumns
 from tasks.training.loop import data_order
 from tasks.training.material import _weights
 from tests.storage.test_containers import write_tar
+from tests.tasks.stage_inputs import inputs_of
 from tests.tasks.test_ingest import ingest_all, picture
 
 
@@ -202,3 +210,49 @@ def test_tags_that_the_source_gives_are_not_parsed(tmp_path: Path) -> None:
     assert found[0] == [("zeppelin", "object"), ("scarlet", "attribute")]
     assert found[1] == []
     assert [name for name, _ in found[-1]] == ["moor"]
+
+
+def test_labels_of_ones_own_are_held_out_and_count_as_the_truth_where_they_name_everything(tmp_path: Path) -> None:
+    """A captioned picture that is labelled too leaves training; enough described ones are what is measured on."""
+    names = [f"{shade}.png" for shade in range(60)]
+    for shade, name in enumerate(names):
+        (tmp_path / name).write_bytes(picture(shade))
+    captioned, labelled = names[:10], names[5:]
+    lines = [f"{name},a cat" for name in captioned]
+    (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *lines]))
+    lines = [f"{name},{'dog' if at % 2 else ''},yes" for at, name in enumerate(labelled)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,tag,described", *lines]))
+    parts = (CsvSource(path=str(tmp_path / "captions.csv")), LabelsSource(path=str(tmp_path / "labels.csv")))
+    store = Store(tmp_path / "store")
+    ingest_all(store, IngestSettings(source=MixedSource(parts=parts), test_share=0.3, calibrate_share=0.1))
+    pairs = rows_of(store)
+    own = [row for row in pairs if "labels:labels.csv" in row["sources"]]
+    assert len(own) == len(labelled)
+    assert {row["split"] for row in own} == {"test", "calibrate"}
+    test = sorted(row["image_id"] for row in own if row["split"] == "test")
+    assert FEWEST <= len(test) < len(own)
+    both = next(row for row in own if row["captions"])
+    assert [one["caption_index"] for one in both["ready_tags"]] == [DESCRIBED]
+
+    parse = parse_captions.build(ParseSettings(), Inputs(store, {}), EngineSettings())
+    phrases = parse({"pairs": _pairs(store)})["phrases"].to_pylist()
+    tags = {"cat": 0, "dog": 1}
+    named = [{**row, "tag_ids": [tags[phrase["lemma"]] for phrase in row["phrases"]]} for row in phrases]
+    schema = contract("caption_tags").schema
+    inputs = inputs_of(
+        tmp_path / "known",
+        {"pairs": _pairs(store), "caption_tags": pa.Table.from_pylist(named, schema)},
+    )
+    columns = TagColumns((0, 1), (Label("cat"), Label("dog")))
+    ids, against = measured(inputs, sorted(row["image_id"] for row in pairs if row["split"] == "test"))
+    assert (ids, against) == (test, "described")
+    truth = known_targets(inputs, ids, columns, against).toarray()
+    dogs = {row["image_id"] for row in own if row["names"][0] in labelled[1::2]}
+    assert not truth[:, 0].any()  # that captions say cat counts nothing where a person named everything
+    assert [image_id in dogs for image_id in ids] == truth[:, 1].tolist()
+    few = [*ids[: FEWEST - 1], "another"]
+    assert measured(inputs, few)[0] == few  # too few to measure on alone
+
+
+def _pairs(store: Store) -> pa.Table:
+    return pa.Table.from_pylist(rows_of(store), contract("pairs").schema)
