@@ -104,7 +104,7 @@ def test_stop_list_minimum_count_share_and_most_tags_of_each_type() -> None:
 
 
 @pytest.mark.parametrize(
-    ("captions", "found"), [([("dog", 2), ("cat", 1)], "'dog', stands in 2"), ([("cat", 1)], "no word stands in two")]
+    ("captions", "found"), [([("dog", 2), ("cat", 1)], "'dog', stands in 2"), ([("", 3)], "no word stands in two")]
 )
 def test_captions_without_a_frequent_word_are_told_so(
     captions: list[tuple[str, int]], found: str, tmp_path: Path
@@ -119,10 +119,6 @@ def test_only_objects_with_an_outline_are_groundable(tmp_path: Path) -> None:
     assert [key[0] for key, tag in tags.items() if tag.groundable] == ["dog"]
     assert not is_groundable("sunset", "object")
     assert tags["dog", "object"].prompt == "dog"
-
-
-def test_no_caption_at_all_makes_an_empty_label_system(tmp_path: Path) -> None:
-    assert Corpus(tmp_path, ("", 3)).build(MERGING) == {}
 
 
 # written forms
