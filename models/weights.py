@@ -59,7 +59,7 @@ def hub_in_reach() -> bool:
     import httpx
     import requests
     from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
     if constants.HF_HUB_OFFLINE:
         return False
@@ -73,7 +73,7 @@ def hub_in_reach() -> bool:
 def try_hub_once() -> None:
     """Lets libraries that would ask an absent hub many times (timm) find at once what the cache has, or nothing."""
     from huggingface_hub import constants
-    from huggingface_hub.utils import reset_sessions
+    from huggingface_hub.utils import reset_sessions  # type: ignore[attr-defined]
 
     if not hub_in_reach():
         constants.HF_HUB_OFFLINE = True

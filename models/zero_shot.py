@@ -35,7 +35,9 @@ class Classifier(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        size = int(timm.get_pretrained_cfg(name).input_size[-1])
+        configuration = timm.get_pretrained_cfg(name)
+        assert configuration is not None, name
+        size = int(configuration.input_size[-1])
         self.image_encoder = ImageEncoder(name, size).load_pretrained()
         self.classifier = imagenet_classifier(name)
         self.preprocessing = preprocessing(name, size)
@@ -105,6 +107,7 @@ class ZeroShot(nn.Module):
         """
         mixed = self.mixtures(labels)
         total, seen = torch.zeros(len(labels), side, side), torch.zeros(side, side)
+        looks: Any  # a Classifier
         for looks in self.classifiers:
             shown = torch.einsum("bkhw,kn,tn->bthw", looks.maps(self._pixels(looks, picture)), self.kinds, mixed)
             for part, box in zip(shown.cpu(), everyday.squares(*picture.size), strict=True):

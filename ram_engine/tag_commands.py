@@ -107,7 +107,9 @@ def _say_stand_ins(tagger: Tagger, labels: Sequence[str]) -> None:
     """For labels that the zero-shot teacher has no classes of, the words that it judges them by."""
     from models.zero_shot import ZeroShot
 
-    for label in labels if isinstance(tagger.model, ZeroShot) else ():
+    if not isinstance(tagger.model, ZeroShot):
+        return
+    for label in labels:
         words = tagger.model.stand_ins(label)
         if words:
             judged = f"its score is that of {', '.join(words)}, the words most like it, and means little"

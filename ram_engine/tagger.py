@@ -171,7 +171,7 @@ class Tagger:
         maps = every[torch.from_numpy(own.clip(0)).to(every.device)].clone()
         new = np.flatnonzero(own < 0)
         if len(new):
-            queries = self._queries(self.model, [tags[place].name for place in new])
+            queries = self._queries(self.model, [tags[int(place)].name for place in new])
             maps[torch.from_numpy(new).to(maps.device)] = self.model.tag_attention(tokens, label_queries=queries)[0]
         return maps.float().cpu().numpy(), every.mean(0).float().cpu().numpy()
 

@@ -3,7 +3,8 @@
 Reads pairs, caption_tags, generated, regions, clusters, label_system and tag_bars; writes judge_checks: a row for every
 reason for which the judge would take a caption's word away, and one for the captioner.
 
-A word is known to be right where another caption of the picture says it too, or where the picture is fully described.
+A word is known to be right where another caption of the picture says it too, where it is among the labels that a person
+gave the picture, or where the picture is fully described.
 If a reason takes the share r of the words that are known to be right, and the share a of all words, then at least
 1 - r / a of what it takes is wrong. It is proven where the lower bound of that is above one half.
 """
@@ -66,7 +67,8 @@ def known_right(caption_tags: pa.Table, pairs: pa.Table) -> set[tuple[str, int]]
     described = {"fine_tune", "calibrate"} if "fine_tune" in splits.values() else set()
     times: dict[tuple[str, int], int] = {}
     for row in caption_tags.to_pylist():
-        worth = 2 if splits[row["image_id"]] in described else 1
+        a_persons_own = row["caption_index"] < 0 or splits[row["image_id"]] in described
+        worth = 2 if a_persons_own else 1
         for tag_id in set(row["tag_ids"]):
             times[row["image_id"], tag_id] = times.get((row["image_id"], tag_id), 0) + worth
     return {word for word, said in times.items() if said > 1}

@@ -171,7 +171,7 @@ agreements AS (
 fits AS (  -- of the caption that fits best among those that name a tag
     SELECT image_id, tag_id, max(coalesce(fit, 1)) AS fit FROM (
         SELECT image_id, unnest(tag_ids) AS tag_id, original_fits[caption_index + 1] AS fit
-        FROM caption_tags JOIN generated USING (image_id)
+        FROM caption_tags JOIN generated USING (image_id) WHERE caption_index >= 0
         UNION ALL SELECT image_id, unnest(named), fit FROM (
             SELECT image_id, unnest(caption_tag_ids) AS named, unnest(fits) AS fit FROM generated
         ) WHERE named IS NOT NULL

@@ -1,8 +1,4 @@
-<<<<<<< .merge_file_ST4vlg
 """Every benchmark runs on a few inputs of its own, and ends with one JSON object that has the keys it promises."""
-=======
-"""Every benchmark runs, on a few inputs of its own, and ends with a JSON object that has the keys that it promises."""
->>>>>>> .merge_file_9vNrCp
 
 from __future__ import annotations
 
