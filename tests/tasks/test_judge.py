@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from storage.schemas import check, contract
-from tasks.judge import BY_HAND, CAPTION, GENERATED_CAPTION, PREDICTED, build, decide
+from tasks.judge import BY_HAND, CAPTION, CAPTIONER, GENERATED_CAPTION, PREDICTED, REASONS, build, decide
 from tasks.settings import CleanSettings, EngineSettings
 from tests.tasks.stage_inputs import inputs_of
 
@@ -40,6 +41,7 @@ LABELS = pa.Table.from_pylist(
     contract("label_system").schema,
 )
 TYPICAL, OUTLIER = [1.0, 0.0], [0.0, 1.0]
+PROVEN = (*REASONS, CAPTIONER)
 
 
 def verdicts(
@@ -51,6 +53,7 @@ def verdicts(
     generated_captions: list[list[int]] | None = None,
     edits: dict[int, bool] | None = None,
     fits: tuple[float, ...] = (),
+    proven: Sequence[str] = PROVEN,
     **settings: Any,
 ) -> dict[int, dict[str, Any]]:
     """The verdicts of one image, by tag."""
@@ -86,14 +89,20 @@ def verdicts(
             }
         ),
     }
-    annotator = folder / "annotator"
-    annotator.mkdir(exist_ok=True)
-    (annotator / "uncalibrated").touch()
-    tables = {"clusters": CLUSTERS, "label_system": LABELS}
+    checks = [
+        {"check": name, "value": 0.9, "low": 0.8, "high": 1.0, "needed": 0.5, "passed": name in proven, "told": ""}
+        for name in PROVEN
+    ]
+    tables = {
+        "clusters": CLUSTERS,
+        "label_system": LABELS,
+        "tag_bars": contract("tag_bars").schema.empty_table(),
+        "judge_checks": pa.Table.from_pylist(checks, contract("judge_checks").schema),
+    }
     if edits is not None:
         rows = [{"image_id": IMAGE, "tag_id": tag, "kept": kept} for tag, kept in edits.items()]
         tables["verdict_edits"] = pa.Table.from_pylist(rows, contract("verdict_edits").schema)
-    inputs = inputs_of(folder, tables, {"annotator": annotator})
+    inputs = inputs_of(folder, tables)
     judge = build(CleanSettings(**settings), inputs, EngineSettings())
     rows = check("tag_verdicts", judge(shard)["tag_verdicts"]).to_pylist()
     return {row["tag_id"]: row for row in rows}
@@ -132,6 +141,21 @@ def test_a_tag_survives_by_one_good_region_or_beyond_doubt(
 ) -> None:
     row = verdicts(tmp_path, [1], {1: score}, [], regions, **RULES)[1]
     assert (row["kept"], row["reason"]) == (kept, reason)
+
+
+def test_a_captions_word_falls_only_by_a_proven_test_and_an_added_tag_by_any(tmp_path: Path) -> None:
+    regions = [(1, 0.1, TYPICAL), (2, 0.1, TYPICAL)]
+    scores = {1: 0.2, 2: 0.2}
+    found = verdicts(tmp_path, [1], scores, [2], regions, proven=(), **RULES)
+    assert {tag: row["kept"] for tag, row in found.items()} == {1: True, 2: False}
+    assert found[1]["target"] == 1
+    found = verdicts(tmp_path / "proven", [1], scores, [2], regions, proven=["region_not_predicted"], **RULES)
+    assert not any(row["kept"] for row in found.values())
+
+
+def test_a_captioner_that_proved_nothing_is_not_listened_to(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, [1], {1: 0.9, 3: 0.9}, [3], [], [[1, 4]], proven=REASONS)
+    assert {tag: row["source"] for tag, row in found.items()} == {1: CAPTION, 3: PREDICTED}
 
 
 def test_the_best_region_is_told(tmp_path: Path) -> None:
@@ -220,7 +244,7 @@ def test_a_caption_of_another_picture_loses_its_tags() -> None:
         }
     )
     expected = pa.table({"tag_id": pa.array([1, 2, 3, 4, 5], pa.int32()), "expected": [0.2] * 5})
-    rows = decide(shard, regions, expected, CleanSettings(), LABELS).to_pylist()
+    rows = decide(shard, regions, expected, CleanSettings(), LABELS, PROVEN).to_pylist()
     assert {row["tag_id"]: row["reason"] for row in rows} == {
         1: "no_box",
         2: "no_box",
