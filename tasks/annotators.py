@@ -31,7 +31,8 @@ class Member:
 
     ``columns`` are its labels' places among the columns of the label system, which may have grown since. Its logits are
     the mean of its own and its ``partners``', models of the same labels that look with other encoders. ``ridges`` has
-    for the model and each partner what leaves an image out of it, where they are ridge regressions.
+    for the model and each partner what leaves an image out of it, where they are ridge regressions; ``active`` are the
+    numbers of its labels among those that it was trained on.
     """
 
     model: Tagger
@@ -40,6 +41,7 @@ class Member:
     calibration: Calibration
     partners: tuple[Tagger, ...] = ()
     ridges: tuple[Ridge | None, ...] = (None,)
+    active: NDArray[np.intp] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -58,8 +60,12 @@ class Member:
         if ridge is None:
             return torch.zeros(len(tokens), len(self.columns), device=tokens.device)
         learnt = torch.isin(torch.from_numpy(image_numbers(ids)).to(tokens.device), ridge.seen)
-        target = torch.from_numpy(named[:, self.columns]).to(tokens)
-        return ridge.left_out(tokens, own, target) * learnt[:, None]
+        active = torch.from_numpy(np.arange(len(self.columns)) if self.active is None else self.active).to(
+            tokens.device
+        )
+        target = torch.zeros(len(tokens), len(ridge.frequencies), device=tokens.device)
+        target[:, active] = torch.from_numpy(named[:, self.columns]).to(tokens)
+        return ridge.left_out(tokens, own, target)[:, active] * learnt[:, None]
 
 
 def load_member(
@@ -71,25 +77,30 @@ def load_member(
 ) -> Member:
     """The model in ``folder``, calibrated as ``bars`` (``tag_bars``) say; without them by its own thresholds.
 
-    Raises ValueError where it knows labels that the label system has not.
+    It answers for those of its labels that are active tags. Raises ValueError where none of them is.
     """
     model, *others = (load_tagger(each).requires_grad_(False).to(device) for each in (folder, *partners))
-    columns = _columns(model.labels, tags, folder)
+    active, columns = _columns(model.labels, tags, folder)
+    if len(active) < len(model.labels):  # a person has switched tags off since
+        for each in (model, *others):
+            each.keep_labels(active.tolist(), [each.labels[label] for label in active])
     if bars is None:
         calibration = Calibration.identity(model.thresholds().tolist())
     else:
         calibration = _calibration(bars, [tags.ids[column] for column in columns])
     ridges = tuple(Ridge.load(each, device) for each in (folder, *partners))
-    return Member(model, columns, read_record(folder)[0].frozen_encoder, calibration, tuple(others), ridges)
+    return Member(model, columns, read_record(folder)[0].frozen_encoder, calibration, tuple(others), ridges, active)
 
 
-def _columns(labels: Sequence[Label], tags: TagColumns, folder: Path) -> NDArray[np.intp]:
-    """Where a model's labels stand among the label system's columns."""
+def _columns(labels: Sequence[Label], tags: TagColumns, folder: Path) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The numbers of a model's labels that are active tags, and where these stand among the label system's columns."""
     place = {(label.name, label.type): column for column, label in enumerate(tags.labels)}
-    unknown = [label.name for label in labels if (label.name, label.type) not in place]
-    if unknown:
-        raise ValueError(f"the model in {folder} has labels that are not active tags: {', '.join(unknown[:5])}")
-    return np.array([place[label.name, label.type] for label in labels], np.intp)
+    columns = np.array([place.get((label.name, label.type), -1) for label in labels], np.intp)
+    active = np.flatnonzero(columns >= 0)
+    if not len(active):
+        names = ", ".join(label.name for label in labels[:5])
+        raise ValueError(f"the model in {folder} has labels that are not active tags: {names}")
+    return active, columns[active]
 
 
 def _calibration(bars: pa.Table, tag_ids: Sequence[int]) -> Calibration:
@@ -128,20 +139,21 @@ def annotator_evidence(folder: Path, tags: TagColumns) -> AnnotatorEvidence:
     """The evidence in an annotator's ``folder``: of its fold models about their own folds, or of all its models about
     the same held-out images. No images where it was not calibrated."""
     labels = tagger_folder.read(folder / WHOLE)[1]
-    columns = _columns(labels, tags, folder / WHOLE)
+    active, columns = _columns(labels, tags, folder / WHOLE)
     models = [folder / WHOLE, *sorted(folder.glob("fold-*"))]
     found = [evidence for each in models if (evidence := _evidence(each, partners_of(each))) is not None]
     described = bool(found) and found[0].described
     if len(found) > 1 and not described:
         found = found[1:]  # what the whole model said of a few held-out images is little beside the folds
     weight = 1 / len(found) if described else 1.0
-    nothing = TagCounts.of(np.zeros((0, len(labels))), np.zeros((0, len(labels)), bool))
+    nothing = TagCounts.of(np.zeros((0, len(active))), np.zeros((0, len(active)), bool))
     halves = (nothing, nothing)
     for evidence in found:
-        parts = [TagCounts.of(evidence.logits[at::2], evidence.named[at::2], weight) for at in (0, 1)]
+        logits, named = evidence.logits[:, active], evidence.named[:, active]
+        parts = [TagCounts.of(logits[at::2], named[at::2], weight) for at in (0, 1)]
         halves = (halves[0] + parts[0], halves[1] + parts[1])
     images = round(sum(len(evidence.logits) for evidence in found) * weight)
-    mentioned = found[0].mentioned if found else np.zeros(len(labels))
+    mentioned = found[0].mentioned[active] if found else np.zeros(len(active))
     return AnnotatorEvidence(columns, halves, images, described, mentioned)
 
 

@@ -7,13 +7,14 @@ images that did not set the bars, and what it would take where nothing clears th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.schemas import contract
+from storage.sources.item import DESCRIBED
 from tasks import additions
 from tasks.additions import Bars, Estimate
 from tasks.annotators import AnnotatorEvidence, annotator_evidence
@@ -56,13 +57,26 @@ def _rates(inputs: Inputs, tags: TagColumns, evidence: AnnotatorEvidence) -> Men
     counts = evidence.halves[0] + evidence.halves[1]
     shares = counts.named.sum(axis=1) / np.maximum(counts.images.sum(axis=1), 1e-9)
     prior = mention_rates.expected([tags.types[column] for column in evidence.columns], shares)
-    said = inputs.sql(_SEVERAL_CAPTIONS)
-    place = {tags.ids[column]: at for at, column in enumerate(evidence.columns)}
-    confirmed = np.zeros((2, len(place)))
-    for row in said.to_pylist():
-        if row["tag_id"] in place:
-            confirmed[:, place[row["tag_id"]]] = row["said"], row["said_again"]
-    return mention_rates.observed(prior, confirmed[0], confirmed[1])
+    tag_ids = [tags.ids[column] for column in evidence.columns]
+    prior = mention_rates.of_described(prior, *_by_tag(inputs.sql(_DESCRIBED), tag_ids))
+    return mention_rates.observed(prior, *_by_tag(inputs.sql(_SEVERAL_CAPTIONS), tag_ids))
+
+
+def _by_tag(counted: pa.Table, tag_ids: Sequence[int]) -> NDArray[np.float64]:
+    """(2, tags): the two counts of each tag in rows of (tag_id, first, second); 0 where there is none."""
+    counts = {row["tag_id"]: (row["first"], row["second"]) for row in counted.to_pylist()}
+    return np.array([counts.get(tag_id, (0.0, 0.0)) for tag_id in tag_ids], np.float64).reshape(-1, 2).T
+
+
+_DESCRIBED = f"""
+WITH described AS (
+    SELECT image_id, unnest(tag_ids) AS tag_id FROM caption_tags WHERE caption_index = {DESCRIBED}
+),
+captions AS (SELECT image_id, tag_ids FROM caption_tags WHERE caption_index >= 0)
+SELECT tag_id, count(*)::DOUBLE AS first, count(*) FILTER (list_contains(tag_ids, tag_id))::DOUBLE AS second
+FROM described JOIN captions USING (image_id) GROUP BY tag_id
+"""
+"""DuckDB: how many captions the pictures have in which a person says that a tag is, and how many of them name it."""
 
 
 _SEVERAL_CAPTIONS = """
@@ -74,7 +88,7 @@ named AS (
     SELECT image_id, unnest(tag_ids) AS tag_id, captions FROM captions WHERE captions > 1
 ),
 images AS (SELECT image_id, tag_id, any_value(captions) AS captions, count(*) AS times FROM named GROUP BY ALL)
-SELECT tag_id, sum(times)::DOUBLE AS said, sum(times * (times - 1) / (captions - 1))::DOUBLE AS said_again
+SELECT tag_id, sum(times)::DOUBLE AS first, sum(times * (times - 1) / (captions - 1))::DOUBLE AS second
 FROM images GROUP BY tag_id
 """
 """DuckDB: how often captions of images that have several name a tag, and how much of that another one confirms."""

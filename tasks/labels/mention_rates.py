@@ -84,9 +84,22 @@ def observed(prior: MentionRates, said: Floats, said_again: Floats) -> MentionRa
     """
     once = np.divide(said_again, said, out=np.full(len(said), 0.5), where=said > 0).clip(0.02, 0.99)
     rate = once / (1 - (1 - once) ** PEOPLE)
+    return _updated(prior, rate, said)
+
+
+def of_described(prior: MentionRates, there: Floats, named: Floats) -> MentionRates:
+    """``prior``, and what captions of pictures show of which a person named everything.
+
+    ``there`` (tags,) is how many captions those pictures have that the tag is in, ``named`` how many of these name it.
+    """
+    return _updated(prior, np.divide(named, there, out=np.full(len(there), 0.5), where=there > 0), there)
+
+
+def _updated(prior: MentionRates, rate: Floats, captions: Floats) -> MentionRates:
+    """``prior`` and the ``rate`` that so many ``captions`` show; it is worth as many as its spread says."""
     rate = rate.clip(LEAST_RATE, GREATEST_RATE)
     known = np.maximum(prior.rates * (1 - prior.rates) / np.maximum(prior.spreads, 1e-3) ** 2 - 1, 1.0)
-    weight = said / (said + known)  # the prior is worth as many captions as its spread says
+    weight = captions / (captions + known)
     mean = weight * rate + (1 - weight) * prior.rates
-    spread = np.sqrt(mean * (1 - mean) / (said + known + 1))
+    spread = np.sqrt(mean * (1 - mean) / (captions + known + 1))
     return MentionRates(mean, np.minimum(spread, np.maximum(prior.spreads, 1e-3)))

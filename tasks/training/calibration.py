@@ -187,16 +187,18 @@ def calibrate(
 
     Args:
         described: whether those images name all that is there.
-        target_precision: what the rule "precision" aims at, in 0..1: so much of what passes is right, even where a tag
-            is a standard deviation worse than it seems. A tag that cannot reach it is never predicted.
+        target_precision: what the rule "precision" aims at, in 0..1: so much of all that passes is right, even where
+            every tag is a standard deviation worse than it seems. One probability is asked of all tags, which loses the
+            least recall; a tag that never reaches it is never predicted.
         rule: "precision", "f1" (the best that is expected) or "balanced" (precision equal to recall).
     """
     log_odds, deviations = fits.log_odds(CENTRES), fits.deviations(CENTRES)
+    there = probability(log_odds, rates[:, None], described)
     if rule == "precision":
         low = probability(log_odds - deviations, rates[:, None], described)
-        cuts = cuts_at(counts.images, low, target_precision)
+        cuts = common_cuts(counts.images, there, low, target_precision)
     else:
-        cuts = best_cuts(counts.images, probability(log_odds, rates[:, None], described), rule)
+        cuts = best_cuts(counts.images, there, rule)
     return Calibration(fits.parameters[:, 1], fits.parameters[:, 0], rates, cuts, described)
 
 
@@ -260,6 +262,22 @@ def cuts_at(images: Floats, probabilities: Floats, precision: float) -> Floats:
     enough = (from_here > 0) & (right >= precision * from_here) & (probabilities >= DOUBTFUL * precision)
     first = np.argmax(enough, axis=1)
     return np.where(enough.any(axis=1), EDGES[first], np.inf)
+
+
+def common_cuts(images: Floats, probabilities: Floats, low: Floats, precision: float) -> Floats:
+    """(tags,): the logits from which on the ``probabilities`` of ``images`` reach one value, the same for all tags: the
+    least from which on the mean of ``low``, their lower bounds, is at least ``precision``. All are (tags, bins).
+    Infinite for tags that do not reach it."""
+    order = np.argsort(-probabilities, axis=None, kind="stable")
+    from_here = np.cumsum(images.ravel()[order])
+    right = np.cumsum((images * low).ravel()[order])
+    enough = np.flatnonzero((from_here > 0) & (right >= precision * from_here))
+    if not len(enough):
+        return np.full(len(images), np.inf)
+    least = probabilities.ravel()[order][enough[-1]]
+    seen = np.cumsum(images[:, ::-1], axis=1)[:, ::-1] > 0
+    passing = (probabilities >= least) & seen
+    return np.where(passing.any(axis=1), EDGES[np.argmax(passing, axis=1)], np.inf)
 
 
 def best_cuts(images: Floats, probabilities: Floats, rule: ThresholdRule) -> Floats:

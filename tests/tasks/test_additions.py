@@ -121,3 +121,10 @@ def test_several_captions_correct_the_table() -> None:
     assert found.rates[0] == pytest.approx(0.8, abs=0.03)
     assert found.spreads[0] < prior.spreads[0]
     assert (found.rates[1], found.spreads[1]) == (prior.rates[1], prior.spreads[1])
+
+
+def test_a_persons_own_labels_tell_the_mention_rate() -> None:
+    prior = mention_rates.expected(["object"] * 2, np.array([0.1, 0.1]))
+    found = mention_rates.of_described(prior, np.array([400.0, 0.0]), np.array([80.0, 0.0]))
+    assert found.rates[0] == pytest.approx(0.2, abs=0.02)
+    assert found.rates[1] == prior.rates[1]

@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from storage.schemas import contract
 from storage.store import Snapshot
 from tasks import train_baseline
-from tasks.annotators import Annotator, answers, named_tags, whole_tokens
+from tasks.annotators import Annotator, annotator_evidence, answers, named_tags, whole_tokens
 from tasks.encode import build
 from tasks.inputs import Inputs
 from tasks.labels.tags import Tag, tags_table
 from tasks.settings import BaselineSettings, EncodeSettings, EngineSettings
 from tasks.training.calibration import Evidence
-from tasks.training.data import tag_columns
+from tasks.training.data import TagColumns, tag_columns
 from tests.tasks.stage_inputs import inputs_of
 from tests.tasks.test_encode import pairs, pictures
 
@@ -111,6 +111,28 @@ def test_ridge_regressions_leave_out_the_image_that_they_are_asked_about(
     unseen = member.unseen(tokens[:, 0], tokens[:, 0], table["image_id"].to_pylist(), named)
     assert (unseen[:3].abs().max(dim=1).values > 0).all()
     assert not unseen[3].any()
+
+
+def test_a_tag_that_was_switched_off_costs_the_annotator_that_tag_alone(
+    trained: tuple[Inputs, pa.Table, Path], tmp_path: Path
+) -> None:
+    inputs, table, _ = trained
+    train_baseline.train(
+        MEAN.model_copy(update={"solver": "ridge"}), inputs, ENGINE, tmp_path, lambda done, total, what: None
+    )
+    tags = tag_columns(inputs.table("label_system"))
+    left = TagColumns(tags.ids[1:], tags.labels[1:])
+    answered = []
+    for known in (tags, left):
+        ((member, rows),) = Annotator(tmp_path, known, torch.device("cpu")).members(table)
+        named = named_tags(table["image_id"].to_pylist(), inputs.table("caption_tags"), known)
+        ((_, _, logits),) = answers(member, table, inputs.table("features"), rows, named)
+        answered.append(logits)
+    assert answered[1].shape[1] == 1
+    evidence = [annotator_evidence(tmp_path, known) for known in (tags, left)]
+    np.testing.assert_array_equal(evidence[0].halves[0].images[1:], evidence[1].halves[0].images)
+    # what no caption names of the tag that is gone was taken for not named: of the other the answer stays
+    np.testing.assert_allclose(answered[1][3:], answered[0][3:, 1:], atol=1e-5)
 
 
 def test_calibration_is_of_the_average(trained: tuple[Inputs, pa.Table, Path]) -> None:

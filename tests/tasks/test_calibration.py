@@ -13,6 +13,7 @@ from tasks.training.calibration import (
     Evidence,
     TagCounts,
     best_cuts,
+    common_cuts,
     cuts_at,
     fit_tags,
     probability,
@@ -124,6 +125,12 @@ def test_cuts_take_the_most_images_that_still_reach_the_precision() -> None:
     assert CENTRES[100] < first <= CENTRES[200]
     assert np.isinf(nothing)
     assert np.isinf(cuts_at(images, chances, 0.7)).all()
+    # one probability for all tags: the least from which on all of them together reach the precision
+    two = np.stack([chances[0], np.where(chances[0] > 0.2, chances[0] + 0.2, 0)])
+    both = common_cuts(images[[0, 0]], two, two, 0.72)
+    assert CENTRES[200] < both[0] <= CENTRES[300]
+    assert CENTRES[100] < both[1] <= CENTRES[200]
+    assert np.isinf(common_cuts(images[[0, 0]], two, two, 0.9)).all()
     # an image that is doubtful by itself is not carried by the others
     assert cuts_at(images, np.where(chances == 0.1, 0.4, chances + 0.3), 0.6)[0] > CENTRES[100]
     assert np.isinf(best_cuts(np.zeros((1, len(CENTRES))), chances[:1], "f1")).all()
