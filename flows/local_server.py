@@ -87,7 +87,9 @@ def wait_for(url: str, secret: str, server: subprocess.Popen[bytes], log: str) -
 def healthy(url: str, secret: str) -> bool:
     """Whether the API at ``url`` answers that it is well."""
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"{url}/health", headers={"Authorization": guard.header(secret)}, timeout=5).status_code == 200
+        return (
+            httpx.get(f"{url}/health", headers={"Authorization": guard.header(secret)}, timeout=30).status_code == 200
+        )
     return False
 
 
