@@ -47,7 +47,7 @@ def test_files_that_are_missing_or_empty_are_named_before_anything_runs(tmp_path
     ],
 )
 def test_the_first_guess_knows_what_a_setting_costs(stage: str, dearer: str) -> None:
-    sets = [dearer, "ground.checkpoint=model.pth"] if "dino" in dearer else [dearer]
+    sets = [dearer, "ground.checkpoint=hub:OWNER/NAME/model.pth"] if "dino" in dearer else [dearer]
     plain, dear = (configuration.configure("tiny", sets=one)[0] for one in ([], sets))
     chosen = stage_named(stage)
     seconds = [costs.first_guess(chosen, chosen.settings_of(one), one.encode, 1000) for one in (plain, dear)]
