@@ -233,9 +233,10 @@ class Store:
 
     def removed_rows(self, artifact: str, parts: Iterable[Part], tombstones: Mapping[str, list[str]]) -> dict[str, int]:
         """By partition the rows of ``parts`` that ``tombstones`` hide from readers."""
-        column, counts = row_id(artifact), {}
-        for part in parts if column else ():
-            if gone := tombstones.get(part.partition):
+        counts: dict[str, int] = {}
+        for part in parts:
+            gone = tombstones.get(part.partition)
+            if gone and (column := row_id(artifact)):
                 left = without(self.read_columns(artifact, part, [column]), gone, column)
                 counts[part.partition] = part.rows - left.num_rows
         return {partition: count for partition, count in counts.items() if count}
