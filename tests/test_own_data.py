@@ -10,8 +10,10 @@ import pytest
 from filelock import FileLock
 
 from flows.refresh import refresh
+from ram_engine import configuration
 from storage.store import Snapshot, Store
 from tasks import verdicts
+from tasks.outlook import Request, outlook
 from tasks.sample_world import world
 from tasks.settings import SampleSource
 from tests.conftest import ram_engine
@@ -124,6 +126,17 @@ def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect
     changed[1] = "a dog on the beach"
     folder.rows = [["new.jpg", new.captions[0]], *(row for row in folder.rows if row[0] != removed)]
     folder.write()
+    sets = ["ingest.test_share=0.2", "ingest.calibrate_share=0.2", "evaluate.ablation=false", "retrain.epochs=1"]
+    settings, _ = configuration.configure("tiny", f"csv:{folder.path / 'captions.csv'}", sets)
+    planned = {one.stage.name: one for one in outlook(opened, settings, Request())}
+    assert {name for name, one in planned.items() if one.state == "kept"} == {
+        "build-labels",
+        "train-baseline",
+        "fit-clusters",
+    }
+    assert {planned[stage].rows for stage in MAP_STAGES.values()} == {2}  # the new one, and the changed one
+    assert planned["retrain"].rows == before["pairs"].rows  # one came, one left
+
     few = refresh(str(store), retrain_share=0.5)
     assert set(few["computed"]) == {*MAP_STAGES.values(), "screen"}
     assert (few["changed_images"], few["relabelled_images"]) == (3, 0)  # one came, one left, one has another caption

@@ -1,0 +1,56 @@
+"""What a plan says beforehand: unfit files of the source, and what each setting makes dearer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ram_engine import configuration
+from storage.store import Store
+from tasks import costs
+from tasks.outlook import Request, cost, outlook
+from tasks.stages import stage_named
+
+
+def test_files_that_are_missing_or_empty_are_named_before_anything_runs(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "there.jpg").write_bytes(b"x" * 3_000_000)  # it is not opened
+    (images / "empty.jpg").write_bytes(b"")
+    rows = [f"{name}.jpg,a dog" for name in ("there", "empty", "gone 1", "gone 2", "gone 3", "gone 4")]
+    (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *rows, "there.jpg,"]))
+    settings, _ = configuration.configure("tiny", f"csv:{tmp_path / 'captions.csv'}")
+    planned = outlook(Store(tmp_path / "store"), settings, Request())
+    ingest = planned[0]
+    assert ingest.note == (
+        "4 image_missing (gone 1.jpg, gone 2.jpg, gone 3.jpg, ..); 1 image_empty (empty.jpg); "
+        "1 row_without_caption (there.jpg); more than the error budget of 20%: the run would stop there"
+    )
+    assert ingest.bytes == 3_000_000
+    assert "fine-tune" not in {one.stage.name for one in planned}  # the source has no pairs for it
+    seconds, stored = cost(planned)
+    assert seconds > sum(one.seconds for one in planned)
+    assert stored > ingest.bytes
+
+
+@pytest.mark.parametrize(
+    ("stage", "dearer"),
+    [
+        ("encode", "encode.views=4"),
+        ("encode", "encode.image_size=320"),
+        ("encode", 'encode.annotator_encoders=["tf_efficientnet_lite1@240"]'),
+        ("train-baseline", "baseline.folds=5"),
+        ("train-baseline", "baseline.epochs=9"),
+        ("generate", "generate.captions=3"),
+        ("ground", "ground.proposer=grounding_dino"),
+    ],
+)
+def test_the_first_guess_knows_what_a_setting_costs(stage: str, dearer: str) -> None:
+    sets = [dearer, "ground.checkpoint=hub:OWNER/NAME/model.pth"] if "dino" in dearer else [dearer]
+    plain, dear = (configuration.configure("tiny", sets=one)[0] for one in ([], sets))
+    chosen = stage_named(stage)
+    seconds = [costs.first_guess(chosen, chosen.settings_of(one), one.encode, 1000) for one in (plain, dear)]
+    assert seconds[1] > 1.3 * seconds[0]
+    measured = costs.seconds(chosen, chosen.settings_of(plain), plain.encode, 1000, {"judge": 3.0, stage: 2.0})
+    assert measured == pytest.approx(2 * seconds[0])  # at its own pace, not at another stage's
