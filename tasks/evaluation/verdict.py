@@ -131,7 +131,7 @@ def next_steps(one: Verdict) -> list[str]:
     ablate = "`ram-engine ablate --seeds 5` trains on each stage's labels and tells which of them help and which harm."
     if one.word == WORSE:
         return [
-            "Add less (a higher calibrate.target_precision), or annotate with a stronger model (baseline.pretrained).",
+            "Add less (a higher calibrate.target_precision), or let a stronger model annotate: docs/annotators.md.",
             ablate,
         ]
     needed = one.pictures_needed
