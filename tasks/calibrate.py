@@ -137,7 +137,7 @@ def _checks(
     if estimate is not None and allowed:
         told = (
             f"Of the tags that are added, {estimate.value:.0%} are right as estimated ({estimate.low:.0%} to "
-            f"{estimate.high:.0%}), out of fold over {images:,} pictures: {share:.2f} a picture."
+            f"{estimate.high:.0%}), out of fold over {images:,} pictures."
         )
     else:
         why = "no tag clears its bar"
