@@ -11,7 +11,7 @@ If a reason takes the share r of the words that are known to be right, and the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from scipy.stats import beta
 
 from storage.schemas import contract
 from tasks.inputs import Inputs
-from tasks.judge import CAPTION, CAPTIONER, REASONS, cluster_index, decide, distances, expected_shares
+from tasks.judge import CAPTION, CAPTIONER, REASONS, cluster_index, decide, expected_shares, measured
 from tasks.settings import CleanSettings, EngineSettings
 from tasks.training.calibration import probability_unnamed
 
@@ -172,12 +172,7 @@ def _of(table: pa.Table, pairs: pa.Table) -> pa.Table:
 def _regions(inputs: Inputs, pairs: pa.Table) -> pa.Table:
     """The regions of these pairs with their ``distance``, part by part: their features are large."""
     clusters = cluster_index(inputs.table("clusters"))
-    tables: Sequence[pa.Table] = [
-        part.drop_columns(["feature", "box"]).append_column(
-            "distance", pa.array(distances(part, clusters), pa.float32(), from_pandas=True)
-        )
-        for part in (_of(whole, pairs) for whole in inputs.parts("regions"))
-    ]
+    tables = [measured(_of(part, pairs), clusters) for part in inputs.parts("regions")]
     schema = contract("regions").schema
     for name in ("feature", "box"):
         schema = schema.remove(schema.get_field_index(name))

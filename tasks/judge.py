@@ -47,11 +47,8 @@ def build(
     edits = inputs.table("verdict_edits") if inputs.has("verdict_edits") else None
 
     def judge(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
-        regions = shard["regions"]
-        measured = regions.drop_columns(["feature", "box"]).append_column(
-            "distance", pa.array(distances(regions, clusters), pa.float32(), from_pandas=True)
-        )
-        return {"tag_verdicts": decide(shard, measured, expected, settings, label_system, proven, edits)}
+        regions = measured(shard["regions"], clusters)
+        return {"tag_verdicts": decide(shard, regions, expected, settings, label_system, proven, edits)}
 
     return judge
 
@@ -111,6 +108,12 @@ def cluster_index(clusters: pa.Table) -> Clusters:
         )
         for tag_id, each in found.items()
     }
+
+
+def measured(regions: pa.Table, clusters: Clusters) -> pa.Table:
+    """``regions`` with their ``distance``, and without what is large."""
+    distance = pa.array(distances(regions, clusters), pa.float32(), from_pandas=True)
+    return regions.drop_columns(["feature", "box"]).append_column("distance", distance)
 
 
 def distances(regions: pa.Table, clusters: Clusters) -> NDArray[np.float32]:

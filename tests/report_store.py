@@ -41,7 +41,8 @@ ADDED_PRECISION = {
 HOSTILE = '</script><img src=x onerror=alert(1)> & "quotes" \u2028'
 CHECKED = ("tag_bars", "annotator_checks")
 WHOLE = (  # not cut by images
-    "label_system", "pairs_rejected", "candidates", "clusters", "predictions", "metrics", "verdict", *CHECKED,
+    "label_system", "pairs_rejected", "candidates", "clusters", "judge_checks", "predictions", "metrics", "verdict",
+    *CHECKED,
 )  # fmt: skip
 
 
@@ -60,8 +61,7 @@ def make_store(
             if name == "clusters":
                 tables[name] = fit_clusters.reduce(CLEAN, _inputs(store, "regions"), EngineSettings())[name]
             if name == "tag_verdicts":
-                judge = judging.build(CLEAN, _inputs(store, "clusters", "label_system"), EngineSettings())
-                tables[name] = judge(tables)[name]
+                tables[name] = _judged(tables)
             if name == "verdict" and not truth:
                 tables[name] = _table(name, [{**asdict(VERDICT), "against": "captions"}])
             if name != "truth" or truth:
@@ -72,6 +72,14 @@ def make_store(
         if store.snapshot(name) is None:
             _publish(store, "calibrate", name, tables[name], 0)
     return store
+
+
+def _judged(tables: dict[str, pa.Table]) -> pa.Table:
+    """The verdicts of a judge that proved all of its tests."""
+    regions = judging.measured(tables["regions"], judging.cluster_index(tables["clusters"]))
+    labels = tables["label_system"].select(["tag_id", "groundable"])
+    proven = (*judging.REASONS, judging.CAPTIONER)
+    return judging.decide(tables, regions, judging.expected_shares(tables["tag_bars"]), CLEAN, labels, proven)
 
 
 def _inputs(store: Store, *artifacts: str) -> Inputs:
@@ -204,7 +212,7 @@ def _bar(tag_id: int) -> dict[str, Any]:
     """A tag that one picture in nine can show."""
     names = contract("tag_bars").schema.names
     figures = {**dict.fromkeys(names, 0.5), "plausible": 1 / 9, "plausible_low": 1 / 18, "plausible_high": 1 / 6}
-    return {**figures, "tag_id": tag_id, "named": 3, "reason": "added"}
+    return {**figures, "tag_id": tag_id, "described": False, "named": 3, "reason": "added"}
 
 
 def _predictions(items: list[world.Item], ids: list[str], labels: list[tuple[str, str]]) -> Iterable[dict[str, Any]]:
