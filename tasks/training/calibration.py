@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 from scipy.special import expit
 
 from tasks.labels import mention_rates
+from tasks.labels.mention_rates import MentionRates
 from tasks.settings import ThresholdRule
 
 Floats = NDArray[np.floating]
@@ -148,10 +149,17 @@ class Evidence:
     def calibrate(
         self, types: Sequence[str], target_precision: float, rule: ThresholdRule = "precision"
     ) -> Calibration:
-        """The calibration of tags of these types, with thresholds by ``rule`` that aim at ``target_precision``."""
+        """The calibration of tags of these types, with thresholds by ``rule`` that aim at ``target_precision``.
+
+        Captions of a few held-out images cannot tell tags apart: thresholds for a precision come from one sigmoid and
+        one mention rate of all tags, which leaves the model's own order of its tags as it is.
+        """
         counts = TagCounts.of(self.logits, self.named)
-        rates = mention_rates.expected(types, self.named.mean(axis=0)).rates
-        return calibrate(counts, fit_tags(counts, types), rates, self.described, target_precision, rule)
+        rates = mention_rates.expected(types, self.named.mean(axis=0))
+        fits = fit_tags(counts, types)
+        if rule == "precision" and not self.described:
+            fits, rates = _pooled(counts, rates)
+        return calibrate(counts, fits, rates, self.described, target_precision, rule)
 
     def save(self, folder: Path) -> None:
         """Writes ``calibration.safetensors`` into a model folder."""
@@ -178,12 +186,12 @@ class Evidence:
 def calibrate(
     counts: TagCounts,
     fits: TagFits,
-    rates: Floats,
+    rates: MentionRates,
     described: bool,
     target_precision: float,
     rule: ThresholdRule = "precision",
 ) -> Calibration:
-    """Thresholds by what ``fits`` and mention ``rates`` (tags,) lead to expect of the images of ``counts``.
+    """Thresholds by what ``fits`` and mention ``rates`` lead to expect of the images of ``counts``.
 
     Args:
         described: whether those images name all that is there.
@@ -193,13 +201,22 @@ def calibrate(
         rule: "precision", "f1" (the best that is expected) or "balanced" (precision equal to recall).
     """
     log_odds, deviations = fits.log_odds(CENTRES), fits.deviations(CENTRES)
-    there = probability(log_odds, rates[:, None], described)
+    there = probability(log_odds, rates.rates[:, None], described)
     if rule == "precision":
-        low = probability(log_odds - deviations, rates[:, None], described)
+        low = probability(log_odds - deviations, rates.high[:, None], described)
         cuts = common_cuts(counts.images, there, low, target_precision)
     else:
         cuts = best_cuts(counts.images, there, rule)
-    return Calibration(fits.parameters[:, 1], fits.parameters[:, 0], rates, cuts, described)
+    return Calibration(fits.parameters[:, 1], fits.parameters[:, 0], rates.rates, cuts, described)
+
+
+def _pooled(counts: TagCounts, rates: MentionRates) -> tuple[TagFits, MentionRates]:
+    """One sigmoid and one mention rate for all tags, by all that captions name."""
+    tags, named = len(counts.images), counts.named.sum(axis=1) + 1e-9
+    together = fit_tags(TagCounts(counts.images.sum(0, keepdims=True), counts.named.sum(0, keepdims=True)), ["all"])
+    fits = TagFits(np.repeat(together.parameters, tags, axis=0), np.repeat(together.covariances, tags, axis=0))
+    means = (np.full(tags, np.average(values, weights=named)) for values in (rates.rates, rates.spreads))
+    return fits, MentionRates(*means)
 
 
 def probability(log_odds: Floats, rates: Floats, described: bool) -> Floats:
@@ -274,9 +291,7 @@ def common_cuts(images: Floats, probabilities: Floats, low: Floats, precision: f
     enough = np.flatnonzero((from_here > 0) & (right >= precision * from_here))
     if not len(enough):
         return np.full(len(images), np.inf)
-    least = probabilities.ravel()[order][enough[-1]]
-    seen = np.cumsum(images[:, ::-1], axis=1)[:, ::-1] > 0
-    passing = (probabilities >= least) & seen
+    passing = probabilities >= probabilities.ravel()[order][enough[-1]]
     return np.where(passing.any(axis=1), EDGES[np.argmax(passing, axis=1)], np.inf)
 
 
