@@ -171,7 +171,7 @@ def _prepare() -> list[Stage]:
         Stage(
             name="train-baseline",
             kind="training",
-            version=3,
+            version=4,
             entry="tasks.train_baseline",
             settings="baseline",
             about="trains the annotator on the captions and their tags, and its fold models",
@@ -301,7 +301,7 @@ def _round(number: int) -> list[Stage]:
         Stage(
             name=of_round("retrain", number),
             kind="training",
-            version=3,
+            version=4,
             entry="tasks.retrain",
             settings="retrain",
             about="trains RAM on the tags that were kept",
@@ -331,7 +331,7 @@ def _finish(rounds: int) -> list[Stage]:
         Stage(
             name="train-ablation",
             kind="training",
-            version=3,
+            version=4,
             entry="tasks.train_ablation",
             settings="retrain",
             about="trains the ablation's other rows: the same trainer on other labels",
@@ -354,7 +354,7 @@ def _finish(rounds: int) -> list[Stage]:
         Stage(
             name="fine-tune",
             kind="training",
-            version=3,
+            version=4,
             entry="tasks.fine_tune",
             settings="fine_tune",
             about="fine-tunes RAM on the fully described pairs at the higher resolution",

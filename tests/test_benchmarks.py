@@ -13,7 +13,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SLOW = pytest.mark.soak  # those that run the pipeline, or start a server: more than the other tests can wait for
 KEYS = {
-    "parse_speed": ({"speedup", "speedup_one_core", "flat", "captions_a_second", "hours_for_14m", "peak_gib"}, ()),
+    "parse_speed": ({"speedup", "speedup_one_core", "flat", "captions_a_second", "hours_for_14m", "peak_gib"}, SLOW),
     "parse_quality": ({"f1_typed", "f1_names", "f1_stock", "f1_stock_names"}, ()),
     "clustering": ({"seconds", "linearity", "peak_memory_gb", "same_for_workers", "projected_hours"}, ()),
     "captioning": ({"speedup_captions", "speedup_end_to_end", "same_captions"}, ()),
@@ -25,10 +25,20 @@ KEYS = {
     "sample_world": ({"seeds", "recall_gain", "added_precision", "gap_closed", "map_parsed"}, SLOW),
     "cleaning_sample": ({"auroc", "auroc_picture", "wrong_removed_at_5", "precision", "recall_before"}, SLOW),
     "cleaning_photographs": ({"attention", "attention, regions alone"}, SLOW),
+    "zero_shot": ({"coco", "flickr8k"}, SLOW),
+    "mention_rates": ({"photographs", "words", "rates"}, ()),
+    "first_contact": (
+        {
+            *("added_precision", "estimated_precision", "added_a_picture", "share_of_possible", "worst_tag_excess"),
+            *("right_words_lost", "map_difference", "map_low", "map_high", "verdict"),
+            *("thresholds_precision", "thresholds_recall", "parsed_recall", "minutes"),
+        },
+        SLOW,
+    ),
     "tagging": ({"speedup_float32", "speedup_int8", "map_loss_int8", "share_of_matrix_rate", "peak_memory_gb"}, SLOW),
     "ablation_flickr8k": ({"gap_closed", "gap_closed_low", "seeds", "f1_gap_closed", "minutes", "rows"}, SLOW),
 }
-ELSEWHERE = {"drawn_photographs", "first_contact"}  # no benchmark; one that a test of its own runs
+ELSEWHERE = {"drawn_photographs"}  # what others draw from
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=marks) for name, (_, marks) in KEYS.items()])

@@ -73,7 +73,7 @@ def test_leases_are_seen_by_others(bucket: str) -> None:
 
 
 def test_stages_leave_the_same_on_s3(bucket: str, finished_store: Path) -> None:
-    from flows.stages import assign_tags, fit_clusters, generate, ground, judge, parse_captions
+    from flows.stages import assign_tags, audit, calibrate, fit_clusters, generate, ground, judge, parse_captions
     from ram_engine.configuration import configure
 
     url = f"{bucket}/tiny"
@@ -83,11 +83,13 @@ def test_stages_leave_the_same_on_s3(bucket: str, finished_store: Path) -> None:
     settings, engine = configure("tiny")
     parse_captions(url, settings.parse, engine)
     assign_tags(url, settings.assign, engine)
+    calibrate(url, settings.calibrate, engine)
     generate(url, settings.generate, engine)
     ground(url, settings.ground, engine)
     fit_clusters(url, settings.clean, engine)
+    audit(url, settings.clean, engine)
     judge(url, settings.clean, engine)
-    for artifact in ("phrases", "caption_tags", "generated", "regions", "clusters", "tag_verdicts"):
+    for artifact in ("phrases", "caption_tags", "tag_bars", "generated", "regions", "clusters", "tag_verdicts"):
         there, here = remote.snapshot(artifact), local.snapshot(artifact)
         assert there is not None
         assert here is not None

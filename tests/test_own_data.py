@@ -132,7 +132,9 @@ def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect
     assert {name for name, one in planned.items() if one.state == "kept"} == {
         "build-labels",
         "train-baseline",
+        "calibrate",
         "fit-clusters",
+        "audit",
     }
     assert {planned[stage].rows for stage in MAP_STAGES.values()} == {2}  # the new one, and the changed one
     assert planned["retrain"].rows == before["pairs"].rows  # one came, one left

@@ -71,7 +71,7 @@ def test_a_second_run_computes_nothing_and_starts_no_server(finished_store: Path
     ("setting", "first"),
     [
         ("clean.outlier_share=0.2", "fit-clusters"),
-        ("generate.target_precision=0.7", "generate"),
+        ("calibrate.target_precision=0.7", "calibrate"),
         ("fine_tune.learning_rate=0.0001", "fine-tune"),
     ],
 )
@@ -92,7 +92,7 @@ def test_another_outlier_share_runs_neither_detector_nor_annotator(copied_store:
         "run", "--preset", "tiny", "--store", str(copied_store), "--set", "clean.outlier_share=0.4", "--until", "judge"
     )
     changed = {name for name in store.artifacts() if store.snapshot(name) != before[name]}
-    assert changed == {"clusters", "tag_verdicts"}
+    assert changed == {"clusters", "judge_checks", "tag_verdicts"}
     ram_engine("run", "--preset", "tiny", "--store", str(copied_store), "--until", "judge")
     assert {name for name in store.artifacts() if store.snapshot(name) != before[name]} == set()
 

@@ -82,7 +82,7 @@ def test_a_stage_runs_again_with_another_setting(deployed: Deployed, copied_stor
     assert changed == {"tag_verdicts"}
     status = ram_engine("status", "--store", str(copied_store)).stdout
     lines = {line.split()[0]: line for line in status.splitlines() if line.strip()}
-    assert "stale: tag_verdicts changed" in lines["ram"]
+    assert "from before tag_verdicts changed" in lines["ram"]
     assert "stale after" in lines["ram_fine_tuned"]
     assert "stale" not in lines["tag_verdicts"] + lines["regions"]
     plan = ram_engine("plan", "--preset", "tiny", "--store", str(copied_store), "--start", "retrain").stdout
