@@ -88,7 +88,8 @@ def test_a_clock_that_goes_back_makes_nothing_look_older(tmp_path: Path) -> None
     assert [one.key for one in store.snapshots("caption_tags")] == ["second", "first"]
 
 
-@pytest.mark.parametrize("away", [5, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("away", [5, 60])
 def test_a_server_that_is_away_and_takes_no_artifact_costs_the_run_nothing(
     copied_store: Path, tmp_path: Path, away: float
 ) -> None:

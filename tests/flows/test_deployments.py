@@ -70,6 +70,7 @@ def test_a_stage_on_an_empty_store_says_which_must_run_before(deployed: Deployed
     assert "run the stage ingest before it, or the whole pipeline" in state["message"]
 
 
+@pytest.mark.soak  # takes minutes where two cores are busy
 def test_a_stage_runs_again_with_another_setting(deployed: Deployed, copied_store: Path) -> None:
     store = Store(copied_store)
     old = {name: store.snapshot(name).key for name in store.artifacts()}  # type: ignore[union-attr]
@@ -103,6 +104,7 @@ def test_a_stage_runs_again_with_another_setting(deployed: Deployed, copied_stor
     assert pages["report"]["data"] == f"[report.html]({(copied_store / 'report.html').as_uri()})"
 
 
+@pytest.mark.soak  # takes minutes where two cores are busy
 def test_the_ablation_lands_in_the_store_and_the_report(deployed: Deployed, copied_store: Path) -> None:
     quick = {
         "epochs": 1, "architecture": "tag2text", "decoder_layers": 0, "evidence": "mean", "distillation": "none"
@@ -136,6 +138,7 @@ def test_new_data_starts_a_refresh(deployed: Deployed) -> None:
     assert len(started) == before + 1
 
 
+@pytest.mark.soak  # takes minutes where two cores are busy
 @pytest.mark.parametrize(("kind", "moment"), [("processes", "phrases/parts/*"), ("threads", ".work/train-baseline-*")])
 def test_a_cancelled_run_leaves_no_process(deployed: Deployed, tmp_path: Path, kind: str, moment: str) -> None:
     few = "ingest.source={kind: sample, train: 24, fine_tune: 8, calibrate: 8, test: 8}"
@@ -157,6 +160,7 @@ def test_a_cancelled_run_leaves_no_process(deployed: Deployed, tmp_path: Path, k
     assert not alive
 
 
+@pytest.mark.soak  # takes minutes where two cores are busy
 def test_a_killed_worker_costs_nothing_that_was_done(deployed: Deployed, copied_store: Path) -> None:
     store, settings = Store(copied_store), configure("tiny")[0].model_dump(mode="json")
     verdicts = store.snapshot("tag_verdicts")
