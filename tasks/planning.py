@@ -280,7 +280,7 @@ def standing(latest: Mapping[str, Snapshot]) -> dict[str, str]:
     behind = _behind(latest, changed, fitted)
     told = {}
     for artifact in latest:
-        stage, names = makers.get(artifact), ", ".join(changed[artifact])
+        stage, names = makers.get(artifact), _listed(changed[artifact])
         if names and artifact in fitted:
             told[artifact] = f"stays as it was fitted, before {names} changed (--refit fits it anew)"
         elif names and stage is not None and (stage.kind == "training" or stage.name == "evaluate"):
@@ -288,8 +288,14 @@ def standing(latest: Mapping[str, Snapshot]) -> dict[str, str]:
         elif names:
             told[artifact] = f"stale: {names} changed"
         elif behind[artifact]:
-            told[artifact] = f"stale after {', '.join(behind[artifact])}"
+            told[artifact] = f"stale after {_listed(behind[artifact])}"
     return told
+
+
+def _listed(artifacts: list[str]) -> str:
+    """Two of them by name, and how many more: a model is made from ten, and the sentence has one line."""
+    more = len(artifacts) - 2
+    return ", ".join(artifacts[:2]) + (f" and {more} more" if more > 0 else "")
 
 
 def _as_fitted(stage: Stage, artifact: str, latest: Mapping[str, Snapshot]) -> bool:
