@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from flows.environment import say_no_more
 from ram_engine import (
     ablate_command,
     evaluate_command,
@@ -333,12 +334,6 @@ def _time(seconds: float) -> str:
 
 def _shorten(value: object) -> str:
     return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
-
-
-def say_no_more() -> None:
-    """Extension modules list what Prefect's threads kept of them when all is said: that is no one's concern."""
-    sys.stderr.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from flows.environment import local_prefect
-from ram_engine.cli import main, say_no_more
+from flows.environment import local_prefect, say_no_more
+from ram_engine.cli import main
 from tests import forked
 
 atexit.register(say_no_more)  # first, so that it is called last
