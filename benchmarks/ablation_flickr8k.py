@@ -39,7 +39,7 @@ from safetensors.numpy import load_file
 from ram_engine import ablate_command, configuration, runs
 from storage.store import Store
 from tasks.evaluation.outcome import chart, compared
-from tasks.metrics import DIFFERENCE, Ranking, bootstrap, interval, mean_of_numbers
+from tasks.metrics import DIFFERENCE, Ranking, bootstrap, interval
 from tasks.outlook import Request
 
 SETTINGS = Path(__file__).with_name("flickr8k.yaml")
@@ -114,7 +114,7 @@ def losses(folder: Path) -> dict[str, Any]:
 
     def mean_ap(weights: np.ndarray | None) -> np.ndarray:
         """(as-is or swapped, rows), means over the seeds."""
-        each = [[[mean_of_numbers(one.average_precisions(weights)) for one in row] for row in way] for way in rankings]
+        each = [[[one.weighted_mean(weights) for one in row] for row in way] for way in rankings]
         return np.array(each).mean(axis=2)
 
     def lost(values: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ from storage.store import Snapshot, Store
 from tasks.evaluation.verdict import BETTER, NOT_SHOWN, WORSE
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
-from tasks.metrics import Ranking, bootstrap, interval
+from tasks.metrics import DIFFERENCE, Ranking, bootstrap, interval
 from tasks.outlook import Request
 from tasks.parsing import CaptionParser
 from tasks.training.data import TagColumns, tag_columns
@@ -272,7 +272,7 @@ def model_figures(models: Sequence[Models]) -> dict[str, float | str]:
         return np.array(np.mean(gaps))
 
     difference = float(gap(None))
-    low, high = interval(bootstrap(gap, len(models[0].truth), 500), difference)
+    low, high = interval(bootstrap(gap, len(models[0].truth), 500), difference, within=DIFFERENCE)
     precisions, recalls, before = zip(*(_operating(each) for each in models), strict=True)
     return {
         "map_difference": round(difference, 4),

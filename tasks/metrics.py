@@ -83,15 +83,21 @@ class Ranking:
         return np.where(total > 0, summed / np.where(total > 0, total, 1), np.nan)
 
     def weighted_mean(self, weights: Array | None = None) -> float:
-        """mAP, where a tag counts in a bootstrap sample as often as its images are drawn, more often or less.
+        """:meth:`weighted_means` of all tags."""
+        return float(self.weighted_means(np.ones((1, self.truth.shape[1]), bool), weights)[0])
+
+    def weighted_means(self, subsets: Truth, weights: Array | None = None) -> Array:
+        """mAP of each of ``subsets`` (subsets, tags), where a tag counts in a bootstrap sample as often as its images
+        are drawn, more often or less; NaN where no tag of it has an image.
 
         So tags of few images, whose precision hangs on which they are, widen an interval as much as they should: the
         plain mean of each sample gives intervals that are a sixth too narrow.
         """
         present = self.truth.sum(axis=0)
-        values = self.average_precisions(weights)
         shares = 1.0 if weights is None else (weights @ self.truth) / np.maximum(present, 1)
-        return float(np.nansum(values * shares) / max(1, int((present > 0).sum())))
+        summed = subsets @ np.nan_to_num(self.average_precisions(weights) * shares)
+        counted = subsets @ (present > 0).astype(np.float64)
+        return np.divide(summed, counted, out=np.full(len(subsets), np.nan), where=counted > 0)
 
     def best_thresholds(self) -> Array:
         """(tags,): from which score on each tag's F1 is greatest; infinite for a tag that no image has.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.metrics import ANY, DIFFERENCE, Ranking, bootstrap, interval, mean_of_numbers
+from tasks.metrics import ANY, DIFFERENCE, Ranking, bootstrap, interval
 
 PARSED, CEILING = "parsed", "ceiling"
 
@@ -57,4 +57,4 @@ def compare(
 
 def _averages(rankings: list[list[Ranking]], weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
     """mAP of every row and seed, (rows, seeds)."""
-    return np.array([[mean_of_numbers(each.average_precisions(weights)) for each in row] for row in rankings])
+    return np.array([[each.weighted_mean(weights) for each in row] for row in rankings])

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from models import Label
-from tasks.metrics import DIFFERENCE, Ranking, bootstrap, frequency_bands, interval, mean_of_numbers, precision_recall
+from tasks.metrics import DIFFERENCE, Ranking, bootstrap, frequency_bands, interval, precision_recall
 
 Figures = dict[str, dict[str, list[float]]]
 """subset -> metric -> value, lower and upper end of its interval."""
@@ -93,8 +93,7 @@ def measure(found: Scores, thresholds: NDArray[np.floating] | None = None, sampl
     members = np.array([*subsets.values()])
 
     def averages(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        values = ranking.average_precisions(weights)
-        return np.array([mean_of_numbers(values[each]) for each in members])
+        return ranking.weighted_means(members, weights)
 
     figures: Figures = {}
     drawn = bootstrap(averages, len(truth), samples)
@@ -124,7 +123,7 @@ def difference(one: Scores, other: Scores, samples: int = 1000) -> list[float]:
     rankings = [Ranking(each.truth[:, counted], each.scores[:, counted]) for each in (one, other)]
 
     def gap(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        first, second = (mean_of_numbers(each.average_precisions(weights)) for each in rankings)
+        first, second = (each.weighted_mean(weights) for each in rankings)
         return np.array(first - second)
 
     found = float(gap(None))

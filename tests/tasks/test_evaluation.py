@@ -17,6 +17,7 @@ from storage.sources.item import SourceError
 from tasks.evaluation.comparison import compare
 from tasks.evaluation.scores import Scores, ScoresError, difference, measure, per_tag
 from tasks.evaluation.sets import EvaluationSet, read
+from tasks.evaluation.verdict import verdict
 from tasks.labels.tags import Tag
 from tasks.metrics import mean_average_precision
 from tests.conftest import shared
@@ -213,6 +214,17 @@ def test_a_difference_is_nothing_to_oneself_and_turns_round(seed: int) -> None:
 def test_different_sets_are_not_compared() -> None:
     with pytest.raises(ScoresError, match="different sets"):
         difference(_scores(TRUTH, SAID), _scores(TRUTH[:2], SAID[:2]))
+
+
+def test_run_evaluation_and_ablation_tell_the_same_interval() -> None:
+    chance = np.random.default_rng(0)
+    truth = chance.random((60, 3)) < np.array([0.5, 0.3, 0.04])  # a tag of few images widens the interval
+    before, after = (truth * signal + chance.normal(size=truth.shape) for signal in (0.5, 1.0))
+    told = verdict(truth, after, before, samples=50)
+    by_ablation = compare(truth, {"parsed": before[None], "cleaning": after[None]}, samples=50)["cleaning"]["more"]
+    by_evaluation = difference(_scores(truth, after), _scores(truth, before), samples=50)
+    assert by_ablation == pytest.approx([told.difference, told.low, told.high])
+    assert by_evaluation == pytest.approx([told.difference, told.low, told.high])
 
 
 def test_rows_of_an_ablation_are_compared_in_pairs() -> None:
