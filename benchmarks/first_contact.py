@@ -48,6 +48,7 @@ from ram_engine import runs
 from ram_engine.store_settings import settle
 from storage.store import Snapshot, Store
 from tasks.evaluation.verdict import BETTER, NOT_SHOWN, WORSE
+from tasks.judge import CAPTION
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
 from tasks.metrics import DIFFERENCE, Ranking, bootstrap, interval
@@ -58,7 +59,6 @@ from tasks.training.data import TagColumns, tag_columns
 POSSIBLE = 0.5  # the precision that possible additions reach
 OFTEN = 10  # additions of a tag from which its excess counts
 BANDS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.01)
-CAPTION = 1  # the bit of a verdict's source: a caption of the picture names it
 Truth = NDArray[np.bool_]
 
 

@@ -18,11 +18,10 @@ from tasks.settings import CalibrateSettings
 from tasks.training.calibration import (
     CENTRES,
     EDGES,
-    SALIENCE_FACTOR,
-    SALIENCE_POWER,
     TagCounts,
     TagFits,
     cuts_at,
+    damped,
     fit_tags,
     probability,
     probability_unnamed,
@@ -113,8 +112,7 @@ def measured(
         odds = (hits[rows] * luck).sum() / max(misses[rows].sum(), 1e-9)
         if described:
             return float(odds / (1 + odds))
-        grown = SALIENCE_FACTOR * odds**SALIENCE_POWER
-        return float(grown / (1 + grown))
+        return float(damped(np.log(max(odds, 1e-9))))
 
     chance = np.random.default_rng(0)
     drawn = []

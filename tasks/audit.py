@@ -23,7 +23,7 @@ from storage.schemas import contract
 from tasks.inputs import Inputs
 from tasks.judge import CAPTION, CAPTIONER, REASONS, cluster_index, decide, expected_shares, measured
 from tasks.settings import CleanSettings, EngineSettings
-from tasks.training.calibration import probability_unnamed
+from tasks.training.calibration import damped
 
 SURE = 0.95  # of the bounds
 PICTURES = 20_000  # that are looked at, at most
@@ -145,7 +145,7 @@ def _unnamed_odds(bars: pa.Table) -> NDArray[np.float64]:
 
 def _precision(counts: NDArray[np.float64], described: bool) -> tuple[float, float, float]:
     """The precision of unnamed words and its interval, from what is expected right and how many there are, (images, 2);
-    see :func:`~tasks.training.calibration.probability_unnamed`, here of all words at once."""
+    see :func:`~tasks.training.calibration.damped`, here of all words at once."""
     chance = np.random.default_rng(0)
 
     def precision(rows: NDArray[np.intp]) -> float:
@@ -153,7 +153,7 @@ def _precision(counts: NDArray[np.float64], described: bool) -> tuple[float, flo
         log_odds = np.log(max(right, 1e-9) / max(unnamed, 1e-9))
         if described:
             return float(min(1.0, np.exp(log_odds)))
-        return float(probability_unnamed(np.array(log_odds), np.array(0.5), described=False))
+        return float(damped(log_odds))
 
     drawn = [precision(chance.integers(0, len(counts), len(counts))) for _ in range(DRAWS)]
     low, high = np.quantile(drawn, [(1 - SURE) / 2, (1 + SURE) / 2])

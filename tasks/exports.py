@@ -20,10 +20,11 @@ from storage.exports.rows import CHANGES, REGION, TAG
 from storage.schemas import IMAGE, contract
 from storage.store import Snapshot, Store, StoreError
 from tasks.inputs import connect
+from tasks.judge import BY_HAND
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import Tag, read_tags
 from tasks.stages import of_round
-from tasks.verdicts import BY_HAND, SOURCE_BITS, judged_rounds
+from tasks.verdicts import SOURCE_BITS, judged_rounds
 
 _PLAIN = ("image_id", "captions", "split", "names", "url", "licence", "sha256", "width", "height", "sources", "extra")
 

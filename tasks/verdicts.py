@@ -17,11 +17,11 @@ from storage.store import Snapshot, Store, StoreError
 from tasks.drawing import boxed, grid
 from tasks.images import ImageError, decode_image, read_image
 from tasks.inputs import Inputs
+from tasks.judge import CAPTION, GENERATED_CAPTION, PREDICTED
 from tasks.stages import of_round
 
 DECISIONS = {"keep": True, "remove": False, "": None, "engine": None}
-SOURCE_BITS = {"caption": 1, "generated": 2, "predicted": 4}  # of `tag_verdicts.source`
-BY_HAND = 8
+SOURCE_BITS = {"caption": CAPTION, "generated": GENERATED_CAPTION, "predicted": PREDICTED}
 CELL = 160  # pixels of a picture in the contact sheet
 
 

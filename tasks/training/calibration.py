@@ -232,7 +232,12 @@ def probability_unnamed(log_odds: Floats, rates: Floats, described: bool) -> Flo
     with np.errstate(divide="ignore"):
         if described:
             return np.asarray(expit(log_odds + np.log(1 - rates)))
-        return np.asarray(expit(SALIENCE_POWER * (log_odds + np.log((1 - rates) / rates)) + np.log(SALIENCE_FACTOR)))
+        return damped(log_odds + np.log((1 - rates) / rates))
+
+
+def damped(log_odds: Floats) -> Floats:
+    """P(there | no caption names it), 0..1, of log x: the odds x grow as a power, see the head of this module."""
+    return np.asarray(expit(SALIENCE_POWER * log_odds + np.log(SALIENCE_FACTOR)))
 
 
 def fit_tags(counts: TagCounts, types: Sequence[str]) -> TagFits:
