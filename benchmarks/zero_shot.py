@@ -1,7 +1,8 @@
 """What `ram-engine tag` says right after install, against true boxes and against captions.
 
 ``python benchmarks/zero_shot.py --coco coco_photographs --classes coco_classes.txt --flickr8k flickr8k
---wordnet nltk_data [--images 200] [--smoke]``. COCO holds ``images/`` and ``labels/`` (YOLO text), FLICKR8K
+--wordnet nltk_data [--images 200]``, or ``--smoke`` alone, which draws its pictures and
+needs no WordNet. COCO holds ``images/`` and ``labels/`` (YOLO text), FLICKR8K
 ``images/``, ``captions.csv`` (five captions an image) and ``dev.txt``. *Before* is plain ConSE: the five of ImageNet's
 names that are most like the picture's vector.
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cache
@@ -28,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from drawn_photographs import draw
 from rich.console import Console
 from rich.table import Table
 
@@ -78,25 +81,42 @@ Known = tuple[Callable[[str], bool], Set[str] | None, Sequence[Set[str]]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--coco", type=Path, required=True)
-    parser.add_argument("--classes", type=Path, required=True)
-    parser.add_argument("--flickr8k", type=Path, required=True)
-    parser.add_argument("--wordnet", required=True)
+    parser.add_argument("--coco", type=Path)
+    parser.add_argument("--classes", type=Path)
+    parser.add_argument("--flickr8k", type=Path)
+    parser.add_argument("--wordnet", default="")
     parser.add_argument("--images", type=int, default=200, help="Of Flickr8k's development photographs.")
-    parser.add_argument("--smoke", action="store_true", help="A dozen photographs of each.")
+    parser.add_argument("--smoke", action="store_true", help="a dozen drawn pictures: does it work?")
     options = parser.parse_args()
-    if wordnet_reader(options.wordnet) is None:
-        raise SystemExit(f"{options.wordnet} holds no WordNet (corpora/wordnet)")
-    limit = 12 if options.smoke else None
+    if options.smoke:
+        options.coco = options.flickr8k = draw(Path(tempfile.mkdtemp()) / "drawn", 1, 12)
+        options.classes = boxes(options.coco)
+    elif not (options.coco and options.classes and options.flickr8k):
+        parser.error("name the folders of both sets, and COCO's classes")
+    elif wordnet_reader(options.wordnet) is None:
+        parser.error(f"--wordnet {options.wordnet} holds no WordNet (corpora/wordnet)")
     found = {}
     for name, pictures in (
         ("coco", coco(options.coco, options.classes, options.wordnet)),
-        ("flickr8k", flickr8k(options.flickr8k, options.images, options.wordnet, limit)),
+        ("flickr8k", flickr8k(options.flickr8k, options.images, options.wordnet)),
     ):
-        answers = answered(list(pictures)[:limit])
+        answers = answered(list(pictures))
         found[name] = {way: figures([(said[way], pictures[path]) for path, said in answers]) for way in answers[0][1]}
         show(name, found[name])
     print(json.dumps(found))
+
+
+def boxes(folder: Path) -> Path:
+    """Boxes what the first caption of each drawn picture names; returns the file of classes."""
+    names = ["dog", "cat", "car", "boat", "tree", "house", "person"]
+    (folder / "labels").mkdir()
+    with (folder / "captions.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            lines = [f"{place} 0.5 0.5 1 1" for place, name in enumerate(names) if name in row["caption"].split()]
+            (folder / "labels" / row["image"]).with_suffix(".txt").write_text("\n".join(lines), encoding="utf-8")
+    classes_file = folder / "classes.txt"
+    classes_file.write_text("\n".join(names), encoding="utf-8")
+    return classes_file
 
 
 def answered(paths: Sequence[Path]) -> list[tuple[Path, dict[str, set[str]]]]:
@@ -142,14 +162,14 @@ def coco(folder: Path, classes_file: Path, wordnet: str) -> dict[Path, Known]:
     return known
 
 
-def flickr8k(folder: Path, images: int, wordnet: str, limit: int | None) -> dict[Path, Known]:
+def flickr8k(folder: Path, images: int, wordnet: str) -> dict[Path, Known]:
     """The same by the tags of five captions."""
     captions: dict[str, list[str]] = defaultdict(list)
     with (folder / "captions.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             captions[row["image"]].append(row["caption"])
     names = (folder / "dev.txt").read_text(encoding="utf-8").split()
-    chosen = sorted(np.random.default_rng(0).permutation(names)[:images].tolist())[:limit]
+    chosen = sorted(np.random.default_rng(0).permutation(names)[:images].tolist())
     texts = [(name, text) for name in chosen for text in captions[name]]
     tags: dict[str, set[str]] = defaultdict(set)
     for (name, _), parsed in zip(texts, CaptionParser().parse([text for _, text in texts]), strict=True):
@@ -183,9 +203,8 @@ def table() -> Mapping[str, Set[str]]:
 def above(word: str, wordnet: str) -> frozenset[str]:
     """All that something called ``word`` is: itself, and what stands above its most frequent sense in WordNet."""
     found = {word, *table().get(word, set()), *(other.strip() for other in WITH.get(word, word).split(","))}
-    reader = wordnet_reader(wordnet)
-    assert reader is not None
-    for synset in reader.synsets(word.replace(" ", "_"), "n")[:1]:
+    reader = wordnet_reader(wordnet) if wordnet else None
+    for synset in reader.synsets(word.replace(" ", "_"), "n")[:1] if reader else ():
         for general in (synset, *synset.closure(lambda each: each.hypernyms())):
             lemmas = general.lemma_names()
             found.update(each.replace("_", " ").lower() for each in lemmas if reader.synsets(each, "n")[0] == general)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,9 +37,3 @@ def local_prefect(home: Path) -> Iterator[None]:
     finally:
         for name in added:
             del os.environ[name]
-
-
-def say_no_more() -> None:
-    """For ``atexit``: extension modules list on stderr what threads kept of them when all is said, to no one's use."""
-    sys.stderr.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import time
 from collections import Counter, defaultdict
@@ -12,7 +11,6 @@ from dataclasses import replace
 from filelock import FileLock, Timeout
 from prefect import get_run_logger
 
-from flows.environment import say_no_more
 from flows.progress import console, stage_progress
 from flows.shards import run_shards
 from flows.stage_report import StageSummary, tell
@@ -27,8 +25,6 @@ from tasks.planning import Again, StageFailedError, StagePlan
 from tasks.settings import EncodeSettings, EngineSettings, IngestSettings, Settings
 from tasks.stages import Stage
 from tasks.worker import ShardResult, WorkerFactory
-
-atexit.register(say_no_more)  # of scripts and of Prefect's workers too
 
 
 def run_stage(

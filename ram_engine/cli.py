@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows.environment import say_no_more
 from ram_engine import (
     ablate_command,
     evaluate_command,
@@ -338,7 +336,6 @@ def _shorten(value: object) -> str:
 
 def main() -> None:
     """The console command; errors for people are one line and exit code 1."""
-    atexit.register(say_no_more)  # registered first, called last
     keep_memory()
     if os.environ.get("RAM_ENGINE_EXIT_WITH_PARENT"):
         from tasks.engines import exit_with

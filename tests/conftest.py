@@ -5,7 +5,6 @@ With ``pytest -n 2`` each of the two workers is such a session; they share the f
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import io
 import json
@@ -24,11 +23,9 @@ from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from flows.environment import local_prefect, say_no_more
+from flows.environment import local_prefect
 from ram_engine.cli import main
 from tests import forked
-
-atexit.register(say_no_more)  # first, so that it is called last
 
 ROOT = Path(__file__).parents[1]
 SHARED = os.environ.get("RAM_ENGINE_SHARED", "")

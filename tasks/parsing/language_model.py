@@ -7,6 +7,7 @@ where the same word was seen before with the same tag in the same place, since t
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Iterable
 from functools import cache
@@ -106,4 +107,5 @@ def language_model() -> Language:
     Language.component("word_attributes", func=attributes)
     nlp.add_pipe("word_attributes", last=True)
     gc.freeze()  # a million dictionary entries that the garbage collector need not walk again and again
+    atexit.register(gc.unfreeze)  # what stays frozen is never let go: extension modules would list all of it at the end
     return nlp
