@@ -20,12 +20,17 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from flows.environment import local_prefect
 from ram_engine.cli import main
 from tests import forked
+
+# a property holds however busy the machine is
+settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any load")
 
 ROOT = Path(__file__).parents[1]
 SHARED = os.environ.get("RAM_ENGINE_SHARED", "")

@@ -35,7 +35,7 @@ facts = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(facts)
 def test_whatever_the_facts_settings_hold_and_each_choice_has_its_reason(facts: Facts) -> None:
     choices = choose(facts)

@@ -98,7 +98,7 @@ def test_unfit_members_of_a_tar_are_rows_with_a_reason(tmp_path: Path) -> None:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 52_000))
 def test_a_tar_that_breaks_off_loses_nothing_before(tmp_path_factory: pytest.TempPathFactory, size: int) -> None:
     folder = tmp_path_factory.mktemp("cut")
@@ -237,7 +237,6 @@ def test_evaluation_lists_are_read_by_index_and_by_name(official_folder: Path) -
     assert by_name[1].problem is not None
 
 
-@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.text()))), st.integers(1, 50))
 def test_a_json_list_is_read_in_blocks_of_any_size(
     tmp_path_factory: pytest.TempPathFactory, entries: list[dict[str, object]], block: int

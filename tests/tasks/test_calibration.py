@@ -95,7 +95,7 @@ def test_thresholds_by_f1_and_by_balance(rule: str) -> None:
         assert 2 * precision * recall / (precision + recall) == pytest.approx(max(every), abs=0.02)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(-15, 15), st.floats(0.05, 0.98), st.booleans())
 def test_what_is_there_is_at_least_what_is_named_and_unnamed_less_likely(
     log_odds: float, rate: float, described: bool

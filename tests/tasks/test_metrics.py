@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
@@ -92,7 +92,6 @@ def test_f1_lies_between_its_parts(precision: float, recall: float) -> None:
     assert min(precision, recall) - 1e-9 <= f1(precision, recall) <= max(precision, recall) + 1e-9
 
 
-@settings(deadline=None)  # scikit-learn's checks take their time
 @given(BOTH)
 def test_figures_are_those_of_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     truth, scores = case
@@ -129,7 +128,6 @@ def test_a_weight_counts_an_image_so_many_times(case: tuple[np.ndarray, np.ndarr
     )
 
 
-@settings(deadline=None)  # scikit-learn's checks take their time
 @given(BOTH)
 def test_no_other_threshold_gives_a_tag_a_better_f1(case: tuple[np.ndarray, np.ndarray]) -> None:
     truth, scores = case

@@ -57,7 +57,7 @@ def test_near_copies_are_found_across_buckets() -> None:
     assert near.nearest[0] == 100
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 1200), st.integers(0, 3))
 def test_buckets_hold_every_image_once_and_are_small(count: int, seed: int) -> None:
     same = np.ones((count, 4), np.float16) if seed == 3 else vectors(count, seed, 4)
@@ -68,7 +68,6 @@ def test_buckets_hold_every_image_once_and_are_small(count: int, seed: int) -> N
     assert len(together) >= count - len(found) - 1 or count <= 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(lambda one: one[0] < one[1])), st.integers(0, 9))
 def test_of_near_duplicates_one_stays(pairs: list[tuple[int, int]], held_out: int) -> None:
     protected = np.arange(10) < held_out
