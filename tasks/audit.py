@@ -95,7 +95,7 @@ def _check(reason: str, said: pa.Table, known: set[tuple[str, int]]) -> dict[str
     value, low = wrong_share(int(right.sum()), int((taken & right).sum()), len(words), int(taken.sum()))
     passed = low > 0.5
     if passed:
-        told = f"Of the words that fall because {WORDS[reason]}, at least {low:.0%} are wrong: they are removed."
+        told = f"Of the words that fall on the ground {WORDS[reason]}, at least {low:.0%} are wrong: they are removed."
     elif not right.any():
         told = (
             f"Captions' words are not removed on the ground {WORDS[reason]}: no picture has several captions or a full "

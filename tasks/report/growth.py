@@ -29,8 +29,8 @@ def growth(views: Views) -> dict[str, Any] | None:
     checks = _artifact(views, "annotator_checks")
     often = [row for row in rows if row["added"] >= OFTEN] or [row for row in rows if row["added"]]
     for row in often:
-        for name in ("plausible", "low", "high"):
-            row[name] = None if row[name] is None else row[name] * images
+        for name in ("plausible", "low", "high"):  # estimated on few pictures: those that are said to show it do count
+            row[name] = None if row[name] is None else max(row["named"], row[name] * images)
         likely = row["named"] if row["plausible"] is None else row["plausible"]
         row["ratio"] = (row["named"] + row["added"]) / max(1.0, likely)
     often.sort(key=lambda row: (-row["ratio"], -row["added"], row["name"]))
