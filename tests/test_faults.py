@@ -120,8 +120,8 @@ def test_a_server_that_is_away_and_takes_no_artifact_costs_the_run_nothing(
         assert run.exitcode == 0, log.read_text()
     finally:
         server.stop()
-    assert "did not take the artifact judge" in log.read_text()
-    assert (copied_store / "reports" / "judge.md").stat().st_mtime > begun
+    assert "did not take the artifact ground" in log.read_text()
+    assert (copied_store / "reports" / "ground.md").stat().st_mtime > begun
     again = Store(copied_store).snapshot("tag_verdicts")
     assert again is not None
     assert verdicts is not None
