@@ -1,10 +1,9 @@
 """What `ram-engine tag` says right after install, against true boxes and against captions.
 
 ``python benchmarks/zero_shot.py --coco coco_photographs --classes coco_classes.txt --flickr8k flickr8k
---wordnet nltk_data [--images 200]``, or ``--smoke`` alone, which draws its pictures and
-needs no WordNet. COCO holds ``images/`` and ``labels/`` (YOLO text), FLICKR8K
-``images/``, ``captions.csv`` (five captions an image) and ``dev.txt``. *Before* is plain ConSE: the five of ImageNet's
-names that are most like the picture's vector.
+--wordnet nltk_data [--images 200]``, or ``--smoke`` alone, which draws its pictures and needs no WordNet. COCO holds
+``images/`` and ``labels/`` (YOLO text), FLICKR8K ``images/``, ``captions.csv`` (five captions an image) and
+``dev.txt``. *Before* is plain ConSE: the five of ImageNet's names that are most like the picture's vector.
 
 A word is right for a picture in which COCO boxes something that is a kind of it by WordNet (a dog makes "dog" and
 "animal" right), or that it is a kind of itself ("taxi" where a car is boxed: COCO cannot tell). A word that no class
@@ -107,7 +106,7 @@ def main() -> None:
 
 
 def boxes(folder: Path) -> Path:
-    """Boxes what the first caption of each drawn picture names; returns the file of classes."""
+    """Boxes what a caption of each drawn picture names; returns the file of classes."""
     names = ["dog", "cat", "car", "boat", "tree", "house", "person"]
     (folder / "labels").mkdir()
     with (folder / "captions.csv").open(encoding="utf-8", newline="") as file:

@@ -19,10 +19,16 @@ from models.conse import ConSE, open_logits
 from models.onnx_tagger import OnnxTagger, is_onnx_folder
 from models.weights import model_folder
 from models.zero_shot import ClipZeroShot, ZeroShot
+from ram_engine.automatic import MANY
 from ram_engine.explain import GRID, beyond, sheet
 from ram_engine.runs import latest_model
 from storage.store import Store, StoreError
 from tasks.images import decode_image
+
+CAPTIONERS = (
+    f"`ram-engine run` trains a captioner from {MANY:,} captions on, with a GPU or with --set effort=thorough, and "
+    "`make demo` one on drawings; --model takes a published checkpoint that `ram-engine import-checkpoint` converted"
+)
 
 BATCH = 16
 
@@ -85,10 +91,7 @@ class Tagger:
         except StoreError:
             snapshot = None
         if snapshot is None:
-            raise StoreError(
-                f"nothing writes captions yet: `ram-engine run --store {url} --source csv:FILE` trains a captioner on "
-                "your captions, and --model takes a published checkpoint that `ram-engine import-checkpoint` converted"
-            )
+            raise StoreError(f"nothing writes captions yet: {CAPTIONERS}")
         tagger = cls.from_pretrained(store.model_folder(snapshot))
         tagger.name = f"baseline of {url}"
         return tagger
@@ -137,9 +140,11 @@ class Tagger:
     def captions(self, images: Iterable[Any]) -> list[str]:
         """A caption an image. Raises ValueError where the model has no captioner."""
         if isinstance(self.model, ZeroShot):
-            raise ValueError("the zero-shot teacher writes no captions: train a baseline first (`ram-engine run`)")
+            raise ValueError(f"the zero-shot teacher writes no captions: {CAPTIONERS}")
         if isinstance(self.model, OnnxTagger):
             raise ValueError("an ONNX graph writes no captions: take the model folder that it was exported from")
+        if self.model.captioner is None:
+            raise ValueError(f"the {self.name} tags only, it has no captioner: {CAPTIONERS}")
         return [text for batch in _batches(images) for text in self.model.generate_captions(self._tokens(batch))]
 
     @torch.inference_mode()

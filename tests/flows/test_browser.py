@@ -50,7 +50,7 @@ def test_a_stage_is_run_from_its_form(deployed: Deployed, copied_store: Path) ->
 
 
 def submitted(page: sync_api.Page, deployed: Deployed) -> str:
-    """The run that the form starts. On a busy machine a click may come before the form has taken back its refusal."""
+    """The run that the form starts. After a refusal, on a busy machine, a click has been seen to start nothing."""
     before = {run["id"] for run in deployed.runs("judge/default")}
     for _ in range(6):
         page.get_by_role("button", name="Submit").click()

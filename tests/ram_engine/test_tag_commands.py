@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import Label, official
+from models import RAM, Label, official, small_config
 from ram_engine import Tagger
 from ram_engine.explain import beyond
 from storage.store import Store
@@ -68,6 +68,12 @@ def test_before_anything_is_trained_everyday_words_answer(photos: Path, tmp_path
     assert failed.returncode == 1
     assert "nothing writes captions yet" in failed.stdout
     assert len(failed.stdout.splitlines()) == 1
+
+
+def test_a_model_that_tags_only_says_what_gives_a_captioner() -> None:
+    tagger = Tagger(RAM(small_config("ram", 3)), "baseline of runs/mine")
+    with pytest.raises(ValueError, match=r"the baseline of runs/mine tags only.*effort=thorough.*import-checkpoint"):
+        tagger.captions([Image.new("RGB", (32, 32))])
 
 
 @needs_shared
