@@ -55,7 +55,7 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="exchange-") as folder:
         if asked.smoke:
-            sys.path.append(str(Path(__file__).parents[1]))
+            sys.path.insert(0, str(Path(__file__).parents[1]))  # before a package of that name that others install
             from tests.report_store import make_store
 
             asked.store, asked.rows = make_store(f"{folder}/small").url, 400
