@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def main() -> None:
     if not options.smoke:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "sample_world.svg").write_text(chart(found), encoding="utf-8")
-    print(json.dumps({"seeds": options.seeds} | {name: [each[name] for each in found] for name in found[0]}))
+    told = {name: [None if math.isnan(each[name]) else each[name] for each in found] for name in found[0]}
+    print(json.dumps({"seeds": options.seeds} | told))
 
 
 def measured(folder: Path, seed: int, smoke: bool) -> Figures:
@@ -58,10 +60,10 @@ def measured(folder: Path, seed: int, smoke: bool) -> Figures:
 
 
 def summary(figures: Figures) -> dict[str, float]:
-    """The figures that say whether each stage was worth it."""
+    """The figures that say whether each stage was worth it; NaN where a stage added or removed nothing."""
 
     def of(model: str, metric: str, subset: str = "train") -> float:
-        return figures[model, metric, subset]
+        return figures.get((model, metric, subset), math.nan)
 
     score = {model: value for (model, metric, subset), value in figures.items() if (metric, subset) == ("mAP", "all")}
     never = {model: of(model, "mAP", "never_captioned") for model in ("chance", "zero_shot", "fine_tuned")}
