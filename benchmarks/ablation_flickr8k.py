@@ -38,9 +38,9 @@ from safetensors.numpy import load_file
 
 from ram_engine import ablate_command, configuration, runs
 from storage.store import Store
+from tasks.evaluation.metrics import DIFFERENCE, Ranking, bootstrap, interval
 from tasks.evaluation.outcome import chart, compared
-from tasks.metrics import DIFFERENCE, Ranking, bootstrap, interval
-from tasks.outlook import Request
+from tasks.machine.outlook import Request
 
 SETTINGS = Path(__file__).with_name("flickr8k.yaml")
 
@@ -83,16 +83,16 @@ def ablated(options: argparse.Namespace, name: str, swap: float, fine_tune: int)
     file, folder = ("swapped.csv", "store-swapped") if swap else ("first.csv", "store")
     captions = write_source(options.flickr8k, options.folder / file, swap)
     images = f"ingest.source.images={options.flickr8k / 'images'}"
-    settings, engine = configuration.configure(
+    settings, executor = configuration.configure(
         str(SETTINGS), f"csv:{options.folder / file}", [images, "labels.total=300"]
     )
-    runs.run(str(options.folder / folder), settings, engine, Request(until="judge"))
+    runs.run(str(options.folder / folder), settings, executor, Request(until="judge"))
     store = Store(str(options.folder / folder), create=False)
     found = compared(
         name,
         store,
         settings,
-        engine,
+        executor,
         options.folder,
         captions,
         options.seeds,

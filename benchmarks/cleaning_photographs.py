@@ -30,11 +30,11 @@ from sklearn.metrics import roc_auc_score
 
 from ram_engine import configuration, runs
 from storage.store import Store
-from tasks.judge import CAPTION
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
-from tasks.outlook import Request
+from tasks.machine.outlook import Request
 from tasks.parsing import CaptionParser
+from tasks.stages.judge import CAPTION
 
 # other words under which captions speak of COCO's classes
 WORDS = {
@@ -71,12 +71,12 @@ def main() -> None:
     found = {}
     for name, sets in ways.items():
         source = [f"ingest.source.images={options.flickr8k / 'images'}", "ingest.calibrate_share=0.07"]
-        settings, engine = configuration.configure(
+        settings, executor = configuration.configure(
             "tiny" if options.smoke else str(SETTINGS),
             f"csv:{options.folder / 'first.csv'}",
             [*source, "ingest.test_share=0", *sets],
         )
-        runs.run(str(options.folder / "store"), settings, engine, Request(until="judge"))
+        runs.run(str(options.folder / "store"), settings, executor, Request(until="judge"))
         found[name] = measure(Store(str(options.folder / "store"), create=False), captions)
     show(found)
     print(json.dumps({name: {key: round(value, 4) for key, value in each.items()} for name, each in found.items()}))

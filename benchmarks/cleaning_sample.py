@@ -28,12 +28,13 @@ from sklearn.metrics import roc_auc_score
 
 from ram_engine import configuration, runs
 from storage.store import Store
-from tasks import fit_clusters
-from tasks.inputs import Inputs
-from tasks.judge import CAPTION, cluster_index, distances
-from tasks.outlook import Request
-from tasks.settings import CleanSettings, EngineSettings
-from tasks.truth import TRUE_TAGS
+from tasks.evaluation.truth import TRUE_TAGS
+from tasks.machine.inputs import Inputs
+from tasks.machine.outlook import Request
+from tasks.settings.clean import CleanSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.stages import fit_clusters
+from tasks.stages.judge import CAPTION, cluster_index, distances
 
 console = Console(width=150)
 LOST = (0.05, 0.01)
@@ -76,8 +77,8 @@ def main() -> None:
 
 
 def store_of(folder: Path, seed: int, smoke: bool) -> Store:
-    settings, engine = configuration.configure("tiny" if smoke else "sample", sets=[f"ingest.source.seed={seed}"])
-    runs.run(str(folder), settings, engine, Request(until="judge" if smoke else ""))
+    settings, executor = configuration.configure("tiny" if smoke else "sample", sets=[f"ingest.source.seed={seed}"])
+    runs.run(str(folder), settings, executor, Request(until="judge" if smoke else ""))
     return Store(str(folder), create=False)
 
 
@@ -196,7 +197,7 @@ def regions_alone(judged: Judged) -> None:
     for share in SHARES:
         for most in CLUSTERS:
             settings = CleanSettings(outlier_share=share, max_clusters=most)
-            index = cluster_index(fit_clusters.reduce(settings, judged.inputs, EngineSettings())["clusters"])
+            index = cluster_index(fit_clusters.reduce(settings, judged.inputs, ExecutorSettings())["clusters"])
             apart = distances(judged.regions, index)
             good = (score >= settings.region_threshold) & ~(apart > 1)
             looked, any_good = (np.zeros(len(judged.right), bool) for _ in range(2))

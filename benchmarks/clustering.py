@@ -24,9 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.store import Snapshot, Store
-from tasks.fit_clusters import reduce
-from tasks.inputs import Inputs
-from tasks.settings import CleanSettings, EngineSettings
+from tasks.machine.inputs import Inputs
+from tasks.settings.clean import CleanSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.stages.fit_clusters import reduce
 
 PART = 5_000  # regions
 LOOKS = 4  # that a tag's regions have
@@ -111,7 +112,7 @@ def measure(folder: str, workers: int) -> tuple[list[dict[str, object]], float, 
     if snapshot is None:
         raise SystemExit("no regions were written")
     started = time.perf_counter()
-    clusters = reduce(CleanSettings(), Inputs(store, {"regions": snapshot}), EngineSettings(workers=workers))
+    clusters = reduce(CleanSettings(), Inputs(store, {"regions": snapshot}), ExecutorSettings(workers=workers))
     seconds = time.perf_counter() - started
     rows = [{**row, "centroid": tuple(row["centroid"])} for row in clusters["clusters"].to_pylist()]
     return rows, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from tasks.sample_world import world
-from tasks.settings import SampleSource
+from tasks.settings.sources import SampleSource
 
 CAPTIONS = 5  # a picture
 

@@ -47,13 +47,13 @@ from models import load_tagger
 from ram_engine import runs
 from ram_engine.store_settings import settle
 from storage.store import Snapshot, Store
+from tasks.evaluation.metrics import DIFFERENCE, Ranking, bootstrap, interval
 from tasks.evaluation.verdict import BETTER, NOT_SHOWN, WORSE
-from tasks.judge import CAPTION
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
-from tasks.metrics import DIFFERENCE, Ranking, bootstrap, interval
-from tasks.outlook import Request
+from tasks.machine.outlook import Request
 from tasks.parsing import CaptionParser
+from tasks.stages.judge import CAPTION
 from tasks.training.data import TagColumns, tag_columns
 
 POSSIBLE = 0.5  # the precision that possible additions reach
@@ -156,8 +156,8 @@ def run(
     seed = number if everything else 0
     sets = [f"ingest.source.images={options.flickr8k / 'images'}", f"retrain.seed={seed}", *sets]
     started = time.monotonic()
-    settings, engine = settle(url, "auto", [f"csv:{source}"], sets, print, keep=True)
-    runs.run(url, settings, engine, Request(), print)
+    settings, executor = settle(url, "auto", [f"csv:{source}"], sets, print, keep=True)
+    runs.run(url, settings, executor, Request(), print)
     return Store(url, create=False), time.monotonic() - started
 
 

@@ -28,7 +28,7 @@ from torchvision.ops import box_convert
 
 from models.label_queries import minilm_folder
 from models.regions import GroundingDinoProposer, grounding_dino
-from tasks.memory import keep_memory
+from tasks.machine.allocator import keep_memory
 
 NAMES = (
     "dog", "hot dog", "traffic light", "car", "bench", "man", "woman", "umbrella", "bicycle", "tree", "fire hydrant",

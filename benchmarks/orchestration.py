@@ -1,7 +1,7 @@
-"""What orchestration costs: Prefect and the store for 1,000 shards on each engine, the pause before the next flow,
+"""What orchestration costs: Prefect and the store for 1,000 shards on each executor, the pause before the next flow,
 and the planner alone over 14M rows in 7,000 parts.
 
-``python benchmarks/orchestration.py [--engines threads,ray]``. The stage is real, `assign-tags`, over parts of one
+``python benchmarks/orchestration.py [--executors threads,ray]``. The stage is real, `assign-tags`, over parts of one
 phrase: what it computes takes no time, so that what remains is the cost of a shard: its task run, its Parquet part, its
 digest. ``overhead_share`` is that cost on threads, as a share of a shard of ten seconds on the same number of workers.
 """
@@ -22,9 +22,10 @@ from flows.environment import local_prefect
 from storage.keys import digest
 from storage.schemas import contract
 from storage.store import Part, Snapshot, Store
-from tasks.outlook import plan
-from tasks.settings import AssignSettings, EngineSettings
-from tasks.stages import stage_named
+from tasks.machine.dag import stage_named
+from tasks.machine.outlook import plan
+from tasks.settings.assign_tags import AssignTagsSettings
+from tasks.settings.executor import ExecutorSettings
 
 SHARDS = 1_000
 SHARD_SECONDS = 10.0
@@ -63,12 +64,12 @@ def shard_seconds(store: Store, kind: str, workers: int, shards: int) -> dict[st
     """Seconds a shard of a forced run, beside those of a run of no shard, and the pause before the next flow run."""
     from flows.stages import assign_tags
 
-    engine = EngineSettings(kind=kind, workers=workers)  # type: ignore[arg-type]
+    executor = ExecutorSettings(kind=kind, workers=workers)  # type: ignore[arg-type]
     started = time.perf_counter()
-    assign_tags(store.url, AssignSettings(), engine, force=True)
+    assign_tags(store.url, AssignTagsSettings(), executor, force=True)
     ran = time.perf_counter() - started
     started = time.perf_counter()
-    kept = assign_tags(store.url, AssignSettings(), engine)
+    kept = assign_tags(store.url, AssignTagsSettings(), executor)
     idle = time.perf_counter() - started
     assert kept["kept"]
     return {"seconds_a_shard": ran / shards, "next_flow_run_seconds": idle, "shards_a_second": shards / ran}
@@ -87,11 +88,11 @@ def planner(folder: Path, most_parts: int) -> Iterator[dict[str, float]]:
         labels = Part("labels", "", 1, 1_000, "labels")
         store.publish(Snapshot("label_system", "labels", "benchmark", "benchmark", (labels,)))
         started = time.perf_counter()
-        work = plan(store, STAGE, AssignSettings())
+        work = plan(store, STAGE, AssignTagsSettings())
         seconds = time.perf_counter() - started
         assert (len(work.shards), work.rows) == (parts, parts * rows)
         tracemalloc.start()  # in a second pass: watching costs time
-        plan(store, STAGE, AssignSettings())
+        plan(store, STAGE, AssignTagsSettings())
         peak = tracemalloc.get_traced_memory()[1] / 1e6
         tracemalloc.stop()
         yield {"parts": parts, "rows": work.rows, "seconds": seconds, "megabytes": peak}
@@ -99,14 +100,14 @@ def planner(folder: Path, most_parts: int) -> Iterator[dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engines", default="threads,processes,ray")
+    parser.add_argument("--executors", default="threads,processes,ray")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--shards", type=int, default=SHARDS)
     parser.add_argument("--parts", type=int, default=PLANNED_PARTS, help="parts of the plan")
     parser.add_argument("--smoke", action="store_true", help="five shards in threads: does it run?")
     options = parser.parse_args()
     if options.smoke:
-        options.engines, options.shards, options.parts = "threads", 5, 40
+        options.executors, options.shards, options.parts = "threads", 5, 40
     result: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         planned = list(planner(Path(scratch), options.parts))
@@ -120,12 +121,12 @@ def main() -> None:
             "planner_linearity": planned[-1]["seconds"] / planned[0]["seconds"] / 4,
         }
         store = make_store(Path(scratch) / "store", options.shards)
-        print(f"\n{'engine':<12} {'ms a shard':>10} {'shards/s':>9} {'next flow run, s':>17}")
+        print(f"\n{'executor':<12} {'ms a shard':>10} {'shards/s':>9} {'next flow run, s':>17}")
         with local_prefect(Path(scratch) / "prefect"):
             from flows.local_server import local_server
 
             with local_server(str(Path(scratch) / "server.log")):
-                for kind in options.engines.split(","):
+                for kind in options.executors.split(","):
                     figures = shard_seconds(store, kind, options.workers, options.shards)
                     print(
                         f"{kind:<12} {1e3 * figures['seconds_a_shard']:>10.1f} {figures['shards_a_second']:>9.0f} "

@@ -64,12 +64,13 @@ def varied(captions: Sequence[str]) -> Iterator[str]:
 
 def start_worker() -> None:
     # Imported where it runs: this process' own memory is part of the peak.
-    from tasks import parse_captions
-    from tasks.settings import EngineSettings, ParseSettings
+    from tasks.settings.executor import ExecutorSettings
+    from tasks.settings.parse_captions import ParseCaptionsSettings
+    from tasks.stages import parse_captions
 
     global _worker
     no_inputs: Any = None  # the stage reads its shard and nothing else
-    _worker = parse_captions.build(ParseSettings(), no_inputs, EngineSettings())
+    _worker = parse_captions.build(ParseCaptionsSettings(), no_inputs, ExecutorSettings())
     parse_chunk(["A man rides a horse ."] * 2)
 
 

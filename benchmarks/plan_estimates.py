@@ -26,8 +26,9 @@ from rich.table import Table
 
 from ram_engine import configuration, runs
 from storage.store import Store
-from tasks.outlook import Request, cost, outlook
-from tasks.settings import EngineSettings, PipelineSettings
+from tasks.machine.outlook import Request, cost, outlook
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.pipeline import PipelineSettings
 
 LONG = 5.0  # seconds from which a stage's ratio counts
 SMOKE = ("fine_tune=4", "calibrate=8", "test=8")
@@ -46,12 +47,12 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, images in (("first", options.images), ("grown", math.ceil(options.images * 1.1))):
-            settings, engine = configured(options, images)
-            figures[name] = compared(name, str(Path(folder) / "store"), settings, engine, request)
+            settings, executor = configured(options, images)
+            figures[name] = compared(name, str(Path(folder) / "store"), settings, executor, request)
     print(json.dumps(figures))
 
 
-def configured(options: argparse.Namespace, images: int) -> tuple[PipelineSettings, EngineSettings]:
+def configured(options: argparse.Namespace, images: int) -> tuple[PipelineSettings, ExecutorSettings]:
     """The settings of a run on so many images."""
     if options.source:
         return configuration.configure(options.preset, options.source, [f"ingest.source.limit={images}"])
@@ -60,14 +61,14 @@ def configured(options: argparse.Namespace, images: int) -> tuple[PipelineSettin
 
 
 def compared(
-    name: str, url: str, settings: PipelineSettings, engine: EngineSettings, request: Request
+    name: str, url: str, settings: PipelineSettings, executor: ExecutorSettings, request: Request
 ) -> dict[str, float]:
     """Plans, runs, and prints both side by side; the figures."""
     store = Store(url)
     planned = outlook(store, settings, request)
     seconds, stored = cost(planned)
     before, started = size_of(store), time.time()
-    runs.run(url, settings, engine, request)
+    runs.run(url, settings, executor, request)
     taken = time.time() - started
     table = Table(name, "rows planned", "rows", "seconds planned", "seconds", box=None)
     ratios = []

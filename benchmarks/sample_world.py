@@ -20,7 +20,7 @@ from rich.table import Table
 from ram_engine import configuration, runs
 from storage.store import Store
 from tasks.evaluation import outcome
-from tasks.outlook import Request
+from tasks.machine.outlook import Request
 
 Figures = dict[tuple[str, str, str], float]
 RESULTS = Path(__file__).parent / "results"
@@ -49,8 +49,8 @@ def main() -> None:
 
 def measured(folder: Path, seed: int, smoke: bool) -> Figures:
     """Runs the pipeline where it is not done; its ``metrics`` by (model, metric, subset)."""
-    settings, engine = configuration.configure("tiny" if smoke else "sample", sets=[f"ingest.source.seed={seed}"])
-    runs.run(str(folder), settings, engine, Request())
+    settings, executor = configuration.configure("tiny" if smoke else "sample", sets=[f"ingest.source.seed={seed}"])
+    runs.run(str(folder), settings, executor, Request())
     store = Store(str(folder), create=False)
     snapshot = store.snapshot("metrics")
     if snapshot is None:

@@ -25,8 +25,8 @@ from drawn_photographs import draw
 from PIL import Image, ImageEnhance, ImageOps
 
 from storage.store import Store
-from tasks.near_duplicates import find
-from tasks.settings import ScreenSettings
+from tasks.images.near_duplicates import find
+from tasks.settings.screen import ScreenSettings
 
 COPIES = 100
 Change = Callable[[Image.Image], Image.Image]

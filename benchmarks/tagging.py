@@ -39,9 +39,9 @@ from models import PRESETS, RAM, TaggerConfig, create_tagger, onnx_export, tagge
 from models.onnx_tagger import OnnxTagger
 from ram_engine import Tagger, configuration, runs
 from storage.store import Store
-from tasks.images import decode_image, read_image
-from tasks.metrics import mean_average_precision
-from tasks.outlook import Request
+from tasks.evaluation.metrics import mean_average_precision
+from tasks.images.decoding import decode_image, read_image
+from tasks.machine.outlook import Request
 
 BATCH = 8
 SMALL_RUN = {"train": 400, "fine_tune": 0, "calibrate": 50, "test": 400}
@@ -173,8 +173,8 @@ def map_loss(store: Path, scratch: Path) -> float:
     """Points of mAP, over the test pictures of the sample world, that int8 costs a tagger trained there."""
     source = [f"ingest.source.{name}={value}" for name, value in SMALL_RUN.items()]
     training = ["retrain.epochs=30", "retrain.width=256", "retrain.decoder_layers=2", "fine_tune.epochs=1"]
-    settings, engine = configuration.configure("tiny", sets=[*source, *training, "evaluate.ablation=false"])
-    runs.run(str(store), settings, engine, Request())
+    settings, executor = configuration.configure("tiny", sets=[*source, *training, "evaluate.ablation=false"])
+    runs.run(str(store), settings, executor, Request())
     model = Tagger.from_store(str(store)).model
     assert isinstance(model, RAM)
     onnx_export.export(model, scratch, int8=True)

@@ -38,7 +38,7 @@ from models.conse import ConSE
 from models.everyday import classes
 from models.image_encoder import preprocessing
 from models.zero_shot import THRESHOLD, THRESHOLDS, ZeroShot
-from tasks.images import decode_image
+from tasks.images.decoding import decode_image
 from tasks.labels.imagenet_words import curated
 from tasks.labels.synonyms import wordnet_reader
 from tasks.parsing import CaptionParser

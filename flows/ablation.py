@@ -17,7 +17,7 @@ from flows.parameters import (
     SEEDS,
     STORE,
     USUAL,
-    USUAL_ENGINE,
+    USUAL_EXECUTOR,
     Images,
     Round,
     Samples,
@@ -31,7 +31,8 @@ from flows.stages import run_name
 from flows.trainings import one_at_a_time
 from storage.store import Store
 from tasks.evaluation import outcome
-from tasks.settings import EngineSettings, TrainSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.training import TrainSettings
 
 
 @flow(name="ablate", flow_run_name=run_name)
@@ -39,7 +40,7 @@ def ablate(
     store: Url = STORE,
     settings: TrainSettings = USUAL.retrain,
     fine_tuning: TrainSettings = USUAL.fine_tune,
-    engine: EngineSettings = USUAL_ENGINE,
+    executor: ExecutorSettings = USUAL_EXECUTOR,
     captions: str = CAPTIONS,
     seeds: Seeds = SEEDS,
     fine_tune: Images = DESCRIBED,
@@ -53,7 +54,7 @@ def ablate(
     chosen = USUAL.model_copy(update={"retrain": settings, "fine_tune": fine_tuning, "rounds": rounds})
     with one_at_a_time(), stage_progress("ablate") as progress, tempfile.TemporaryDirectory() as scratch:
         all_ = outcome.compared(
-            "all", opened, chosen, engine, Path(scratch), told, seeds, {}, fine_tune, samples, progress
+            "all", opened, chosen, executor, Path(scratch), told, seeds, {}, fine_tune, samples, progress
         )
     found = {"all": all_}
     page = f"## What each stage's labels are worth\n\n{outcome.markdown(found)}"

@@ -13,13 +13,14 @@ from flows.pipeline import LAST_STAGES, pipeline
 from flows.refresh import refresh
 from flows.stages import FLOWS, clean_tags
 from storage.schemas import first_round_name
-from tasks.settings import EngineSettings, PipelineSettings
-from tasks.stages import stages
+from tasks.machine.dag import stages
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.pipeline import PipelineSettings
 
 
-def deployments(store: str, settings: PipelineSettings, engine: EngineSettings) -> list[RunnerDeployment]:
+def deployments(store: str, settings: PipelineSettings, executor: ExecutorSettings) -> list[RunnerDeployment]:
     """One deployment for the pipeline, refresh, ablation and each stage, on ``store``; each has its Run button."""
-    shared: dict[str, Any] = {"store": store, "engine": engine.model_dump(mode="json")}
+    shared: dict[str, Any] = {"store": store, "executor": executor.model_dump(mode="json")}
     parameters: dict[str, dict[str, Any]] = {
         "ram-data-engine": {**shared, "settings": settings.model_dump(mode="json")},
         "refresh": shared,
@@ -53,6 +54,6 @@ def deployments(store: str, settings: PipelineSettings, engine: EngineSettings) 
     ]
 
 
-def serve_deployments(store: str, settings: PipelineSettings, engine: EngineSettings) -> None:
+def serve_deployments(store: str, settings: PipelineSettings, executor: ExecutorSettings) -> None:
     """Waits for runs of the deployments and runs them, one at a time, until it is interrupted."""
-    serve(*deployments(store, settings, engine), limit=1, print_starting_message=False)
+    serve(*deployments(store, settings, executor), limit=1, print_starting_message=False)

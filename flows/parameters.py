@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tasks.settings import MOST_ROUNDS, EngineSettings, PipelineSettings
-from tasks.stages import stages
+from tasks.machine.dag import stages
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.pipeline import MOST_ROUNDS, PipelineSettings
 
-USUAL, USUAL_ENGINE = PipelineSettings(), EngineSettings()
+USUAL, USUAL_EXECUTOR = PipelineSettings(), ExecutorSettings()
 STAGE_NAMES = [stage.name for stage in stages(MOST_ROUNDS)]
 
 # Prefect's form takes bounds from a parameter's type and words from its default.

@@ -21,7 +21,7 @@ from flows.parameters import (
     STORE,
     UNTIL,
     USUAL,
-    USUAL_ENGINE,
+    USUAL_EXECUTOR,
     StageName,
     Url,
 )
@@ -32,11 +32,13 @@ from flows.stage_report import link_report
 from flows.stages import FLOWS, run_name
 from storage.schemas import first_round_name
 from storage.store import DamagedPartError, Store
-from tasks import planning
-from tasks.outlook import Request, cost, outlook, plan
-from tasks.planning import Again
-from tasks.settings import EngineSettings, PipelineSettings, Settings
-from tasks.stages import Stage
+from tasks.machine import planning
+from tasks.machine.dag import Stage
+from tasks.machine.outlook import Request, cost, outlook, plan
+from tasks.machine.planning import Again
+from tasks.settings.base import Settings
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.pipeline import PipelineSettings
 
 MOST_REPAIRS = 5  # damaged parts that one run computes again
 PATIENCE_SECONDS = (1, 2, 5, 10, 20, 40)  # a server that is away for a minute costs a run nothing
@@ -48,7 +50,7 @@ LAST_STAGES = {"fine-tune", "train-ablation", "evaluate"}
 def pipeline(
     store: Url = STORE,
     settings: PipelineSettings = USUAL,
-    engine: EngineSettings = USUAL_ENGINE,
+    executor: ExecutorSettings = USUAL_EXECUTOR,
     start: StageName = START,
     until: StageName = UNTIL,
     force: StageName = FORCED_STAGE,
@@ -59,7 +61,7 @@ def pipeline(
     opened = Store(store)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     announce(opened, settings, request)
-    summaries: list[dict[str, Any]] = repairing(opened, lambda: _run_all(opened, settings, engine, request))
+    summaries: list[dict[str, Any]] = repairing(opened, lambda: _run_all(opened, settings, executor, request))
     told = finish(store, settings.rounds, return_state=True)
     if told.is_failed():
         console.print(f"  the pipeline's page could not be written: {told.message}")
@@ -101,7 +103,7 @@ def repairing(store: Store, call: Callable[[], Any]) -> Any:
 
 
 def _run_all(
-    store: Store, settings: PipelineSettings, engine: EngineSettings, request: Request
+    store: Store, settings: PipelineSettings, executor: ExecutorSettings, request: Request
 ) -> list[dict[str, Any]]:
     summaries = []
     for stage in request.stages():
@@ -109,7 +111,7 @@ def _run_all(
             console.print(f"{stage.name:<16} left out: {reason}")
             continue
         chosen = stage.settings_of(settings)
-        summaries.append(bring_up_to_date(store, stage, chosen, engine, settings.rounds, request.again(stage)))
+        summaries.append(bring_up_to_date(store, stage, chosen, executor, settings.rounds, request.again(stage)))
     return summaries
 
 
@@ -117,7 +119,7 @@ def bring_up_to_date(
     store: Store,
     stage: Stage,
     settings: Settings,
-    engine: EngineSettings,
+    executor: ExecutorSettings,
     rounds: int,
     again: Again,
     candidate: bool = False,
@@ -125,7 +127,7 @@ def bring_up_to_date(
     """Runs the stage's flow unless the store already holds its outcome; tells by ``kept`` which."""
     work = plan(store, stage, settings, again)
     if not work.kept:
-        return run_one(store, stage, settings, engine, rounds, again, candidate)
+        return run_one(store, stage, settings, executor, rounds, again, candidate)
     summary = keep_stage(store, work)
     get_run_logger().info(summary.line())
     return asdict(summary)
@@ -135,7 +137,7 @@ def run_one(
     store: Store,
     stage: Stage,
     settings: Settings,
-    engine: EngineSettings,
+    executor: ExecutorSettings,
     rounds: int,
     again: Again,
     candidate: bool = False,
@@ -158,7 +160,7 @@ def run_one(
     if name in LAST_STAGES:
         options["rounds"] = rounds
     try:
-        result: dict[str, Any] = patiently(lambda: FLOWS[name](store.url, settings, engine, **options))
+        result: dict[str, Any] = patiently(lambda: FLOWS[name](store.url, settings, executor, **options))
     except planning.StageFailedError as error:
         if isinstance(error.__cause__, DamagedPartError):
             raise error.__cause__ from error

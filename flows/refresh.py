@@ -7,17 +7,17 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from flows.parameters import RETRAIN_SHARE, STORE, TOLERANCE, USUAL_ENGINE, Share, Url
+from flows.parameters import RETRAIN_SHARE, STORE, TOLERANCE, USUAL_EXECUTOR, Share, Url
 from flows.pipeline import bring_up_to_date, repairing
 from flows.progress import console
 from flows.showing import show
 from flows.stages import run_name
 from storage.store import Snapshot, Store
-from tasks import refreshing
-from tasks.planning import Again
-from tasks.refreshing import Made
-from tasks.settings import EngineSettings
-from tasks.stages import Stage, of_round
+from tasks.machine import refreshing
+from tasks.machine.dag import Stage, of_round
+from tasks.machine.planning import Again
+from tasks.machine.refreshing import Made
+from tasks.settings.executor import ExecutorSettings
 
 
 @flow(name="refresh", flow_run_name=run_name)
@@ -25,14 +25,14 @@ def refresh(
     store: Url = STORE,
     retrain_share: Share = RETRAIN_SHARE,
     tolerance: Share = TOLERANCE,
-    engine: EngineSettings = USUAL_ENGINE,
+    executor: ExecutorSettings = USUAL_EXECUTOR,
 ) -> dict[str, Any]:
     """Brings a store up to date with its source: new and changed images alone are computed, with the label system, the
     annotator and the clusters as they are. A new model is trained when enough is new, and takes over if it is good."""
     opened = Store(store, create=False)
     made = refreshing.made(opened)
     trained = of_round("ram", made.rounds)
-    outcome: dict[str, Any] = {"computed": repairing(opened, lambda: _refresh_data(opened, made, engine))}
+    outcome: dict[str, Any] = {"computed": repairing(opened, lambda: _refresh_data(opened, made, executor))}
     last = refreshing.newest(opened, trained)
     pairs = opened.snapshot("pairs")
     change = refreshing.change_since(opened, last)
@@ -45,7 +45,7 @@ def refresh(
     }
     undecided = last.held_back == refreshing.UNDECIDED  # the refresh that trained it was stopped
     if (changed and share >= retrain_share) or undecided:
-        outcome |= _retrain(opened, made, engine, tolerance)
+        outcome |= _retrain(opened, made, executor, tolerance)
         outcome["computed"] += [*(stage.name for stage in _trainings(made)), "evaluate"]
     else:
         more = f" ({share:.1%}); a new one is trained from {retrain_share:.1%}" if changed else ""
@@ -54,12 +54,12 @@ def refresh(
     return outcome
 
 
-def _refresh_data(store: Store, made: Made, engine: EngineSettings) -> list[str]:
+def _refresh_data(store: Store, made: Made, executor: ExecutorSettings) -> list[str]:
     """All stages but the trainings and what follows from them; returns the names of those that computed something."""
     computed = []
     for stage in made.stages():
         if (stage.kind != "training" or stage.frozen) and stage.name != "evaluate":
-            result = bring_up_to_date(store, stage, made.settings[stage.name], engine, made.rounds, Again())
+            result = bring_up_to_date(store, stage, made.settings[stage.name], executor, made.rounds, Again())
             if not result["kept"]:
                 computed.append(stage.name)
     return computed
@@ -69,9 +69,9 @@ def _trainings(made: Made) -> list[Stage]:
     return [stage for stage in made.stages() if stage.name in (of_round("retrain", made.rounds), "fine-tune")]
 
 
-def _retrain(store: Store, made: Made, engine: EngineSettings, tolerance: float) -> dict[str, Any]:
+def _retrain(store: Store, made: Made, executor: ExecutorSettings, tolerance: float) -> dict[str, Any]:
     """Trains candidates, measures them and the present model on the same pictures, and lets the better one be."""
-    present = _evaluate(store, made, engine, [], candidate=False)
+    present = _evaluate(store, made, executor, [], candidate=False)
     candidates: list[Snapshot] = []
     for stage in _trainings(made):
         again = Again(
@@ -79,8 +79,8 @@ def _retrain(store: Store, made: Made, engine: EngineSettings, tolerance: float)
             # the ablation's models are of the data as it was
             inputs=tuple(_named(candidates)) + (("ablation@none",) if stage.name == "fine-tune" else ()),
         )
-        candidates += _candidates(store, stage, made, engine, again)
-    measured = _evaluate(store, made, engine, _named(candidates), candidate=True)
+        candidates += _candidates(store, stage, made, executor, again)
+    measured = _evaluate(store, made, executor, _named(candidates), candidate=True)
     before, after = (refreshing.final_map(store, one["metrics"]) for one in (present, measured))
     models = [*candidates, *measured.values()]
     figures = {"map_before": round(before, 4), "map_after": round(after, 4)}
@@ -92,18 +92,18 @@ def _retrain(store: Store, made: Made, engine: EngineSettings, tolerance: float)
     return {"model": f"held back: {reason}", "promoted": False, **figures}
 
 
-def _candidates(store: Store, stage: Stage, made: Made, engine: EngineSettings, again: Again) -> list[Snapshot]:
-    result = bring_up_to_date(store, stage, made.settings[stage.name], engine, made.rounds, again, candidate=True)
+def _candidates(store: Store, stage: Stage, made: Made, executor: ExecutorSettings, again: Again) -> list[Snapshot]:
+    result = bring_up_to_date(store, stage, made.settings[stage.name], executor, made.rounds, again, candidate=True)
     found = [store.snapshot(artifact, result["key"]) for artifact in stage.outputs]
     return [snapshot for snapshot in found if snapshot is not None]
 
 
 def _evaluate(
-    store: Store, made: Made, engine: EngineSettings, inputs: list[str], candidate: bool
+    store: Store, made: Made, executor: ExecutorSettings, inputs: list[str], candidate: bool
 ) -> dict[str, Snapshot]:
     stage = next(stage for stage in made.stages() if stage.name == "evaluate")
     again = Again(inputs=tuple(inputs))
-    result = bring_up_to_date(store, stage, made.settings[stage.name], engine, made.rounds, again, candidate)
+    result = bring_up_to_date(store, stage, made.settings[stage.name], executor, made.rounds, again, candidate)
     found = {artifact: store.snapshot(artifact, result["key"]) for artifact in stage.outputs}
     return {artifact: snapshot for artifact, snapshot in found.items() if snapshot is not None}
 

@@ -18,20 +18,24 @@ from flows.trainings import train
 from storage.leases import Lease, leased, narrow
 from storage.schemas import first_round_name
 from storage.store import DamagedPartError, Part, Snapshot, Store
-from tasks import costs, ingest, planning
-from tasks.engines import open_engine, with_workers
-from tasks.outlook import plan
-from tasks.planning import Again, StageFailedError, StagePlan
-from tasks.settings import EncodeSettings, EngineSettings, IngestSettings, Settings
-from tasks.stages import Stage
-from tasks.worker import ShardResult, WorkerFactory
+from tasks.machine import costs, planning
+from tasks.machine.dag import Stage
+from tasks.machine.executors import open_executor, with_workers
+from tasks.machine.outlook import plan
+from tasks.machine.planning import Again, StageFailedError, StagePlan
+from tasks.machine.worker import ShardResult, WorkerFactory
+from tasks.settings.base import Settings
+from tasks.settings.encode import EncodeSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.ingest import IngestSettings
+from tasks.stages import ingest
 
 
 def run_stage(
     store: Store,
     stage: Stage,
     settings: Settings,
-    engine: EngineSettings,
+    executor: ExecutorSettings,
     rounds: int = 1,
     again: Again = Again(),
     hold_back: str = "",
@@ -44,7 +48,7 @@ def run_stage(
     """
     with _alone(store, stage), leased(store, stage.name) as lease:
         try:
-            return _run(store, stage, settings, engine, rounds, again, hold_back, lease)
+            return _run(store, stage, settings, executor, rounds, again, hold_back, lease)
         except (DamagedPartError, StageFailedError) as error:
             damaged = error.__cause__ if isinstance(error, StageFailedError) else error
             if isinstance(damaged, DamagedPartError):  # so that the next plan computes it again
@@ -56,7 +60,7 @@ def _run(
     store: Store,
     stage: Stage,
     settings: Settings,
-    engine: EngineSettings,
+    executor: ExecutorSettings,
     rounds: int,
     again: Again,
     hold_back: str,
@@ -73,11 +77,11 @@ def _run(
         encode = settings
     planned = costs.seconds(stage, settings, encode, work.rows, costs.paces(store, rounds))
     if stage.kind == "training":
-        digest, part = train(store, work, engine, rounds)
+        digest, part = train(store, work, executor, rounds)
         model = replace(_snapshot(store, work, stage.model, (), {}), model=digest)
         snapshots = [model, _snapshot(store, work, stage.writes[0], (part,), {})]
     else:
-        snapshots = _compute(store, work, engine)
+        snapshots = _compute(store, work, executor)
     summary = _summary(store, work, snapshots, time.monotonic() - started)
     for snapshot in snapshots:
         figures = {
@@ -124,18 +128,18 @@ def keep_stage(store: Store, work: StagePlan) -> StageSummary:
     return StageSummary(work.stage.name, work.key, planning.point_to(store, work), note=work.note, kept=True)
 
 
-def _compute(store: Store, work: StagePlan, engine: EngineSettings) -> list[Snapshot]:
+def _compute(store: Store, work: StagePlan, executor: ExecutorSettings) -> list[Snapshot]:
     """Runs the shards of a map or reduce stage; each is a Prefect task run, or a batch of them beyond many."""
-    engine = with_workers(engine, work.stage, len(work.shards))
-    factory = WorkerFactory(work.stage, work.settings, engine, store.url, work.snapshots)
+    executor = with_workers(executor, work.stage, len(work.shards))
+    factory = WorkerFactory(work.stage, work.settings, executor, store.url, work.snapshots)
     done: dict[str, list[Part]] = {name: list((work.done or {}).get(name, ())) for name in work.stage.writes}
     failures: list[BaseException] = []
     results: list[ShardResult] = []
     if work.shards:
-        running = open_engine(engine, factory)
+        running = open_executor(executor, factory)
         try:
             with stage_progress(work.stage.name) as progress:
-                results, failures = run_shards(work, running, engine, progress)
+                results, failures = run_shards(work, running, executor, progress)
         finally:
             running.close()
         for result in results:

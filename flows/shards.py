@@ -1,4 +1,4 @@
-"""The shards of a map or reduce stage as Prefect task runs, computed by an engine."""
+"""The shards of a map or reduce stage as Prefect task runs, computed by an executor."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.progress import StageProgress
-from tasks.engines import Engine
-from tasks.planning import StagePlan
-from tasks.settings import EngineSettings
-from tasks.worker import Shard, ShardResult
+from tasks.machine.executors import Executor
+from tasks.machine.planning import StagePlan
+from tasks.machine.worker import Shard, ShardResult
+from tasks.settings.executor import ExecutorSettings
 
 MOST_TASK_RUNS = 200  # beyond so many shards a stage, a task run handles a batch of them
 BACK_OFF_SECONDS = (1, 10)
@@ -27,11 +27,11 @@ LASTING = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errn
 
 
 def run_shards(
-    work: StagePlan, running: Engine, engine: EngineSettings, progress: StageProgress
+    work: StagePlan, running: Executor, executor: ExecutorSettings, progress: StageProgress
 ) -> tuple[list[ShardResult], list[BaseException]]:
     """Computes the plan's shards; returns what came of them, and one error for each task run that failed.
 
-    When this thread is interrupted (a run that is cancelled), the engine drops what it is computing.
+    When this thread is interrupted (a run that is cancelled), the executor drops what it is computing.
     """
     size = math.ceil(len(work.shards) / MOST_TASK_RUNS)
     batches = [work.shards[start : start + size] for start in range(0, len(work.shards), size)]
@@ -60,13 +60,13 @@ def run_shards(
 
     logging.getLogger("prefect.task_runs").setLevel(logging.WARNING)  # a line a shard would bury the stage's
     progress(0, work.rows)
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=engine.workers + 1)
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=executor.workers + 1)
     with runner:
         try:
             task_runs = [runner.submit(compute, {"index": index}, wait_for=None) for index in range(len(batches))]
             wait(list[PrefectFuture[Any]](task_runs))
         except BaseException:
-            running.abandon()  # the runner waits for its threads, and those for the engine
+            running.abandon()  # the runner waits for its threads, and those for the executor
             raise
     failures = [one.state.result(raise_on_failure=False) for one in task_runs if not one.state.is_completed()]
     return list(results.values()), failures

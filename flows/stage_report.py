@@ -15,8 +15,8 @@ from prefect.cache_policies import NO_CACHE
 from flows.progress import console
 from flows.showing import show
 from storage.store import Store
-from tasks.settings import Settings
-from tasks.stages import Stage
+from tasks.machine.dag import Stage
+from tasks.settings.base import Settings
 
 
 @dataclass(frozen=True)

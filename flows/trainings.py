@@ -16,37 +16,37 @@ from prefect.runtime import deployment
 
 from flows.progress import stage_progress
 from storage.store import DamagedPartError, Part, Store
-from tasks import training_child
-from tasks.planning import StageFailedError, StagePlan
-from tasks.settings import EngineSettings
+from tasks.machine import training_process
+from tasks.machine.planning import StageFailedError, StagePlan
+from tasks.settings.executor import ExecutorSettings
 
 LIMIT = "ram-engine-training"  # a global concurrency limit: change it in Prefect's UI where there is room for more
 LEASE_SECONDS = 60.0  # until a killed training's place is free again
 
 
-def train(store: Store, work: StagePlan, engine: EngineSettings, rounds: int) -> tuple[str, Part]:
+def train(store: Store, work: StagePlan, executor: ExecutorSettings, rounds: int) -> tuple[str, Part]:
     """Trains; returns the digest of the model, which is in the store then, and the part with its curves.
 
     Raises :class:`StageFailedError` where the child stopped: its unfinished work is kept for the next run.
     """
     stage = work.stage
     folder = store.work_folder(f"{stage.name}-{work.key}")
-    order = training_child.Order(
+    order = training_process.Order(
         stage=stage.name,
         rounds=rounds,
         store=store.url,
         settings=work.settings,
-        engine=engine,
+        executor=executor,
         snapshots=work.snapshots,
         folder=str(folder),
         key=work.key,
     )
     part: Part | None = None
     damaged: DamagedPartError | None = None
-    told = training_child.told_to_others(store, order)
+    told = training_process.told_to_others(store, order)
     with one_at_a_time(), told, stage_progress(stage.name) as progress, tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log.txt"
-        child, messages = training_child.start(order, log)
+        child, messages = training_process.start(order, log)
         try:
             with contextlib.suppress(EOFError):  # of a child that has ended
                 while True:

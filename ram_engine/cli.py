@@ -31,11 +31,11 @@ from ram_engine.store_settings import settle
 from storage import garbage, leases
 from storage.sources import SourceError
 from storage.store import Store, StoreError
-from tasks import planning, refreshing
-from tasks.memory import keep_memory
-from tasks.outlook import Request, cost, outlook
-from tasks.planning import Again, PlanError, StageFailedError
-from tasks.stages import stage_named
+from tasks.machine import planning, refreshing
+from tasks.machine.allocator import keep_memory
+from tasks.machine.dag import stage_named
+from tasks.machine.outlook import Request, cost, outlook
+from tasks.machine.planning import Again, PlanError, StageFailedError
 
 DEFAULT_STORE = default_store()
 
@@ -100,9 +100,9 @@ def run(
     refit: RefitOption = False,
 ) -> None:
     """Run the pipeline: whatever is not up to date, from ingest to the report."""
-    settings, engine = settle(store, preset, source, sets, _tell, keep=True)
+    settings, executor = settle(store, preset, source, sets, _tell, keep=True)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
-    runs.run(store, settings, engine, request, console.print)
+    runs.run(store, settings, executor, request, console.print)
     for line in runs.verdict_lines(Store(store)):
         console.print(line, markup=False)
     console.print(f"{Path(store) / 'report.html' if '://' not in store else store + '/report.html'}")
@@ -158,7 +158,7 @@ def stage(
     ] = False,
 ) -> None:
     """Run one stage on the latest snapshots of its inputs, or on others."""
-    settings, engine = settle(store, preset, source, sets, _tell, keep=True)
+    settings, executor = settle(store, preset, source, sets, _tell, keep=True)
     chosen = stage_named(name, settings.rounds)
     opened = Store(store)
 
@@ -166,7 +166,7 @@ def stage(
         from flows.pipeline import run_one
 
         again = Again(force, refit, retry_rejected, tuple(inputs), warm_start)
-        run_one(opened, chosen, chosen.settings_of(settings), engine, settings.rounds, again, candidate)
+        run_one(opened, chosen, chosen.settings_of(settings), executor, settings.rounds, again, candidate)
 
     runs.with_server(opened, one_stage)
 
@@ -194,14 +194,14 @@ def refresh(
 
 @app.command()
 def join(store: StoreOption = DEFAULT_STORE) -> None:
-    """Lend this machine to trainings of runs with engine.training_nodes above 1, until Ctrl-C stops it."""
-    from tasks import training_child
+    """Lend this machine to trainings of runs with executor.training_nodes above 1, until Ctrl-C stops it."""
+    from tasks.machine import training_process
 
     opened = Store(store, create=False)
     joined: set[str] = set()
     console.print(f"waiting for trainings of {opened.url}")
     while True:
-        training_child.join(opened, joined, console.print)
+        training_process.join(opened, joined, console.print)
         time.sleep(1)
 
 
@@ -316,8 +316,8 @@ def ui(
     port: Annotated[int, typer.Option(help="Where the UI answers.")] = 4200,
 ) -> None:
     """Serve Prefect's own UI over the store's history, each stage with its Run button; Ctrl-C stops it."""
-    settings, engine = settle(store, preset, [], [], _tell)
-    runs.serve_ui(Store(store), settings, engine, port, print)
+    settings, executor = settle(store, preset, [], [], _tell)
+    runs.serve_ui(Store(store), settings, executor, port, print)
 
 
 def _tell(line: str) -> None:
@@ -338,7 +338,7 @@ def main() -> None:
     """The console command; errors for people are one line and exit code 1."""
     keep_memory()
     if os.environ.get("RAM_ENGINE_EXIT_WITH_PARENT"):
-        from tasks.engines import exit_with
+        from tasks.machine.executors import exit_with
 
         exit_with(os.getppid())
     try:

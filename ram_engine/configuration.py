@@ -13,19 +13,19 @@ import fsspec
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tasks.settings import (
+from tasks.settings.base import Settings
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.pipeline import PipelineSettings
+from tasks.settings.sources import (
     CocoSource,
     CsvSource,
     DatasetsSource,
-    EngineSettings,
     HuggingFaceSource,
     Img2datasetSource,
     LabelsSource,
     MixedSource,
     OfficialSource,
-    PipelineSettings,
     SampleSource,
-    Settings,
 )
 
 SOURCES: dict[str, type[BaseModel]] = {
@@ -81,7 +81,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
 
 def configure(
     preset: str | Mapping[str, Any], source: str | Sequence[str] = (), sets: Sequence[str] = ()
-) -> tuple[PipelineSettings, EngineSettings]:
+) -> tuple[PipelineSettings, ExecutorSettings]:
     """The settings of a preset with ``source`` (``csv:captions.csv``, or several) and ``sets`` (``a.b=c``) applied.
 
     ``preset`` is a name, a YAML file, or what such a file holds; `auto` is chosen by
@@ -98,13 +98,13 @@ def configure(
         if not equals:
             raise ConfigurationError(f"--set {one}: write it as name=value, such as clean.outlier_share=0.2")
         _set(values, name.strip(), yaml.safe_load(value))
-    engine = values.pop("engine", {})
+    executor = values.pop("executor", {})
     settings: PipelineSettings = _checked(PipelineSettings, values, "")
     for name, stage in settings:
         for path in stage.files() if isinstance(stage, Settings) else ():
             if not Path(path).is_file():
                 raise ConfigurationError(f"a setting of {name} names the file {path}, which does not exist")
-    return settings, _checked(EngineSettings, engine, "engine.")
+    return settings, _checked(ExecutorSettings, executor, "executor.")
 
 
 def _source(source: str) -> dict[str, Any]:
@@ -135,7 +135,9 @@ def _field(model: Any, step: str, name: str, prefix: str, values: dict[str, Any]
     """The model of the setting ``step``; raises naming the nearest one where it is unknown."""
     fields = dict(model.model_fields)
     if model is PipelineSettings:
-        known: dict[str, Any] = {key: field.annotation for key, field in fields.items()} | {"engine": EngineSettings}
+        known: dict[str, Any] = {key: field.annotation for key, field in fields.items()} | {
+            "executor": ExecutorSettings
+        }
     else:
         known = {key: field.annotation for key, field in fields.items()}
     if step not in known:

@@ -15,11 +15,11 @@ from ram_engine.runs import latest_model
 from storage.exports import WRITERS, ExportedTag, ExportError, Request
 from storage.exports.rows import markdown_table as table
 from storage.store import Snapshot, Store
-from tasks.inputs import connect
-from tasks.settings import source_names
+from tasks.machine.inputs import connect
+from tasks.settings.sources import source_names
 
 if TYPE_CHECKING:
-    from tasks.exports import ExportedStore, Selection
+    from tasks.data.exported_rows import ExportedStore, Selection
 
 UNCALIBRATED = 0.68
 REGIONS = ("coco", "webdataset", "fiftyone")  # the formats that have a place for them
@@ -42,7 +42,7 @@ def export_data(store: Store, format_: str, folder: Path, selection: Selection) 
     The folder is there whole or not at all: it is written under another name and renamed. Raises ExportError where it
     is not empty, or where there is nothing to export.
     """
-    from tasks.exports import ExportedStore
+    from tasks.data.exported_rows import ExportedStore
 
     if folder.exists() and any(folder.iterdir()):
         raise ExportError(f"the folder {folder} is not empty: name a new one")

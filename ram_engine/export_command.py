@@ -53,7 +53,7 @@ def export(
         if model or int8:
             raise ValueError(f"--model and --int8 are for models: leave them out with --format {format_}")
         from ram_engine.data_export import export_data
-        from tasks.exports import Selection
+        from tasks.data.exported_rows import Selection
 
         started = time.monotonic()
         chosen = Selection(split, min_score, tuple(source), images)

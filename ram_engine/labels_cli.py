@@ -13,7 +13,6 @@ from rich.console import Console
 from ram_engine.options import StoreOption, default_store
 from storage.keys import digest
 from storage.store import Snapshot, Store, StoreError
-from tasks.inputs import Inputs
 from tasks.labels import edits, rules, sheet
 from tasks.labels.counts import Word, count_words
 from tasks.labels.coverage import coverage as covered_by
@@ -21,9 +20,10 @@ from tasks.labels.diff import diff as changes_between
 from tasks.labels.lookup import recount
 from tasks.labels.synonyms import propose
 from tasks.labels.tags import Tag, read_tags, tags_table
-from tasks.planning import plan_stage
-from tasks.settings import LabelSettings
-from tasks.stages import stage_named
+from tasks.machine.dag import stage_named
+from tasks.machine.inputs import Inputs
+from tasks.machine.planning import plan_stage
+from tasks.settings.build_labels import BuildLabelsSettings
 
 SHOWN_EVIDENCE = 5  # the surest proposals of a tag
 
@@ -169,8 +169,8 @@ def _version(store: Store, key: str = "") -> Snapshot:
     return found[0]
 
 
-def _settings(version: Snapshot) -> LabelSettings:
-    return LabelSettings(**version.settings)
+def _settings(version: Snapshot) -> BuildLabelsSettings:
+    return BuildLabelsSettings(**version.settings)
 
 
 def _text(path: Path) -> str:
@@ -182,7 +182,7 @@ def _text(path: Path) -> str:
         raise ValueError(f"{path} is not UTF-8 text: save it as 'CSV UTF-8'") from None
 
 
-def _evidence(tags: list[Tag], settings: LabelSettings) -> dict[int, list[str]]:
+def _evidence(tags: list[Tag], settings: BuildLabelsSettings) -> dict[int, list[str]]:
     """For each tag the words that may mean the same, those that it has already marked as merged."""
     tags = [tag for tag in tags if not tag.retired]
     owners = {(word, tag.type): tag for tag in tags for word in tag.words}

@@ -8,7 +8,7 @@ from models.model_card import table
 from ram_engine.runs import latest_model
 from storage.store import Store
 from tasks.report.opening import known_against, lines
-from tasks.settings import source_names
+from tasks.settings.sources import source_names
 
 MEASURED_AS = {"ram_fine_tuned": "fine_tuned", "ram": "cleaning"}
 SUBSETS = {

@@ -15,15 +15,16 @@ from filelock import FileLock, Timeout
 
 from flows.environment import local_prefect
 from storage.store import Snapshot, Store, StoreError
-from tasks import planning, training_child
-from tasks.outlook import Request, outlook, plan
-from tasks.settings import EngineSettings, PipelineSettings
+from tasks.machine import planning, training_process
+from tasks.machine.outlook import Request, outlook, plan
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.pipeline import PipelineSettings
 
 
 def run(
     url: str,
     settings: PipelineSettings,
-    engine: EngineSettings,
+    executor: ExecutorSettings,
     request: Request,
     tell: Callable[[str], None] = print,
 ) -> None:
@@ -37,7 +38,7 @@ def run(
         tell("everything is up to date: nothing to compute")
         return
     # While the server starts this process would wait: it may as well load torch.
-    ahead = threading.Thread(target=importlib.import_module, args=("tasks.annotators",), daemon=True)
+    ahead = threading.Thread(target=importlib.import_module, args=("tasks.annotators.trained",), daemon=True)
     if any(stage.uses_model for stage in todo):
         ahead.start()
 
@@ -47,11 +48,11 @@ def run(
         from flows.pipeline import pipeline
 
         if any(stage.kind == "training" for stage in todo):
-            training_child.load_ahead()
+            training_process.load_ahead()
         pipeline(
             url,
             settings,
-            engine,
+            executor,
             start=request.start,
             until=request.until,
             force=request.force,
@@ -120,7 +121,7 @@ def latest_model(store: Store) -> Snapshot | None:
 
 
 def serve_ui(
-    store: Store, settings: PipelineSettings, engine: EngineSettings, port: int, tell: Callable[[str], None]
+    store: Store, settings: PipelineSettings, executor: ExecutorSettings, port: int, tell: Callable[[str], None]
 ) -> None:
     """Prefect's UI over the store's history, and a runner that answers its Run buttons, until it is interrupted."""
     home = prefect_home(store)
@@ -136,7 +137,7 @@ def serve_ui(
 
             tell(signing_in(api.removesuffix("/api"), secret, secret_file, "/deployments"))
             tell("Ctrl-C stops it.")
-            serve_deployments(url, settings, engine)
+            serve_deployments(url, settings, executor)
 
 
 def signing_in(origin: str, secret: str, file: Path, path: str = "/") -> str:

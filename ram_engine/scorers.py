@@ -20,7 +20,7 @@ from models.zero_shot import ZeroShot
 from ram_engine.tagger import BATCH, Tagger
 from tasks.evaluation.scores import Scores
 from tasks.evaluation.sets import EvaluationSet
-from tasks.images import ImageError, decode_image
+from tasks.images.decoding import ImageError, decode_image
 
 Pictures = Sequence[Any]  # PIL pictures in RGB
 

@@ -16,7 +16,10 @@ from ram_engine.at_hand import facts_of
 from ram_engine.automatic import EFFORTS, Effort, as_yaml, choose, settings_of
 from ram_engine.configuration import AUTO, CHOSEN_FOR, ConfigurationError
 from storage.store import Store
-from tasks.settings import EngineSettings, IngestSettings, MixedSource, OneSource, PipelineSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.ingest import IngestSettings
+from tasks.settings.pipeline import PipelineSettings
+from tasks.settings.sources import MixedSource, OneSource
 
 FILE = "settings.yaml"
 DEFAULT = "sample"
@@ -26,7 +29,7 @@ Tell = Callable[[str], None]
 
 def settle(
     url: str, preset: str, source: Sequence[str], sets: Sequence[str], tell: Tell, keep: bool = False
-) -> tuple[PipelineSettings, EngineSettings]:
+) -> tuple[PipelineSettings, ExecutorSettings]:
     """The settings for the store at ``url``, with ``source`` and ``sets`` applied.
 
     Without a ``preset`` they are those that were chosen for the store before; `auto`'s where it has pictures of one's
@@ -34,8 +37,8 @@ def settle(
     Raises :class:`ConfigurationError` with a sentence for a person.
     """
     effort, sets = _effort(sets)
-    outside = [one for one in sets if one.startswith(("ingest.", "engine."))]
-    plain, engine = configuration.configure({}, source, outside)
+    outside = [one for one in sets if one.startswith(("ingest.", "executor."))]
+    plain, executor = configuration.configure({}, source, outside)
     store = Store(url)
     named = bool(source) or any(one.startswith("ingest.source") for one in outside)
     last = None if named else _last_source(store)
@@ -49,16 +52,16 @@ def settle(
     elif preset == AUTO or (not preset and (effort or kept is not None or ingest.source.kind != "sample")):
         if not named and last is None:
             raise ConfigurationError(f"{AUTO} chooses settings for pictures of your own: name them, as in {EXAMPLE}")
-        values = _chosen(store, ingest, engine, sets, effort or "normal", tell, keep)
+        values = _chosen(store, ingest, executor, sets, effort or "normal", tell, keep)
     elif effort:
         raise ConfigurationError(f"effort is the dial of the preset {AUTO}, and {preset} has its own settings")
     else:
         values = preset or DEFAULT
-    settings, engine = configuration.configure(values, source, sets)
+    settings, executor = configuration.configure(values, source, sets)
     if last is None or last.kind == "sample" or settings.ingest.source.kind != "sample":
-        return settings, engine
+        return settings, executor
     tell(f"the source is the one that the store was made from: {_called(last)}")
-    return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"source": last})}), engine
+    return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"source": last})}), executor
 
 
 EXAMPLE = "--source csv:captions.csv"
@@ -104,7 +107,7 @@ def _tell_kept(store: Store, kept: Mapping[str, Any], tell: Tell) -> None:
 def _chosen(
     store: Store,
     ingest: IngestSettings,
-    engine: EngineSettings,
+    executor: ExecutorSettings,
     sets: Sequence[str],
     effort: str,
     tell: Tell,
@@ -113,7 +116,7 @@ def _chosen(
     """What `auto` chooses, told line by line, and written down where it is to be kept."""
     ready = [yaml.safe_load(one.partition("=")[2]) for one in sets if one.startswith("baseline.pretrained=")]
     chosen_effort = next(one for one in EFFORTS if one == effort)
-    facts = facts_of(ingest, engine, store, chosen_effort, annotator=str(ready[-1] or "") if ready else "")
+    facts = facts_of(ingest, executor, store, chosen_effort, annotator=str(ready[-1] or "") if ready else "")
     choices = choose(facts)
     tell(f"settings for {facts}:")
     for choice in choices:

@@ -118,7 +118,7 @@ def _say_stand_ins(tagger: Tagger, labels: Sequence[str]) -> None:
 
 def _each(images: Sequence[str], show: Callable[[Path], None]) -> None:
     """Calls ``show`` for every picture; reports those that cannot be read and then exits with code 1."""
-    from tasks.images import ImageError
+    from tasks.images.decoding import ImageError
 
     paths = [path for name in images for path in _expand(name)]
     failed = 0

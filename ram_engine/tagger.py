@@ -23,7 +23,7 @@ from ram_engine.automatic import MANY
 from ram_engine.explain import GRID, beyond, sheet
 from ram_engine.runs import latest_model
 from storage.store import Store, StoreError
-from tasks.images import decode_image
+from tasks.images.decoding import decode_image
 
 CAPTIONERS = (
     f"`ram-engine run` trains a captioner from {MANY:,} captions on, with a GPU or with --set effort=thorough, and "

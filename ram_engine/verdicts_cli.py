@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ram_engine.options import StoreOption, default_store
 from storage.store import Store
-from tasks import verdicts
+from tasks.judging import verdict_sheet
 
 app = typer.Typer(help="Overrule what cleaning decided, by hand.", no_args_is_help=True)
 console = Console(highlight=False, soft_wrap=True)
@@ -26,9 +26,9 @@ def export_sheet(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write verdicts as a spreadsheet, with the pictures they are about."""
-    rows, sheet = verdicts.export(Store(store, create=False), tag, limit, only)
+    rows, sheet = verdict_sheet.export(Store(store, create=False), tag, limit, only)
     # spreadsheets take a file for UTF-8 only when it begins with this mark
-    file.write_text(verdicts.write(rows), encoding="utf-8-sig", newline="")
+    file.write_text(verdict_sheet.write(rows), encoding="utf-8-sig", newline="")
     sheet.save(file.with_suffix(".png"))
     console.print(
         f"{file}: {len(rows):,} verdicts, their pictures in {file.with_suffix('.png')}; write keep or remove into the "
@@ -44,10 +44,10 @@ def import_sheet(
     """Take a person's decisions over; they win over the engine in every later run."""
     if not file.is_file():
         raise ValueError(f"there is no file {file}")
-    decided = verdicts.read(file.read_text(encoding="utf-8-sig"))
+    decided = verdict_sheet.read(file.read_text(encoding="utf-8-sig"))
     if not decided:
         console.print("no line has a decision: write keep or remove into that column")
         return
-    counted = verdicts.import_decisions(Store(store, create=False), decided)
+    counted = verdict_sheet.import_decisions(Store(store, create=False), decided)
     summary = ", ".join(f"{count:,} {what}" for what, count in counted.items() if count) or "nothing changed"
     console.print(f"{len(decided):,} decisions: {summary}. The next run judges with them.")

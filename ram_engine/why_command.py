@@ -12,7 +12,7 @@ from ram_engine.options import StoreOption, default_store
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from tasks.why import Life, Round
+    from tasks.judging.why import Life, Round
 
 console = Console(highlight=False, soft_wrap=True)
 REASONS = {
@@ -33,7 +33,7 @@ def why(
     store: StoreOption = default_store(),
 ) -> None:
     """Say who gave an image each of its tags, and which stage took it."""
-    from tasks.why import draw, find_image, lives  # torch only where it is needed
+    from tasks.judging.why import draw, find_image, lives  # torch only where it is needed
 
     opened = Store(store, create=False)
     pair = find_image(opened, image)

@@ -11,9 +11,9 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tasks.stages import stages
+from tasks.machine.dag import stages
 
-LOADED = ["ram_engine.cli", "flows.pipeline", "tasks.annotators", "tasks.report.write", "tasks.training.jobs"]
+LOADED = ["ram_engine.cli", "flows.pipeline", "tasks.annotators.trained", "tasks.report.write", "tasks.training.jobs"]
 
 
 def load() -> ForkServerContext:
@@ -46,8 +46,8 @@ def _run(environment: Mapping[str, str], store: str, kind: str) -> None:
 
     os.setsid()
     _begin(environment, f"{store}.log", f"{store}.log")
-    settings, engine = configure("tiny")
-    pipeline(store, settings, engine.model_copy(update={"kind": kind}))
+    settings, executor = configure("tiny")
+    pipeline(store, settings, executor.model_copy(update={"kind": kind}))
 
 
 def _command(environment: Mapping[str, str], arguments: list[str], out: str, err: str) -> None:

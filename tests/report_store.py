@@ -14,19 +14,24 @@ import pyarrow.compute as pc
 
 from storage.schemas import contract, first_round_name
 from storage.store import Snapshot, Store
-from tasks import fit_clusters
-from tasks import judge as judging
 from tasks.evaluation.verdict import Verdict
-from tasks.inputs import Inputs
+from tasks.machine.dag import stages
+from tasks.machine.inputs import Inputs
 from tasks.sample_world import world
-from tasks.settings import CleanSettings, EngineSettings, IngestSettings, LabelSettings, SampleSource, Settings
-from tasks.stages import stages
+from tasks.settings.base import Settings
+from tasks.settings.build_labels import BuildLabelsSettings
+from tasks.settings.clean import CleanSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.ingest import IngestSettings
+from tasks.settings.sources import SampleSource
+from tasks.stages import fit_clusters
+from tasks.stages import judge as judging
 
 SOURCE = SampleSource(seed=3, train=36, fine_tune=0, calibrate=0, test=4)
 CLEAN = CleanSettings(outlier_share=0.2, regions_a_cluster=3, region_threshold=0.25, doubt=0.8)
 SETTINGS: dict[str, Settings] = {
     "pairs": IngestSettings(source=SOURCE),
-    "label_system": LabelSettings(wordnet=""),
+    "label_system": BuildLabelsSettings(wordnet=""),
     "tag_verdicts": CLEAN,
 }
 MODELS = (
@@ -59,7 +64,7 @@ def make_store(
             if name in CHECKED and not checked:
                 continue
             if name == "clusters":
-                tables[name] = fit_clusters.reduce(CLEAN, _inputs(store, "regions"), EngineSettings())[name]
+                tables[name] = fit_clusters.reduce(CLEAN, _inputs(store, "regions"), ExecutorSettings())[name]
             if name == "tag_verdicts":
                 tables[name] = _judged(tables)
             if name == "verdict" and not truth:

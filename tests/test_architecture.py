@@ -56,8 +56,8 @@ def test_planning_and_deploying_need_no_torch() -> None:
 
 def test_workers_import_no_prefect() -> None:
     code = (
-        "import sys, importlib, tasks.worker, tasks.engines, tasks.training_child\n"
-        "from tasks.stages import stages\n"
+        "import sys, importlib, tasks.machine.worker, tasks.machine.executors, tasks.machine.training_process\n"
+        "from tasks.machine.dag import stages\n"
         "for stage in stages(2): importlib.import_module(stage.entry)\n"
         "print('prefect' in sys.modules)"
     )
@@ -66,7 +66,7 @@ def test_workers_import_no_prefect() -> None:
 
 
 def test_only_evaluation_and_the_report_read_the_truth() -> None:
-    from tasks.stages import stages
+    from tasks.machine.dag import stages
 
     readers = {stage.name for stage in stages(2) if "truth" in stage.inputs.values()}
     assert readers == {"train-ablation", "evaluate"}

@@ -15,9 +15,9 @@ from models import Label, load_tagger
 from models.clip import CLIP
 from models.image_encoder import Preprocessing
 from storage.store import Store
-from tasks.images import decode_image, read_image
-from tasks.inputs import Inputs
-from tasks.settings import TrainSettings
+from tasks.images.decoding import decode_image, read_image
+from tasks.machine.inputs import Inputs
+from tasks.settings.training import TrainSettings
 from tasks.training.data import TagColumns
 from tasks.training.jobs import Job, blueprint, read_record
 from tasks.training.material import gather

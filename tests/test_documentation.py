@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from ram_engine.configuration import configure
-from tasks.settings import PipelineSettings
-from tasks.stages import Stage, stages
+from tasks.machine.dag import Stage, stages
+from tasks.settings.pipeline import PipelineSettings
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- {name}: written by python -m tests.test_documentation -->", "<!-- end of {name} -->"

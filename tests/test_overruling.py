@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from storage.store import Store
-from tasks import verdicts
+from tasks.judging import verdict_sheet
 from tests.conftest import ram_engine
 
 
@@ -72,8 +72,8 @@ def test_decisions_of_a_person_win_in_the_next_run(copied_store: Path, tmp_path:
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(text: str, said: str, finished_store: Path) -> None:
-    with pytest.raises(verdicts.SheetError, match=said):
-        verdicts.import_decisions(Store(finished_store), verdicts.read(text))
+    with pytest.raises(verdict_sheet.SheetError, match=said):
+        verdict_sheet.import_decisions(Store(finished_store), verdict_sheet.read(text))
 
 
 def test_why_tells_of_every_tag_and_draws_them(finished_store: Path, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from filelock import FileLock
 from flows.refresh import refresh
 from ram_engine import configuration
 from storage.store import Snapshot, Store
-from tasks import verdicts
-from tasks.outlook import Request, outlook
+from tasks.judging import verdict_sheet
+from tasks.machine.outlook import Request, outlook
 from tasks.sample_world import world
-from tasks.settings import SampleSource
+from tasks.settings.sources import SampleSource
 from tests.conftest import ram_engine
 from tests.tasks.test_ingest import huge_png
 
@@ -168,8 +168,8 @@ def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect
     assert "stale" not in "".join(status.values())
 
     sheet = tmp_path / "sheet.csv"
-    decided = verdicts.export(opened, "", 1000)[0]
-    shown = verdicts.write([replace(one, decision="remove") for one in decided if one.verdict == "kept"][:3])
+    decided = verdict_sheet.export(opened, "", 1000)[0]
+    shown = verdict_sheet.write([replace(one, decision="remove") for one in decided if one.verdict == "kept"][:3])
     sheet.write_text(shown, "utf-8")
     ram_engine("verdicts", "import", str(sheet), "--store", str(store))
     overruled = refresh(str(store), retrain_share=0.5)

@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 from ram_engine import configuration
 from storage.store import Store
 from tasks.evaluation.verdict import NOT_SHOWN, headline, verdicts_of
-from tasks.outlook import Request, outlook
-from tasks.settings import PipelineSettings
-from tasks.stages import stages
+from tasks.machine.dag import stages
+from tasks.machine.outlook import Request, outlook
+from tasks.settings.pipeline import PipelineSettings
 from tasks.training.ridge import image_numbers
 from tests.conftest import ROOT, ram_engine
 
@@ -145,9 +145,9 @@ def test_one_stage_runs_by_itself_and_status_tells_what_is_stale(copied_store: P
 
 
 @pytest.mark.parametrize("kind", ["processes", pytest.param("ray", marks=pytest.mark.soak)])
-def test_which_engine_ran_never_changes_a_result(kind: str, finished_store: Path, tmp_path: Path) -> None:
+def test_which_executor_ran_never_changes_a_result(kind: str, finished_store: Path, tmp_path: Path) -> None:
     arguments = ("run", "--preset", "tiny", "--store", str(tmp_path / "store"), "--until", "assign-tags")
-    ram_engine(*arguments, "--set", f"engine.kind={kind}")
+    ram_engine(*arguments, "--set", f"executor.kind={kind}")
     store, threads = Store(tmp_path / "store"), Store(finished_store)
     for artifact in store.artifacts():
         assert store.snapshot(artifact).digest == threads.snapshot(artifact).digest, artifact  # type: ignore[union-attr]

@@ -9,10 +9,10 @@ import pytest
 from models import Label, load_tagger, official
 from ram_engine import configuration
 from storage.store import Store
-from tasks.annotators import Annotator
-from tasks.devices import device_of
+from tasks.annotators.trained import Annotator
 from tasks.labels.tags import Tag
-from tasks.settings import EngineSettings
+from tasks.machine.devices import device_of
+from tasks.settings.executor import ExecutorSettings
 from tasks.training.data import tag_columns
 from tasks.training.pretrained import matches
 from tests.conftest import ram_engine
@@ -56,7 +56,7 @@ def test_an_imported_checkpoint_annotates(kind: str, copied_store: Path, tmp_pat
         *("--set", f"baseline.pretrained={tmp_path / 'model'}"),
     )
     annotator = Annotator(
-        store.model_folder(store.snapshot("baseline")), tag_columns(label_system), device_of(EngineSettings())
+        store.model_folder(store.snapshot("baseline")), tag_columns(label_system), device_of(ExecutorSettings())
     )
     assert annotator.folds == []
     assert [label.name for label in annotator.whole.model.labels] == [label.name for label in known[: size - UNKNOWN]]

@@ -19,11 +19,11 @@ def test_stages_go_on_where_a_node_is_lost(finished_store: Path, copied_store: P
 
     from flows.stages import fit_clusters, generate, ground, judge, parse_captions
 
-    settings, engine = configure("tiny", sets=["engine.kind=ray"])
+    settings, executor = configure("tiny", sets=["executor.kind=ray"])
     store, whole = Store(copied_store), Store(finished_store)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second = cluster.add_node(num_cpus=1)
-    engine = engine.model_copy(update={"address": cluster.address})
+    executor = executor.model_copy(update={"address": cluster.address})
     phrases = copied_store / "phrases" / "parts"
     for part in phrases.glob("*.parquet"):
         part.unlink()
@@ -36,14 +36,14 @@ def test_stages_go_on_where_a_node_is_lost(finished_store: Path, copied_store: P
     loser = threading.Thread(target=lose_a_node)
     loser.start()
     try:
-        parsed = parse_captions(str(store.url), settings.parse, engine)
+        parsed = parse_captions(str(store.url), settings.parse, executor)
         loser.join(30)
         assert not loser.is_alive()
         assert parsed["computed"] == 5
-        generate(store.url, settings.generate, engine, force=True)
-        ground(store.url, settings.ground, engine, force=True)
-        fit_clusters(store.url, settings.clean, engine, force=True)
-        judge(store.url, settings.clean, engine, force=True)
+        generate(store.url, settings.generate, executor, force=True)
+        ground(store.url, settings.ground, executor, force=True)
+        fit_clusters(store.url, settings.clean, executor, force=True)
+        judge(store.url, settings.clean, executor, force=True)
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -29,7 +29,7 @@ def test_a_second_machine_takes_its_share(copied_store: Path, tmp_path: Path) ->
     try:
         ram_engine(
             *("stage", "retrain", "--preset", "tiny", "--store", str(copied_store), "--force"),
-            *("--set", "engine.training_nodes=2", "--set", f"engine.rendezvous={meeting}"),
+            *("--set", "executor.training_nodes=2", "--set", f"executor.rendezvous={meeting}"),
         )
     finally:
         other.terminate()

@@ -27,14 +27,15 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from models import load_tagger
-from tasks.devices import device_of
 from tasks.evaluation.comparison import CEILING, PARSED
 from tasks.evaluation.known import known_targets, measured
-from tasks.inputs import Inputs
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
+from tasks.machine.devices import device_of
+from tasks.machine.inputs import Inputs
 from tasks.parsing import CaptionParser
-from tasks.settings import EngineSettings, TrainSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.training import TrainSettings
 from tasks.training.data import TagColumns, store_tokens
 from tasks.training.jobs import Job, Progress, blueprint, continued, job, run_jobs
 from tasks.training.material import Material, gather
@@ -89,7 +90,7 @@ class Measured:
 def ablate(
     inputs: Inputs,
     settings: TrainSettings,
-    engine: EngineSettings,
+    executor: ExecutorSettings,
     folder: Path,
     seeds: Sequence[int],
     progress: Progress,
@@ -106,7 +107,7 @@ def ablate(
     """
     variation = variation or Variation()
     settings = settings.model_copy(update={"folds": 0, "high_resolution": False})
-    device = str(device_of(engine))
+    device = str(device_of(executor))
     test = split_ids(inputs, "test")
     if not test:
         raise ValueError("there is no image of the split 'test' to measure on")
@@ -128,7 +129,7 @@ def ablate(
             for row, targets in rows.items():
                 one = replace(material, examples=material.teaching(targets))
                 jobs.append(job(f"{row}-{seed}", folder, plan, one, own, device))
-        run_jobs(jobs, progress, engine)
+        run_jobs(jobs, progress, executor)
         if variation.fine_tune and CEILING in rows and fine_tuning is not None:
             chosen = np.arange(min(variation.fine_tune, len(material.examples.image_ids)))
             described = replace(material, examples=material.teaching(rows[CEILING]).subset(chosen))
@@ -138,7 +139,7 @@ def ablate(
                 for row in (each for each in (PARSED, "cleaning", CEILING) if each in rows):
                     plan = continued(folder / f"{row}-{seed}", material.tags, material.image_size)
                     tuned.append(job(f"{row}{FINE_TUNED}-{seed}", folder, plan, described, own, device))
-            run_jobs(tuned, progress, engine)
+            run_jobs(tuned, progress, executor)
             jobs += tuned
         tokens = store_tokens(inputs, test, material.image_size, Path(scratch) / "test", settings.only_mean)
         order = np.array_split(np.arange(len(test)), max(1, len(test) // 64))

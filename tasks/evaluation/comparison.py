@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.metrics import ANY, DIFFERENCE, Ranking, bootstrap, interval
+from tasks.evaluation.metrics import ANY, DIFFERENCE, Ranking, bootstrap, interval
 
 PARSED, CEILING = "parsed", "ceiling"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scipy.sparse import csr_matrix
 
 from tasks.evaluation.verdict import FEWEST
-from tasks.inputs import Inputs
+from tasks.machine.inputs import Inputs
 from tasks.training.data import TagColumns
 from tasks.training.targets import caption_targets, described_ids, described_targets, truth_targets
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from storage.sources import list_coco, list_csv
 from storage.store import Store
-from tasks.planning import gather
-from tasks.settings import EngineSettings, PipelineSettings
-from tasks.stages import stage_named
+from tasks.machine.dag import stage_named
+from tasks.machine.planning import gather
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.pipeline import PipelineSettings
 
 KEPT = "reports/ablation"  # .json, .svg and .md: where a store keeps what the flow `ablate` found
 
@@ -22,7 +23,7 @@ def compared(
     name: str,
     store: Store,
     settings: PipelineSettings,
-    engine: EngineSettings,
+    executor: ExecutorSettings,
     to: Path,
     told: dict[str, list[str]] | None,
     seeds: int,
@@ -37,13 +38,13 @@ def compared(
     from tasks.evaluation.ablation import Variation, ablate
     from tasks.evaluation.comparison import compare
     from tasks.evaluation.verdict import AGAINST
-    from tasks.inputs import Inputs
+    from tasks.machine.inputs import Inputs
 
     started = time.monotonic()
     measured = ablate(
         Inputs(store, gather(store, stage_named("train-ablation", settings.rounds))),
         settings.retrain,
-        engine,
+        executor,
         to / "models",
         range(seeds),
         progress,
@@ -72,7 +73,7 @@ def operating_point(measured: Any, row: str) -> dict[str, float]:
     """Precision, recall and F1 at the models' own thresholds, means over the seeds."""
     import numpy as np
 
-    from tasks.metrics import precision_recall
+    from tasks.evaluation.metrics import precision_recall
 
     each = [
         precision_recall(measured.truth, scores >= thresholds)

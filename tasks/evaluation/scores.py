@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from models import Label
-from tasks.metrics import DIFFERENCE, Ranking, bootstrap, frequency_bands, interval, precision_recall
+from tasks.evaluation.metrics import DIFFERENCE, Ranking, bootstrap, frequency_bands, interval, precision_recall
 
 Figures = dict[str, dict[str, list[float]]]
 """subset -> metric -> value, lower and upper end of its interval."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.metrics import DIFFERENCE, Ranking, bootstrap, interval
+from tasks.evaluation.metrics import DIFFERENCE, Ranking, bootstrap, interval
 
 BETTER, NOT_SHOWN, WORSE, NOT_COMPARED = "better", "no difference shown", "worse", "not compared"
 FEWEST = 30  # pictures: of fewer the interval is too narrow (of 5 and 10 one in eight missed the truth, not one in 20)

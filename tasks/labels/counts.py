@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from storage.sources.item import DESCRIBED
-from tasks.inputs import Inputs
 from tasks.labels.words import words
-from tasks.settings import LabelSettings
+from tasks.machine.inputs import Inputs
+from tasks.settings.build_labels import BuildLabelsSettings
 
 STOP_WORDS = words("stop_words.txt")
 
@@ -67,7 +67,7 @@ def settle_types(counted: Iterable[Word], least_share: float, known: Mapping[str
     return sorted(settled, key=lambda word: (-word.count, word.lemma, word.type))
 
 
-def select(settled: Iterable[Word], captions: int, settings: LabelSettings) -> list[Word]:
+def select(settled: Iterable[Word], captions: int, settings: BuildLabelsSettings) -> list[Word]:
     """The words that become tags: off the stop list, frequent enough, the first ``max_tags`` of each type."""
     least = max(settings.min_count, settings.min_share * captions)
     taken: dict[str, int] = defaultdict(int)

@@ -1,7 +1,7 @@
 """Which words mean the same: proposals with their evidence and score, and which of them merge by themselves.
 
 A source says how strongly it holds that two words of one type mean the same, from 0 to 1. A proposal's score is that of
-independent witnesses, ``1 - product(1 - s)``, and it merges by itself from :attr:`LabelSettings.merge_bar` on.
+independent witnesses, ``1 - product(1 - s)``, and it merges by itself from :attr:`BuildLabelsSettings.merge_bar` on.
 
 ====================  =====  =======================================================================================
 evidence              score  why

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.judge import cluster_index, distances
+from tasks.machine.dag import of_round
 from tasks.report.pictures import Pictures
 from tasks.report.views import Views
-from tasks.settings import CleanSettings
-from tasks.stages import of_round
+from tasks.settings.clean import CleanSettings
+from tasks.stages.judge import cluster_index, distances
 
 MOST_VERDICTS = 20_000
 TAGS, CROPS, CROP_SIZE = 12, 12, 88

@@ -20,7 +20,7 @@ from tasks.report.run_record import candidates, lineage, rejected, screened, sta
 from tasks.report.tag_flow import tag_flow
 from tasks.report.tag_table import tag_table
 from tasks.report.views import latest_snapshots, open_views, sampled
-from tasks.settings import source_names
+from tasks.settings.sources import source_names
 
 
 def gather(store: Store, rounds: int = 1) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from tasks.machine.dag import of_round
 from tasks.report.pictures import Pictures
 from tasks.report.views import Views
-from tasks.stages import of_round
 
 EXAMPLES = 18
 SIZE = 260

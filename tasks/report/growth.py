@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.machine.dag import of_round
 from tasks.report.pictures import Pictures
 from tasks.report.views import PARSED, Views
-from tasks.stages import of_round
 
 TAGS, SHOWN, SIZE = 8, 4, 120  # of the table, pictures of each, and their pixels
 OFTEN = 10  # what was added less often says little

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from storage.sources.item import DESCRIBED
+from tasks.evaluation.truth import TRUE_TAGS
 from tasks.report.views import MEASURED_WITH, Views
-from tasks.truth import TRUE_TAGS
 
 MOST_TEST_PICTURES = 2_000  # that curves are drawn from
 POINTS = 40

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from tasks.images import ImageError, decode_image, read_image
+from tasks.images.decoding import ImageError, decode_image, read_image
 from tasks.report.views import Views
 
 QUALITY = 72

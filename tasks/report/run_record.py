@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from storage.store import Snapshot
+from tasks.machine.dag import Stage, stages
 from tasks.report.views import Views
-from tasks.stages import Stage, stages
 
 MOST_REJECTED, MOST_CANDIDATES = 200, 120
 

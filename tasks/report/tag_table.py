@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.labels.synonyms import source_names
 from tasks.report.views import PARSED, Views
-from tasks.settings import LabelSettings
+from tasks.settings.build_labels import BuildLabelsSettings
 
 
 def tag_table(views: Views) -> dict[str, Any]:
@@ -57,11 +57,11 @@ def tag_table(views: Views) -> dict[str, Any]:
         "without": [pictures["none_parsed"] / total, pictures["none_kept"] / total],
         "mean": [(pictures["parsed"] or 0) / total, (pictures["kept"] or 0) / total],
         "models": [name for name in ("parsed", final) if name in precisions],
-        "synonyms": _synonyms(LabelSettings(**views.snapshots["label_system"].settings)),
+        "synonyms": _synonyms(BuildLabelsSettings(**views.snapshots["label_system"].settings)),
     }
 
 
-def _synonyms(settings: LabelSettings) -> str:
+def _synonyms(settings: BuildLabelsSettings) -> str:
     """Where the synonyms that were merged, or wait to be, came from."""
     if not settings.synonyms:
         return "No synonyms were looked for."

@@ -9,9 +9,9 @@ import duckdb
 
 from storage.schemas import first_round_name
 from storage.store import Snapshot, Store
-from tasks.inputs import connect
-from tasks.stages import of_round, stages
-from tasks.truth import TRUE_TAGS
+from tasks.evaluation.truth import TRUE_TAGS
+from tasks.machine.dag import of_round, stages
+from tasks.machine.inputs import connect
 
 SAMPLED_PARTS = 12  # pictures and stored scores come from at most so many parts, whatever the store's size
 CHECKED = ("tag_bars", "annotator_checks")  # what an annotator was found to be worth, where a store has it

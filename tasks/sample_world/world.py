@@ -10,7 +10,7 @@ from tasks.sample_world import captions as writing
 from tasks.sample_world.drawing import Box, paint
 from tasks.sample_world.layout import Layout, compose
 from tasks.sample_world.scenes import Rng
-from tasks.settings import SampleSource
+from tasks.settings.sources import SampleSource
 
 VERSION = 2  # raise it when the same seed gives another world
 SWAPPED_OF = 12  # one training caption in so many belongs to another picture

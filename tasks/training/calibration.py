@@ -28,7 +28,7 @@ from scipy.special import expit
 
 from tasks.labels import mention_rates
 from tasks.labels.mention_rates import MentionRates
-from tasks.settings import ThresholdRule
+from tasks.settings.training import ThresholdRule
 
 Floats = NDArray[np.floating]
 FILE = "calibration.safetensors"

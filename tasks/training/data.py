@@ -25,10 +25,10 @@ from torchvision.transforms import v2
 
 from models import Label
 from models.image_encoder import Preprocessing
-from tasks.encode import View, picture_of
-from tasks.images import decode_image, may_mirror, read_image
-from tasks.inputs import Inputs
-from tasks.settings import EncodeSettings
+from tasks.images.decoding import decode_image, may_mirror, read_image
+from tasks.machine.inputs import Inputs
+from tasks.settings.encode import EncodeSettings
+from tasks.stages.encode import View, picture_of
 
 Indices = NDArray[np.int64]
 MAP_BATCH = 64

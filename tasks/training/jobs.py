@@ -35,10 +35,11 @@ from models import (
 )
 from storage.keys import digest
 from storage.schemas import contract
-from tasks.devices import cores
-from tasks.engines import exit_with_creator
-from tasks.memory import keep_memory
-from tasks.settings import EngineSettings, TrainSettings
+from tasks.machine.allocator import keep_memory
+from tasks.machine.devices import cores
+from tasks.machine.executors import exit_with_creator
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.training import TrainSettings
 from tasks.training import parallel, ridge
 from tasks.training.calibration import Evidence, mentioned_share
 from tasks.training.data import Examples, TagColumns, fold_of
@@ -244,19 +245,19 @@ def with_folds(folder: Path, plan: Blueprint, material: Material, settings: Trai
     return jobs
 
 
-def run_jobs(jobs: Sequence[Job], progress: Progress, engine: EngineSettings = EngineSettings()) -> pa.Table:
+def run_jobs(jobs: Sequence[Job], progress: Progress, executor: ExecutorSettings = ExecutorSettings()) -> pa.Table:
     """Runs the jobs that are not done yet and returns the ``training_log`` of all of them.
 
-    Where the ``engine`` has several processes or machines for a training, they share each job, one after the other.
+    Where the ``executor`` has several processes or machines for a training, they share each job, one after the other.
     """
     waiting = [job for job in jobs if not (job.folder / RECORD).is_file()]
     # By the number of all jobs, not of those that wait: a sum over other threads would round otherwise after a kill.
     small = sum(len(job.examples.image_ids) * job.settings.epochs for job in jobs) < WORTH_A_PROCESS
     processes = 1 if small or any(job.device != "cpu" for job in jobs) else _processes(len(jobs))
-    if engine.training_processes * engine.training_nodes > 1:
+    if executor.training_processes * executor.training_nodes > 1:
         for number, job in enumerate(waiting):
             told = _of_several(progress, number, len(waiting), job.name)
-            parallel.run(job, digest(str(job.folder)), engine, told)
+            parallel.run(job, digest(str(job.folder)), executor, told)
     elif processes > 1 and waiting:
         _run_side_by_side(waiting, processes, max(1, cores() // processes), progress)
     elif waiting:

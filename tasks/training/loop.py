@@ -31,7 +31,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models import RAM, Tagger, losses
 from models.tagger import TaggerOutput
-from tasks.settings import TrainSettings
+from tasks.settings.training import TrainSettings
 from tasks.training.data import Examples, Indices, TokenImages
 from tasks.training.distillation import Teacher
 from tasks.training.whitening import Whitening

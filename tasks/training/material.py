@@ -17,8 +17,9 @@ from scipy.sparse import csr_matrix, vstack
 from models import small_config
 from models.clip import CLIP
 from models.image_encoder import preprocessing
-from tasks.inputs import Inputs
-from tasks.settings import EncodeSettings, TrainSettings
+from tasks.machine.inputs import Inputs
+from tasks.settings.encode import EncodeSettings
+from tasks.settings.training import TrainSettings
 from tasks.training.data import (
     Examples,
     PictureImages,

@@ -13,10 +13,10 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from tasks.devices import cores
-from tasks.engines import exit_with_creator
-from tasks.memory import keep_memory
-from tasks.settings import EngineSettings
+from tasks.machine.allocator import keep_memory
+from tasks.machine.devices import cores
+from tasks.machine.executors import exit_with_creator
+from tasks.settings.executor import ExecutorSettings
 
 START = "spawn"  # a process that has used a GPU cannot be forked
 
@@ -28,7 +28,7 @@ class Runnable(Protocol):
         """Runs it, or this process' share of it."""
 
 
-def run(job: Runnable, name: str, engine: EngineSettings, progress: Callable[[int, int], None]) -> None:
+def run(job: Runnable, name: str, executor: ExecutorSettings, progress: Callable[[int, int], None]) -> None:
     """Runs this machine's share of ``job``, in the engine's processes; all of its machines call this job by ``name``.
 
     Raises RuntimeError with the first error of a process.
@@ -38,18 +38,18 @@ def run(job: Runnable, name: str, engine: EngineSettings, progress: Callable[[in
     listener = threading.Thread(target=_listen, args=(reports, progress, over), daemon=True)
     listener.start()
     launch = LaunchConfig(
-        min_nodes=engine.training_nodes,
-        max_nodes=engine.training_nodes,
-        nproc_per_node=engine.training_processes,
+        min_nodes=executor.training_nodes,
+        max_nodes=executor.training_nodes,
+        nproc_per_node=executor.training_processes,
         run_id=name,
         rdzv_backend="c10d",
-        rdzv_endpoint=engine.rendezvous or "localhost:0",
+        rdzv_endpoint=executor.rendezvous or "localhost:0",
         max_restarts=0,
         start_method=START,
         monitor_interval=0.2,
     )
     try:
-        elastic_launch(launch, _run_share)(job, reports, engine.training_processes)
+        elastic_launch(launch, _run_share)(job, reports, executor.training_processes)
     except ChildFailedError as error:
         raise RuntimeError(error.get_first_failure()[1].message) from error
     finally:

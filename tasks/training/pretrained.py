@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from models import Label, Tagger, load_tagger, tagger_folder
-from tasks.inputs import Inputs
 from tasks.labels.tags import Tag, read_tags
-from tasks.settings import BaselineSettings
+from tasks.machine.inputs import Inputs
+from tasks.settings.train_baseline import TrainBaselineSettings
 from tasks.training.data import store_pictures, tag_columns
 from tasks.training.jobs import WHOLE, Progress, evidence_of, set_thresholds, write_record
 from tasks.training.targets import caption_targets, split_ids
@@ -22,7 +22,9 @@ from tasks.training.targets import caption_targets, split_ids
 BATCH = 8
 
 
-def adopt(settings: BaselineSettings, inputs: Inputs, folder: Path, device: torch.device, progress: Progress) -> None:
+def adopt(
+    settings: TrainBaselineSettings, inputs: Inputs, folder: Path, device: torch.device, progress: Progress
+) -> None:
     """Makes the model of ``settings.pretrained`` the annotator in ``folder``.
 
     It keeps the labels that are tags of the label system, by name or synonym. Where images are held out to calibrate

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from storage.sources.item import DESCRIBED
-from tasks.inputs import Inputs
+from tasks.evaluation.truth import TRUE_TAGS
+from tasks.machine.inputs import Inputs
 from tasks.training.data import TagColumns
-from tasks.truth import TRUE_TAGS
 
 
 def split_ids(inputs: Inputs, *splits: str) -> list[str]:

@@ -145,7 +145,7 @@ def test_a_cancelled_run_leaves_no_process(deployed: Deployed, tmp_path: Path, k
     settings, _ = configure("tiny", sets=[few, "ingest.shard_size=4", "baseline.epochs=1000"])
     store = tmp_path / "store"
     created = deployed.create_run(
-        "ram-data-engine/default", store=str(store), settings=settings.model_dump(mode="json"), engine={"kind": kind}
+        "ram-data-engine/default", store=str(store), settings=settings.model_dump(mode="json"), executor={"kind": kind}
     ).json()
     deadline = time.monotonic() + 120
     while not list(store.glob(moment)) and time.monotonic() < deadline:

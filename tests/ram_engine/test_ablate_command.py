@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from storage.store import Store
-from tasks.metrics import mean_average_precision
+from tasks.evaluation.metrics import mean_average_precision
 from tests.conftest import ram_engine
 
 QUICK = [

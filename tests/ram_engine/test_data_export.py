@@ -21,9 +21,10 @@ from storage.exports.rows import save_image
 from storage.schemas import contract
 from storage.sources import list_coco, list_csv, list_official
 from storage.store import Store
-from tasks.exports import ExportedStore
+from tasks.data.exported_rows import ExportedStore
 from tasks.labels.tags import read_tags
-from tasks.settings import HuggingFaceSource, Img2datasetSource, IngestSettings, OneSource
+from tasks.settings.ingest import IngestSettings
+from tasks.settings.sources import HuggingFaceSource, Img2datasetSource, OneSource
 from tests.conftest import ram_engine
 from tests.report_store import make_store
 from tests.tasks.test_ingest import ingest_all

@@ -16,13 +16,15 @@ from models.config import Label
 from ram_engine import labels_cli
 from storage.schemas import contract
 from storage.store import Snapshot, Store
-from tasks import assign_tags, build_labels
-from tasks.inputs import Inputs
 from tasks.labels.sheet import SheetError
 from tasks.labels.tags import Tag, read_tags
-from tasks.planning import Again, plan_stage
-from tasks.settings import AssignSettings, EngineSettings, LabelSettings
-from tasks.stages import stage_named
+from tasks.machine.dag import stage_named
+from tasks.machine.inputs import Inputs
+from tasks.machine.planning import Again, plan_stage
+from tasks.settings.assign_tags import AssignTagsSettings
+from tasks.settings.build_labels import BuildLabelsSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.stages import assign_tags, build_labels
 
 CAPTIONS = {
     "a car on the beach": ["car", "beach.scene"],
@@ -31,7 +33,7 @@ CAPTIONS = {
     "a zebu on the beach": ["zebu", "beach.scene"],
     "= a caption like a formula, with a dog": ["dog"],
 }
-SETTINGS = LabelSettings(wordnet="", min_count=2)
+SETTINGS = BuildLabelsSettings(wordnet="", min_count=2)
 
 
 def publish(store: Store, artifact: str, table: pa.Table, **origin: object) -> Snapshot:
@@ -60,10 +62,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         })  # fmt: skip
     publish(store, "pairs", pa.Table.from_pylist(pairs, schema=contract("pairs").schema))
     snapshot = publish(store, "phrases", pa.Table.from_pylist(phrases, schema=contract("phrases").schema))
-    made = build_labels.reduce(SETTINGS, Inputs(store, {"phrases": snapshot}), EngineSettings())
+    made = build_labels.reduce(SETTINGS, Inputs(store, {"phrases": snapshot}), ExecutorSettings())
     recipe = plan_stage(store, stage_named("build-labels"), SETTINGS).recipe
     system = publish(store, "label_system", made["label_system"], recipe=recipe, settings=SETTINGS.model_dump())
-    work = assign_tags.build(AssignSettings(), Inputs(store, {"label_system": system}), EngineSettings())
+    work = assign_tags.build(AssignTagsSettings(), Inputs(store, {"label_system": system}), ExecutorSettings())
     publish(store, "caption_tags", work({"phrases": store.table(snapshot)})["caption_tags"])
     return folder
 
@@ -132,7 +134,7 @@ def test_import_makes_a_version_that_a_run_keeps_and_a_refit_repeats(store: Stor
     assert plan_stage(store, stage, SETTINGS).kept
     refit = plan_stage(store, stage, SETTINGS, Again(refit=True))
     assert not refit.kept
-    again = build_labels.reduce(SETTINGS, Inputs(store, refit.snapshots), EngineSettings())["label_system"]
+    again = build_labels.reduce(SETTINGS, Inputs(store, refit.snapshots), ExecutorSettings())["label_system"]
     assert {tag.name: tag for tag in read_tags(again)} == tags
 
     first, second = (snapshot.key for snapshot in reversed(store.snapshots("label_system")))
@@ -152,7 +154,7 @@ def test_a_second_import_adds_to_the_first(store: Store, tmp_path: Path) -> None
         save(tmp_path / "labels.csv", rows)
         labels(store, "import", tmp_path / "labels.csv")
     refit = plan_stage(store, stage_named("build-labels"), SETTINGS, Again(refit=True))
-    again = build_labels.reduce(SETTINGS, Inputs(store, refit.snapshots), EngineSettings())["label_system"]
+    again = build_labels.reduce(SETTINGS, Inputs(store, refit.snapshots), ExecutorSettings())["label_system"]
     assert [tag.name for tag in read_tags(again) if not tag.active] == ["dog", "zebu"]
 
 

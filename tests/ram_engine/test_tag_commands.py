@@ -13,7 +13,7 @@ from models import RAM, Label, official, small_config
 from ram_engine import Tagger
 from ram_engine.explain import beyond
 from storage.store import Store
-from tasks.images import read_image
+from tasks.images.decoding import read_image
 from tests.conftest import ram_engine
 from tests.models.small import fixture, needs_shared
 from tests.models.test_official import HEADS, official_tokenizer

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from storage.keys import digest
 from storage.schemas import CONTRACTS, ContractError
 from storage.store import DamagedPartError, Part, Snapshot, Store, StoreError
-from tasks.inputs import Inputs
-from tasks.refreshing import promote
+from tasks.machine.inputs import Inputs
+from tasks.machine.refreshing import promote
 
 
 def caption_tags(*rows: tuple[str, int, list[int]]) -> pa.Table:

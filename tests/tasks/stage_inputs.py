@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from storage.store import Snapshot, Store
-from tasks.inputs import Inputs
+from tasks.machine.inputs import Inputs
 
 
 def inputs_of(folder: Path, tables: Mapping[str, pa.Table], models: Mapping[str, Path] | None = None) -> Inputs:

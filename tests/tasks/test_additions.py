@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks import additions
+from tasks.judging import additions
 from tasks.labels import mention_rates
 from tasks.labels.mention_rates import MentionRates
-from tasks.settings import CalibrateSettings
+from tasks.settings.calibrate import CalibrateSettings
 from tasks.training.calibration import TagCounts, fit_tags
 
 TYPES = ["object"] * 8

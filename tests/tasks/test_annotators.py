@@ -12,20 +12,22 @@ from pydantic import ValidationError
 
 from storage.schemas import contract
 from storage.store import Snapshot
-from tasks import train_baseline
-from tasks.annotators import Annotator, annotator_evidence, answers, named_tags, whole_tokens
-from tasks.encode import build
-from tasks.inputs import Inputs
+from tasks.annotators.trained import Annotator, annotator_evidence, answers, named_tags, whole_tokens
 from tasks.labels.tags import Tag, tags_table
-from tasks.settings import BaselineSettings, EncodeSettings, EngineSettings
+from tasks.machine.inputs import Inputs
+from tasks.settings.encode import EncodeSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.train_baseline import TrainBaselineSettings
+from tasks.stages import train_baseline
+from tasks.stages.encode import build
 from tasks.training.calibration import Evidence
 from tasks.training.data import TagColumns, tag_columns
 from tests.tasks.stage_inputs import inputs_of
 from tests.tasks.test_encode import pairs, pictures
 
 ENCODE = EncodeSettings(image_size=64, fine_tune_size=0, views=1, annotator_encoders=("tf_efficientnet_lite0@96",))
-ENGINE = EngineSettings(device="cpu")
-MEAN = BaselineSettings(
+EXECUTOR = ExecutorSettings(device="cpu")
+MEAN = TrainBaselineSettings(
     architecture="tag2text", decoder_layers=0, evidence="mean", epochs=2, folds=2, batch_size=2, learning_rate=1e-2
 )
 
@@ -35,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inputs, pa.Table,
     """The inputs, the pairs and the folder of an annotator that looks at 64 and at 96 pixels."""
     folder = tmp_path_factory.mktemp("annotator")
     table = pairs(["train", "train", "train", "calibrate"])
-    features = build(ENCODE, inputs_of(folder / "encode", {}), ENGINE)({"pairs": table})["features"]
+    features = build(ENCODE, inputs_of(folder / "encode", {}), EXECUTOR)({"pairs": table})["features"]
     named = [{"image_id": one, "caption_index": 0, "tag_ids": [at % 2]} for at, one in enumerate(pictures())]
     tables = {
         "features": features,
@@ -58,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inputs, pa.Table,
         ),
     }  # fmt: skip
     inputs = Inputs(store, snapshots)
-    log = train_baseline.train(MEAN, inputs, ENGINE, folder / "model", lambda done, total, what: None)["training_log"]
+    log = train_baseline.train(MEAN, inputs, EXECUTOR, folder / "model", lambda done, total, what: None)["training_log"]
     assert set(log["model"].to_pylist()) == {
         f"{size}{name}" for size in ("", "at-96/") for name in ("whole", "fold-0", "fold-1")
     }
@@ -95,7 +97,7 @@ def test_ridge_regressions_leave_out_the_image_that_they_are_asked_about(
 ) -> None:
     inputs, table, _ = trained
     settings = MEAN.model_copy(update={"solver": "ridge"})
-    train_baseline.train(settings, inputs, ENGINE, tmp_path, lambda done, total, what: None)
+    train_baseline.train(settings, inputs, EXECUTOR, tmp_path, lambda done, total, what: None)
     tags = tag_columns(inputs.table("label_system"))
     annotator = Annotator(tmp_path, tags, torch.device("cpu"))
     assert annotator.folds == []
@@ -118,7 +120,7 @@ def test_a_tag_that_was_switched_off_costs_the_annotator_that_tag_alone(
 ) -> None:
     inputs, table, _ = trained
     train_baseline.train(
-        MEAN.model_copy(update={"solver": "ridge"}), inputs, ENGINE, tmp_path, lambda done, total, what: None
+        MEAN.model_copy(update={"solver": "ridge"}), inputs, EXECUTOR, tmp_path, lambda done, total, what: None
     )
     tags = tag_columns(inputs.table("label_system"))
     left = TagColumns(tags.ids[1:], tags.labels[1:])
@@ -136,7 +138,7 @@ def test_a_tag_that_was_switched_off_costs_the_annotator_that_tag_alone(
 
 
 def test_calibration_is_of_the_average(trained: tuple[Inputs, pa.Table, Path]) -> None:
-    from tasks.annotators import _evidence, partners_of
+    from tasks.annotators.trained import _evidence, partners_of
 
     folder = trained[2]
     both = _evidence(folder / "whole", partners_of(folder / "whole"))
@@ -169,4 +171,4 @@ def test_encoders_need_a_size_of_their_own() -> None:
 def test_encoders_need_one_width(tmp_path: Path) -> None:
     wide = ENCODE.model_copy(update={"annotator_encoders": ("resnet18@96",)})
     with pytest.raises(ValueError, match=r"resnet18 is not as wide \(1280\)"):
-        build(wide, inputs_of(tmp_path, {}), ENGINE)
+        build(wide, inputs_of(tmp_path, {}), EXECUTOR)

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.schemas import check, contract
-from tasks.audit import known_right, reduce, wrong_share
 from tasks.labels.tags import Tag, tags_table
-from tasks.settings import CleanSettings, EngineSettings
+from tasks.settings.clean import CleanSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.stages.audit import known_right, reduce, wrong_share
 from tests.tasks.stage_inputs import inputs_of
 
 PICTURES = 200
@@ -65,7 +66,7 @@ def audited(folder: Path, named: pa.Table, written: list[list[int]], scores: np.
         "label_system": tags_table([Tag(tag, f"tag {tag}", "object", groundable=True) for tag in range(TAGS)]),
         "tag_bars": pa.Table.from_pylist([bars | {"tag_id": tag} for tag in range(TAGS)], contract("tag_bars").schema),
     }
-    found = reduce(CleanSettings(), inputs_of(folder, tables), EngineSettings())["judge_checks"]
+    found = reduce(CleanSettings(), inputs_of(folder, tables), ExecutorSettings())["judge_checks"]
     return {row["check"]: row for row in check("judge_checks", found).to_pylist()}
 
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from models.clip import CLIP
-from tasks.caption_fit import caption_fit
-from tasks.settings import GenerateSettings
+from tasks.judging.caption_fit import caption_fit
+from tasks.settings.generate import GenerateSettings
 from tests.conftest import shared
 
 ENCODER, CPU = "tf_efficientnet_lite0", torch.device("cpu")

@@ -8,10 +8,11 @@ import pytest
 
 from storage.schemas import check
 from storage.store import Snapshot, Store
-from tasks.fit_clusters import cluster, reduce
-from tasks.inputs import Inputs
-from tasks.judge import cluster_index, distances
-from tasks.settings import CleanSettings, EngineSettings
+from tasks.machine.inputs import Inputs
+from tasks.settings.clean import CleanSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.stages.fit_clusters import cluster, reduce
+from tasks.stages.judge import cluster_index, distances
 from tests.tasks.stage_inputs import inputs_of
 
 
@@ -58,7 +59,7 @@ def test_a_tag_has_as_many_clusters_as_its_regions_allow(tmp_path: Path) -> None
     inputs = inputs_of(
         tmp_path, {"regions": regions({4: two_looks(200), 7: two_looks(50), 9: two_looks(20), 11: two_looks(18)})}
     )
-    found = check("clusters", reduce(settings, inputs, EngineSettings())["clusters"])
+    found = check("clusters", reduce(settings, inputs, ExecutorSettings())["clusters"])
     counts = {tag: sum(1 for other in found["tag_id"].to_pylist() if other == tag) for tag in (4, 7, 9, 11)}
     assert counts == {4: 3, 7: 2, 9: 1, 11: 0}
 
@@ -66,7 +67,7 @@ def test_a_tag_has_as_many_clusters_as_its_regions_allow(tmp_path: Path) -> None
 def test_clusters_depend_neither_on_workers_nor_on_parts(tmp_path: Path) -> None:
     table = regions({tag: two_looks(40, seed=tag) for tag in range(5)})
     settings = CleanSettings(max_regions_a_tag=30)
-    whole = reduce(settings, inputs_of(tmp_path, {"regions": table}), EngineSettings(workers=1))["clusters"]
+    whole = reduce(settings, inputs_of(tmp_path, {"regions": table}), ExecutorSettings(workers=1))["clusters"]
     assert sum(whole["count"].to_pylist()) == 5 * 30
     store = Store(tmp_path / "parts")
     shuffled = table.take(np.random.default_rng(0).permutation(table.num_rows))
@@ -75,7 +76,7 @@ def test_clusters_depend_neither_on_workers_nor_on_parts(tmp_path: Path) -> None
     )
     snapshot = store.publish(Snapshot("regions", "a" * 16, "test", "test", parts=parts))
     inputs = Inputs(store, {"regions": snapshot})
-    assert reduce(settings, inputs, EngineSettings(workers=2))["clusters"].equals(whole)
+    assert reduce(settings, inputs, ExecutorSettings(workers=2))["clusters"].equals(whole)
 
 
 def test_small_clusters_are_outliers_as_they_are(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_small_clusters_are_outliers_as_they_are(tmp_path: Path) -> None:
     features = unit(centres + chance.normal(0, 0.02, (100, 8)))
     settings = CleanSettings(outlier_share=0.1, regions_a_cluster=33, max_clusters=3, outlier_measure="small_clusters")
     table = regions({1: features})
-    clusters = reduce(settings, inputs_of(tmp_path, {"regions": table}), EngineSettings())["clusters"]
+    clusters = reduce(settings, inputs_of(tmp_path, {"regions": table}), ExecutorSettings())["clusters"]
     beyond = distances(table, cluster_index(clusters)) > 1
     assert beyond.tolist() == [False] * 94 + [True] * 6
 
@@ -93,7 +94,7 @@ def test_small_clusters_are_outliers_as_they_are(tmp_path: Path) -> None:
 def test_equal_features_are_one_cluster_without_outliers(tmp_path: Path, mini_batches_from: int) -> None:
     table = regions({1: np.tile(unit(np.ones((1, 8))), (10_000, 1)), 2: two_looks(2)[:1]})
     settings = CleanSettings(mini_batches_from=mini_batches_from)
-    clusters = reduce(settings, inputs_of(tmp_path, {"regions": table}), EngineSettings())["clusters"]
+    clusters = reduce(settings, inputs_of(tmp_path, {"regions": table}), ExecutorSettings())["clusters"]
     assert set(clusters["tag_id"].to_pylist()) == {1}  # a single region is no cluster
     found = distances(table, cluster_index(clusters))
     assert (found[:-1] <= 1).all()

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from storage.schemas import check
-from tasks.encode import augment, build
-from tasks.settings import EncodeSettings, EngineSettings
+from tasks.settings.encode import EncodeSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.stages.encode import augment, build
 from tasks.training.data import store_tokens, token_matrix
 from tests.tasks.stage_inputs import inputs_of
 
@@ -39,7 +40,7 @@ def pairs(splits: list[str], caption: str = "a picture") -> pa.Table:
 
 @pytest.fixture(scope="module")
 def encoded(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    encode = build(SETTINGS, inputs_of(tmp_path_factory.mktemp("encode"), {}), EngineSettings(device="cpu"))
+    encode = build(SETTINGS, inputs_of(tmp_path_factory.mktemp("encode"), {}), ExecutorSettings(device="cpu"))
     table = encode({"pairs": pairs(["train", "train", "calibrate", "test"])})["features"]
     return check("features", table)
 
@@ -62,7 +63,7 @@ def test_the_mean_token_stands_first(encoded: pa.Table) -> None:
 
 
 def test_tokens_do_not_depend_on_the_other_images_of_the_shard(encoded: pa.Table, tmp_path: Path) -> None:
-    encode = build(SETTINGS, inputs_of(tmp_path, {}), EngineSettings(device="cpu"))
+    encode = build(SETTINGS, inputs_of(tmp_path, {}), ExecutorSettings(device="cpu"))
     alone = encode({"pairs": pairs(["train", "train", "calibrate", "test"]).slice(1, 1)})["features"]
     same = encoded.filter(pc.field("image_id") == list(pictures())[1])
     assert alone["view"].to_pylist() == same["view"].to_pylist() == [0, 1]
@@ -70,7 +71,7 @@ def test_tokens_do_not_depend_on_the_other_images_of_the_shard(encoded: pa.Table
 
 
 def test_an_empty_shard_gives_an_empty_table(tmp_path: Path) -> None:
-    encode = build(SETTINGS, inputs_of(tmp_path, {}), EngineSettings(device="cpu"))
+    encode = build(SETTINGS, inputs_of(tmp_path, {}), ExecutorSettings(device="cpu"))
     table = encode({"pairs": pairs(["train"]).slice(0, 0)})["features"]
     assert check("features", table).num_rows == 0
 

@@ -15,11 +15,11 @@ from PIL import Image
 from models import Label
 from storage.sources.item import SourceError
 from tasks.evaluation.comparison import compare
+from tasks.evaluation.metrics import mean_average_precision
 from tasks.evaluation.scores import Scores, ScoresError, difference, measure, per_tag
 from tasks.evaluation.sets import EvaluationSet, read
 from tasks.evaluation.verdict import verdict
 from tasks.labels.tags import Tag
-from tasks.metrics import mean_average_precision
 from tests.conftest import shared
 
 

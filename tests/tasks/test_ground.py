@@ -13,9 +13,9 @@ from PIL import Image
 from models import Label, tagger_folder
 from models.regions import Proposal
 from storage.schemas import check, contract
-from tasks.annotators import load_member
-from tasks.ground import Rejected, classes_of_tags, detected, usable
-from tasks.settings import TrainSettings
+from tasks.annotators.trained import load_member
+from tasks.settings.training import TrainSettings
+from tasks.stages.ground import Rejected, classes_of_tags, detected, usable
 from tasks.training.data import TagColumns
 from tasks.training.jobs import write_record
 from tests.models.small import small_tagger

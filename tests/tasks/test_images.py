@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.images import ImageError, check_image, decode_image, may_mirror, read_image
+from tasks.images.decoding import ImageError, check_image, decode_image, may_mirror, read_image
 
 
 def encoded(image: Image.Image, format_: str, **options: object) -> bytes:

@@ -13,11 +13,15 @@ import pytest
 from PIL import Image
 
 from storage.store import Snapshot, Store
-from tasks import ingest, planning, source_items
-from tasks.inputs import Inputs
-from tasks.planning import Again
-from tasks.settings import CsvSource, EngineSettings, IngestSettings
-from tasks.stages import stage_named
+from tasks.data import source_items
+from tasks.machine import planning
+from tasks.machine.dag import stage_named
+from tasks.machine.inputs import Inputs
+from tasks.machine.planning import Again
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.ingest import IngestSettings
+from tasks.settings.sources import CsvSource
+from tasks.stages import ingest
 
 STAGE = stage_named("ingest")
 
@@ -44,7 +48,7 @@ def ingest_all(store: Store, settings: IngestSettings, again: Again = Again()) -
     if plan.kept:
         planning.point_to(store, plan)
         return 0
-    compute = ingest.build(settings, Inputs(store, {}), EngineSettings())
+    compute = ingest.build(settings, Inputs(store, {}), ExecutorSettings())
     done = {artifact: list((plan.done or {}).get(artifact, ())) for artifact in STAGE.writes}
     made = []
     for shard in plan.shards:

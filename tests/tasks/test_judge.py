@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from storage.schemas import check, contract
-from tasks.judge import BY_HAND, CAPTION, CAPTIONER, GENERATED_CAPTION, PREDICTED, REASONS, build, decide
-from tasks.settings import CleanSettings, EngineSettings
+from tasks.settings.clean import CleanSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.stages.judge import BY_HAND, CAPTION, CAPTIONER, GENERATED_CAPTION, PREDICTED, REASONS, build, decide
 from tests.tasks.stage_inputs import inputs_of
 
 IMAGE = "00000000000000aa"
@@ -103,7 +104,7 @@ def verdicts(
         rows = [{"image_id": IMAGE, "tag_id": tag, "kept": kept} for tag, kept in edits.items()]
         tables["verdict_edits"] = pa.Table.from_pylist(rows, contract("verdict_edits").schema)
     inputs = inputs_of(folder, tables)
-    judge = build(CleanSettings(**settings), inputs, EngineSettings())
+    judge = build(CleanSettings(**settings), inputs, ExecutorSettings())
     rows = check("tag_verdicts", judge(shard)["tag_verdicts"]).to_pylist()
     return {row["tag_id"]: row for row in rows}
 

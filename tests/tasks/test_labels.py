@@ -10,8 +10,6 @@ import pytest
 
 from storage.schemas import check, contract
 from storage.store import Snapshot, Store
-from tasks import assign_tags, build_labels
-from tasks.inputs import Inputs
 from tasks.labels import edits, ready_lists
 from tasks.labels.counts import Word, select, settle_types
 from tasks.labels.coverage import coverage
@@ -22,11 +20,15 @@ from tasks.labels.lookup import TagLookup
 from tasks.labels.spelling import american_form, hyphen_form, singular_form
 from tasks.labels.synonyms import Proposal, everyday_synonyms, merge, propose, source_names
 from tasks.labels.tags import TYPES, Tag, read_tags, role, tags_table
+from tasks.machine.inputs import Inputs
 from tasks.sample_world.nouns import NOUNS
-from tasks.settings import AssignSettings, EngineSettings, LabelSettings
+from tasks.settings.assign_tags import AssignTagsSettings
+from tasks.settings.build_labels import BuildLabelsSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.stages import assign_tags, build_labels
 
-PLAIN = LabelSettings(wordnet="", synonyms=False, min_count=2)
-MERGING = LabelSettings(wordnet="", min_count=2)
+PLAIN = BuildLabelsSettings(wordnet="", synonyms=False, min_count=2)
+MERGING = BuildLabelsSettings(wordnet="", min_count=2)
 SHARED = os.environ.get("RAM_ENGINE_SHARED", "")
 needs_shared = pytest.mark.skipif(not SHARED, reason="RAM_ENGINE_SHARED names no folder of shared data")
 
@@ -62,12 +64,14 @@ class Corpus:
         part = self.store.write_part(artifact, key, "p", table)
         self.snapshots[alias or artifact] = Snapshot(artifact, key, "test", key, parts=(part,))
 
-    def build(self, settings: LabelSettings = PLAIN) -> dict[tuple[str, str], Tag]:
+    def build(self, settings: BuildLabelsSettings = PLAIN) -> dict[tuple[str, str], Tag]:
         inputs = Inputs(self.store, self.snapshots)
-        table = check("label_system", build_labels.reduce(settings, inputs, EngineSettings())["label_system"])
+        table = check("label_system", build_labels.reduce(settings, inputs, ExecutorSettings())["label_system"])
         return {tag.key: tag for tag in read_tags(table)}
 
-    def rebuild(self, tags: dict[tuple[str, str], Tag], settings: LabelSettings = PLAIN) -> dict[tuple[str, str], Tag]:
+    def rebuild(
+        self, tags: dict[tuple[str, str], Tag], settings: BuildLabelsSettings = PLAIN
+    ) -> dict[tuple[str, str], Tag]:
         self.put("label_system", tags_table(tags.values()), "label_system_previous")
         return self.build(settings)
 
@@ -97,10 +101,10 @@ def test_stop_list_minimum_count_share_and_most_tags_of_each_type() -> None:
     words = [Word("photo", "object", 99), Word("dog", "object", 50), Word("cat", "object", 40), Word("ox", "object", 3)]
     words.append(Word("red", "attribute", 30))
     names = {"all": ["dog", "cat", "ox", "red"], "count": ["dog", "cat", "red"], "top": ["dog", "red"]}
-    assert [w.lemma for w in select(words, 1000, LabelSettings(min_count=1))] == names["all"]
-    assert [w.lemma for w in select(words, 1000, LabelSettings(min_count=4))] == names["count"]
-    assert [w.lemma for w in select(words, 1000, LabelSettings(min_count=1, min_share=0.01))] == names["count"]
-    assert [w.lemma for w in select(words, 1000, LabelSettings(min_count=1, max_tags=1))] == names["top"]
+    assert [w.lemma for w in select(words, 1000, BuildLabelsSettings(min_count=1))] == names["all"]
+    assert [w.lemma for w in select(words, 1000, BuildLabelsSettings(min_count=4))] == names["count"]
+    assert [w.lemma for w in select(words, 1000, BuildLabelsSettings(min_count=1, min_share=0.01))] == names["count"]
+    assert [w.lemma for w in select(words, 1000, BuildLabelsSettings(min_count=1, max_tags=1))] == names["top"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +114,7 @@ def test_captions_without_a_frequent_word_are_told_so(
     captions: list[tuple[str, int]], found: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="there is no tag to learn") as told:
-        Corpus(tmp_path, *captions).build(LabelSettings(min_count=3))
+        Corpus(tmp_path, *captions).build(BuildLabelsSettings(min_count=3))
     assert found in str(told.value)
 
 
@@ -159,7 +163,7 @@ def test_synonyms_share_the_more_frequent_words_tag(tmp_path: Path) -> None:
 
 
 def test_a_word_too_rare_for_a_tag_is_still_a_synonym(tmp_path: Path) -> None:
-    tags = Corpus(tmp_path, ("car", 9), ("automobile", 2)).build(LabelSettings(wordnet="", min_count=5))
+    tags = Corpus(tmp_path, ("car", 9), ("automobile", 2)).build(BuildLabelsSettings(wordnet="", min_count=5))
     assert list(tags) == [("car", "object")]
     assert tags["car", "object"].synonyms == ("automobile",)
 
@@ -175,7 +179,7 @@ def test_on_the_sample_world_every_merge_is_right_and_most_synonyms_merge() -> N
     nouns = list(NOUNS.values())
     owner = {word: noun.name for noun in nouns for word in noun.words}
     words = [Word(word, "object", 1000 - index) for index, word in enumerate(owner)]
-    heads = merge(words, propose(words), LabelSettings().merge_bar)
+    heads = merge(words, propose(words), BuildLabelsSettings().merge_bar)
     merged = {word.lemma: head.lemma for word, head in heads.items() if word != head}
     assert {word: head for word, head in merged.items() if owner[word] != owner[head]} == {}
     synonyms = sum(len(noun.words) - 1 for noun in nouns)
@@ -185,7 +189,7 @@ def test_on_the_sample_world_every_merge_is_right_and_most_synonyms_merge() -> N
 def test_embeddings_alone_never_merge() -> None:
     pairs = [("left", "right"), ("man", "woman"), ("crab", "lobster"), ("summer", "winter"), ("tv", "television set")]
     words = [Word(word, "object", 5) for pair in pairs[:-1] for word in pair]
-    assert [one for one in propose(words) if one.score >= LabelSettings().merge_bar] == []
+    assert [one for one in propose(words) if one.score >= BuildLabelsSettings().merge_bar] == []
 
 
 def test_near_synonyms_do_not_chain_but_written_forms_do() -> None:
@@ -216,8 +220,8 @@ def test_wordnet_proposes_but_does_not_merge_alone() -> None:
     found = {(one.name, one.word): one for one in propose(words, wordnet=folder)}
     assert "wordnet car.n.01" in found["automobile", "car"].evidence
     assert any(text.startswith("wordnet") for text in found["bike", "motorcycle"].evidence)
-    assert found["bike", "motorcycle"].score < LabelSettings().merge_bar
-    assert found["sack", "paper bag"].score < LabelSettings().merge_bar
+    assert found["bike", "motorcycle"].score < BuildLabelsSettings().merge_bar
+    assert found["sack", "paper bag"].score < BuildLabelsSettings().merge_bar
     assert source_names(folder)[-1] == "WordNet"
     assert "WordNet" not in source_names("")
 
@@ -393,8 +397,8 @@ SYSTEM = [
 def assign(folder: Path, phrases: pa.Table, least: int = 1) -> tuple[list[list[int]], list[dict[str, object]]]:
     corpus = Corpus(folder)
     corpus.put("label_system", tags_table(SYSTEM))
-    settings = AssignSettings(min_candidate_count=least)
-    work = assign_tags.build(settings, Inputs(corpus.store, corpus.snapshots), EngineSettings())
+    settings = AssignTagsSettings(min_candidate_count=least)
+    work = assign_tags.build(settings, Inputs(corpus.store, corpus.snapshots), ExecutorSettings())
     made = {name: check(name, table) for name, table in work({"phrases": phrases}).items()}
     assert made["caption_tags"]["image_id"].equals(phrases["image_id"])
     return made["caption_tags"]["tag_ids"].to_pylist(), made["candidates"].to_pylist()

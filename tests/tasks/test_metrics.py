@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
-from tasks.metrics import (
+from tasks.evaluation.metrics import (
     Ranking,
     average_precisions,
     bootstrap,

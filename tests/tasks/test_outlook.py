@@ -8,9 +8,9 @@ import pytest
 
 from ram_engine import configuration
 from storage.store import Store
-from tasks import costs
-from tasks.outlook import Request, cost, outlook
-from tasks.stages import stage_named
+from tasks.machine import costs
+from tasks.machine.dag import stage_named
+from tasks.machine.outlook import Request, cost, outlook
 
 
 def test_files_that_are_missing_or_empty_are_named_before_anything_runs(tmp_path: Path) -> None:

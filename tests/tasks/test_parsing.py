@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from benchmarks.parse_quality import measure, ours, read_gold
 from storage.schemas import check, contract
-from tasks import parse_captions
 from tasks.parsing import CaptionParser
-from tasks.settings import EngineSettings, ParseSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.parse_captions import ParseCaptionsSettings
+from tasks.stages import parse_captions
 from tests.tasks.stage_inputs import inputs_of
 
 GOLD = Path(__file__).parents[1] / "gold" / "captions.jsonl"
@@ -158,7 +159,7 @@ def test_the_stage_keeps_its_contract(tmp_path: Path) -> None:
     ready = pa.nulls(3, contract("pairs").schema.field("ready_tags").type)
     ids = [f"{i:016x}" for i in range(3)]
     pairs = pa.table({"image_id": ids, "captions": pa.array(captions), "ready_tags": ready})
-    worker = parse_captions.build(ParseSettings(), inputs_of(tmp_path, {}), EngineSettings())
+    worker = parse_captions.build(ParseCaptionsSettings(), inputs_of(tmp_path, {}), ExecutorSettings())
     tables = worker({"pairs": pairs})
     phrases, rejected = (check(name, tables[name]) for name in ("phrases", "phrases_rejected"))
     assert phrases["caption_index"].to_pylist() == [0, 1, 2, 0]

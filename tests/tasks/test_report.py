@@ -15,11 +15,11 @@ import pytest
 
 from storage.schemas import contract
 from storage.store import Snapshot, Store
+from tasks.machine.dag import stages
 from tasks.report.cleaning import FIXED, KEPT
 from tasks.report.data import gather
 from tasks.report.opening import lines
 from tasks.report.write import write_report
-from tasks.stages import stages
 from tests.report_store import CLEAN, HOSTILE, SOURCE, make_store
 
 NAMES = [stage.name for stage in stages()]

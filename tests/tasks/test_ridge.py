@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from scipy.sparse import csr_matrix
 
-from tasks.settings import TrainSettings
+from tasks.settings.training import TrainSettings
 from tasks.training import ridge
 from tasks.training.data import Examples, TokenImages
 from tasks.training.whitening import Whitening

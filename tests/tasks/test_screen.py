@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from storage.schemas import check, contract
-from tasks import near_duplicates, screen
-from tasks.classifiers import unwanted_probability
-from tasks.measure import perceptual_hash
+from tasks.images import near_duplicates
+from tasks.images.classifiers import unwanted_probability
 from tasks.sample_world import world
-from tasks.settings import MeasureSettings, SampleSource, ScreenSettings
+from tasks.settings.measure import MeasureSettings
+from tasks.settings.screen import ScreenSettings
+from tasks.settings.sources import SampleSource
+from tasks.stages import screen
+from tasks.stages.measure import perceptual_hash
 from tasks.training.targets import split_ids
 from tests.tasks.stage_inputs import inputs_of
 

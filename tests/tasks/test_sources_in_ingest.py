@@ -17,23 +17,23 @@ from storage.schemas import contract
 from storage.sources import SourceError
 from storage.sources.item import DESCRIBED
 from storage.store import Store
-from tasks import parse_captions
 from tasks.evaluation.known import known_targets, measured
 from tasks.evaluation.verdict import FEWEST
-from tasks.inputs import Inputs
-from tasks.settings import (
+from tasks.machine.inputs import Inputs
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.ingest import IngestSettings
+from tasks.settings.parse_captions import ParseCaptionsSettings
+from tasks.settings.sources import (
     CsvSource,
     DatasetsSource,
-    EngineSettings,
     HuggingFaceSource,
     Img2datasetSource,
-    IngestSettings,
     LabelsSource,
     MixedSource,
     OfficialSource,
-    ParseSettings,
-    TrainSettings,
 )
+from tasks.settings.training import TrainSettings
+from tasks.stages import parse_captions
 from tasks.training.data import TagColumns
 from tasks.training.loop import data_order
 from tasks.training.material import _weights
@@ -204,7 +204,7 @@ def test_tags_that_the_source_gives_are_not_parsed(tmp_path: Path) -> None:
     ingest_all(store, IngestSettings(source=OfficialSource(path=str(tmp_path / "train.json"))))
     pairs = store.snapshot("pairs")
     assert pairs is not None
-    parse = parse_captions.build(ParseSettings(), Inputs(store, {}), EngineSettings())
+    parse = parse_captions.build(ParseCaptionsSettings(), Inputs(store, {}), ExecutorSettings())
     phrases = parse({"pairs": store.table(pairs)})["phrases"].to_pylist()
     found = {row["caption_index"]: [(one["lemma"], one["type"]) for one in row["phrases"]] for row in phrases}
     assert found[0] == [("zeppelin", "object"), ("scarlet", "attribute")]
@@ -234,7 +234,7 @@ def test_labels_of_ones_own_are_held_out_and_count_as_the_truth_where_they_name_
     both = next(row for row in own if row["captions"])
     assert [one["caption_index"] for one in both["ready_tags"]] == [DESCRIBED]
 
-    parse = parse_captions.build(ParseSettings(), Inputs(store, {}), EngineSettings())
+    parse = parse_captions.build(ParseCaptionsSettings(), Inputs(store, {}), ExecutorSettings())
     phrases = parse({"pairs": _pairs(store)})["phrases"].to_pylist()
     tags = {"cat": 0, "dog": 1}
     named = [{**row, "tag_ids": [tags[phrase["lemma"]] for phrase in row["phrases"]]} for row in phrases]

@@ -13,7 +13,8 @@ from torch import nn
 
 import tasks.training.jobs
 from models import Label, load_tagger
-from tasks.settings import EngineSettings, TrainSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.training import TrainSettings
 from tasks.training import parallel
 from tasks.training.data import Examples, TagColumns, TokenImages, fold_of
 from tasks.training.jobs import RECORD, WHOLE, blueprint, log_table, run_jobs, with_folds
@@ -103,7 +104,7 @@ def train(folder: Path, examples: Examples, settings: TrainSettings, progress: o
     captions = [text for each in examples.captions for text in each]
     plan = blueprint(settings, LABELS, "tf_efficientnet_lite0", 224, captions)
     jobs = with_folds(folder, plan, material(examples), settings, "cpu")
-    run_jobs(jobs, progress, EngineSettings(training_processes=split))  # type: ignore[arg-type]
+    run_jobs(jobs, progress, ExecutorSettings(training_processes=split))  # type: ignore[arg-type]
     return folder
 
 
@@ -198,7 +199,7 @@ def test_an_error_in_one_of_two_processes_is_told(tmp_path: Path, monkeypatch: p
     plan = blueprint(SMALL, LABELS, "tf_efficientnet_lite0", 224)
     with pytest.raises(RuntimeError, match=rf"not finite.*{10:016x}"):
         run_jobs(
-            with_folds(tmp_path / "model", plan, given, SMALL, "cpu"), silent, EngineSettings(training_processes=2)
+            with_folds(tmp_path / "model", plan, given, SMALL, "cpu"), silent, ExecutorSettings(training_processes=2)
         )
 
 

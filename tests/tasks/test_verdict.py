@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tasks.evaluation.metrics import interval
 from tasks.evaluation.verdict import (
     BETTER,
     BEYOND,
@@ -19,7 +20,6 @@ from tasks.evaluation.verdict import (
     next_steps,
     verdict,
 )
-from tasks.metrics import interval
 
 
 def drawn(pictures: int, noise: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from storage.schemas import contract
 from storage.store import Store
-from tasks import verdicts
+from tasks.judging import verdict_sheet
 from tests.report_store import make_store
 
 RIGHT, WRONG = "right", "wrong"
@@ -36,7 +36,7 @@ def test_the_doubtful_ones_come_first_and_those_that_a_person_decided_last(tmp_p
     rows[0] |= {"reason": "kept_by_hand", "score": 0.0}
     table = pa.Table.from_pylist(rows, contract("tag_verdicts").schema)
     store.publish(replace(opened, key="made", parts=(store.write_part("tag_verdicts", "made", "made", table),)))
-    sheet, _ = verdicts.export(store, "", 1000, "kept")
+    sheet, _ = verdict_sheet.export(store, "", 1000, "kept")
     names = {(row["name"], row["type"]): row["tag_id"] for row in labels(store)}
     told = [truth[row.image_id, names[row.tag, row.type]] for row in sheet]
     mistakes = told.count(WRONG)

@@ -1,0 +1,1 @@
+"""What says which tags and captions an image has."""

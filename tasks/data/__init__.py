@@ -1,0 +1,1 @@
+"""What comes into a store from its sources, and what leaves it."""

@@ -1,0 +1,1 @@
+"""Images: decoded, compared, classified, drawn on."""

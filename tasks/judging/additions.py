@@ -1,0 +1,166 @@
+"""Where there is evidence that a tag holds although no caption names it: the bar that each tag's additions must clear.
+
+Everything is counted out of fold, over images that the annotator did not learn from. A tag is added from the logit on
+from which the mean probability of its additions, at the lower bound of what is known of the tag (its fit and its
+mention rate), reaches the target precision; and to no more images than it can be in at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from tasks.labels.mention_rates import MentionRates
+from tasks.settings.calibrate import CalibrateSettings
+from tasks.training.calibration import (
+    CENTRES,
+    EDGES,
+    TagCounts,
+    TagFits,
+    cuts_at,
+    damped,
+    fit_tags,
+    probability,
+    probability_unnamed,
+)
+
+Floats = NDArray[np.floating]
+SURE = 0.95  # of the intervals that people are told
+DRAWS = 1000
+MORE_IMAGES = (2, 4, 8, 16, 32)  # times as many images, tried in turn to say what it would take
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Of each tag, (tags,): from which logit on it is added (infinite: never), and what is expected of that.
+
+    ``precision`` and ``precision_low`` are NaN where nothing is added. Shares are of all images, 0..1.
+    """
+
+    cuts: Floats
+    thresholds: Floats
+    precision: Floats
+    precision_low: Floats
+    added_share: Floats
+    plausible: Floats
+    plausible_low: Floats
+    plausible_high: Floats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The precision of added tags, measured on images that did not set the bars, with its interval."""
+
+    value: float
+    low: float
+    high: float
+    additions: float  # that it rests on
+
+
+def bars(counts: TagCounts, fits: TagFits, rates: MentionRates, described: bool, settings: CalibrateSettings) -> Bars:
+    """The bars that ``settings`` ask for; ``described``: whether the images of ``counts`` name all that is there."""
+    log_odds = fits.log_odds(CENTRES)
+    shift = norm.ppf(settings.confidence) * _deviations(fits, rates, described)
+    mention = rates.rates[:, None]
+    chance = probability_unnamed(log_odds, mention, described)
+    low = probability_unnamed(log_odds - shift, mention, described)
+    unnamed = _unnamed(counts, log_odds, mention, described)
+    total = np.maximum(counts.images.sum(axis=1), 1e-9)
+    plausible = _plausible(counts, rates, described)
+    room = plausible[0] * (1 - rates.rates) * total
+    cuts = np.maximum(cuts_at(unnamed, low, settings.target_precision), _cuts_within(unnamed, room))
+    passing = unnamed * (EDGES[:-1] >= cuts[:, None])
+    added = passing.sum(axis=1)
+    cuts = np.where(added > 0, cuts, np.inf)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, precision_low = (passing * chance).sum(1) / added, (passing * low).sum(1) / added
+    first = np.argmax(passing > 0, axis=1)
+    thresholds = np.where(added > 0, chance[np.arange(len(cuts)), first], 1 + 1e-6)
+    return Bars(cuts, thresholds, precision, precision_low, added / total, *plausible)
+
+
+def measured(
+    halves: tuple[TagCounts, TagCounts],
+    types: list[str],
+    rates: MentionRates,
+    described: bool,
+    settings: CalibrateSettings,
+) -> Estimate | None:
+    """The precision of what each half of the images would have added by bars that the other half set.
+
+    The interval is a bootstrap's over tags and over what is known of their mention rates. None where nothing is added.
+    """
+    right, wrong, deviations = [], [], []
+    for own, other in (halves, halves[::-1]):
+        cuts = bars(own, fit_tags(own, types), rates, described, settings).cuts
+        passing = EDGES[:-1] >= cuts[:, None]
+        named = (other.named * passing).sum(axis=1)
+        unnamed = (other.images * passing).sum(axis=1) - named
+        odds = 1 - rates.rates if described else (1 - rates.rates) / rates.rates
+        right.append(odds * named)
+        wrong.append(unnamed)
+        deviations.append(rates.log_odds_deviations if not described else rates.spreads / (1.001 - rates.rates))
+    hits, misses, spread = map(np.concatenate, (right, wrong, deviations))
+    seen = np.flatnonzero(hits + misses > 0)
+    if not len(seen) or not misses.sum() + hits.sum():
+        return None
+
+    def precision(rows: NDArray[np.intp], luck: Floats) -> float:
+        odds = (hits[rows] * luck).sum() / max(misses[rows].sum(), 1e-9)
+        if described:
+            return float(odds / (1 + odds))
+        return float(damped(np.log(max(odds, 1e-9))))
+
+    chance = np.random.default_rng(0)
+    drawn = []
+    for _ in range(DRAWS):
+        rows = chance.choice(seen, len(seen))
+        drawn.append(precision(rows, np.exp(spread[rows] * chance.standard_normal(len(rows)))))
+    low, high = np.quantile(drawn, [(1 - SURE) / 2, (1 + SURE) / 2])
+    return Estimate(precision(seen, np.ones(len(seen))), float(low), float(high), float(misses.sum()))
+
+
+def images_needed(
+    counts: TagCounts, fits: TagFits, rates: MentionRates, described: bool, settings: CalibrateSettings
+) -> int | None:
+    """About how many more images would let a first tag clear its bar; None where 32 times as many would not."""
+    images = float(counts.images.sum(axis=1).max())
+    for times in MORE_IMAGES:
+        found = bars(counts, fits.with_images(times), rates, described, settings)
+        if np.isfinite(found.cuts).any():
+            return round((times - 1) * images)
+    return None
+
+
+def _deviations(fits: TagFits, rates: MentionRates, described: bool) -> Floats:
+    """(tags, bins): the standard deviation of the log-odds of being there unnamed."""
+    own = rates.spreads / (1.001 - rates.rates) if described else rates.log_odds_deviations
+    return np.asarray(np.hypot(fits.deviations(CENTRES), own[:, None]))
+
+
+def _unnamed(counts: TagCounts, log_odds: Floats, mention: Floats, described: bool) -> Floats:
+    """(tags, bins): the images whose captions would not name the tag."""
+    if described:
+        return np.asarray(counts.images * (1 - mention * probability(log_odds, mention, described)))
+    return np.asarray(counts.images - counts.named)
+
+
+def _plausible(counts: TagCounts, rates: MentionRates, described: bool) -> tuple[Floats, Floats, Floats]:
+    """The share of the images that each tag can be in at all, and its interval."""
+    total = np.maximum(counts.images.sum(axis=1), 1e-9)
+    share = counts.named.sum(axis=1) / total
+    error = norm.ppf((1 + SURE) / 2) * np.sqrt(share * (1 - share) / total)
+    if described:
+        return share, np.maximum(share - error, 0), np.minimum(share + error, 1)
+    middle = np.minimum(share / rates.rates, 1)
+    return middle, np.maximum((share - error) / rates.high, 0), np.minimum((share + error) / rates.low, 1)
+
+
+def _cuts_within(unnamed: Floats, room: Floats) -> Floats:
+    """(tags,): the least logits from which on no more than ``room`` (tags,) of the images are."""
+    from_here = np.cumsum(unnamed[:, ::-1], axis=1)[:, ::-1]
+    fits = from_here <= np.maximum(room, 1)[:, None]
+    return np.where(fits.any(axis=1), EDGES[np.argmax(fits, axis=1)], np.inf)

@@ -1,0 +1,220 @@
+"""Verdicts as a spreadsheet for a person, and a person's decisions back, which win over the engine in later runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from storage.keys import digest
+from storage.schemas import contract
+from storage.store import Snapshot, Store, StoreError
+from tasks.images.decoding import ImageError, decode_image, read_image
+from tasks.images.drawing import boxed, grid
+from tasks.machine.dag import of_round
+from tasks.machine.inputs import Inputs
+from tasks.stages.judge import CAPTION, GENERATED_CAPTION, PREDICTED
+
+DECISIONS = {"keep": True, "remove": False, "": None, "engine": None}
+SOURCE_BITS = {"caption": CAPTION, "generated": GENERATED_CAPTION, "predicted": PREDICTED}
+CELL = 160  # pixels of a picture in the contact sheet
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the spreadsheet. ``decision`` is a person's: keep, remove, engine (take a decision back), or empty."""
+
+    number: int
+    decision: str
+    image_id: str
+    picture: str  # what the source calls it
+    tag: str
+    type: str
+    verdict: str  # kept or removed
+    reason: str
+    confidence: float | None
+    score: float | None
+    region_score: float | None
+    distance: float | None
+
+
+class SheetError(ValueError):
+    """A line of the spreadsheet that cannot be read; the message names it."""
+
+
+def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[Row], Image.Image]:
+    """The verdicts about ``tag`` (a name or one of its synonyms; empty: every tag), the doubtful ones first, and their
+    pictures, numbered, with the best region. ``verdict``: only those that were kept or removed.
+
+    Raises StoreError where there are no verdicts yet, ValueError for an unknown tag.
+    """
+    number = judged_rounds(store)
+    artifact = of_round("tag_verdicts", max(1, number))
+    inputs = inputs_of(store, artifact, "pairs", "label_system")
+    ids = tag_ids(inputs, tag)
+    view = artifact.replace("-", "_")
+    found = inputs.sql(
+        f"""
+        WITH claims AS (
+            SELECT verdicts.*, source & {SOURCE_BITS["caption"]} > 0 AS said, reason LIKE '%by_hand' AS by_hand
+            FROM {view} AS verdicts
+        ),
+        wrong AS (SELECT (1 + count(*) FILTER (NOT kept)) / (2 + count(*)) AS share FROM claims WHERE said),
+        frequency AS (
+            SELECT tag_id, count(*) FILTER (said) / (SELECT count(DISTINCT image_id) FROM claims) AS share
+            FROM claims GROUP BY tag_id
+        ),
+        judged AS (
+            SELECT claims.*,
+                -- what a caption says is right unless it is another picture's caption, which says as often as any does
+                CASE WHEN NOT said THEN score
+                    ELSE (1 - wrong.share) * score / ((1 - wrong.share) * score + wrong.share * frequency.share + 1e-9)
+                END AS "right"
+            FROM claims JOIN frequency USING (tag_id) CROSS JOIN wrong
+        )
+        SELECT judged.*, label_system.name AS tag, type, names[1] AS picture, image, width * height AS pixels
+        FROM judged JOIN label_system USING (tag_id) JOIN pairs USING (image_id)
+        WHERE tag_id IN ({", ".join(map(str, ids))}) {"AND kept" if verdict == "kept" else ""}
+            {"AND NOT kept" if verdict == "removed" else ""}
+        -- the likeliest that fell and the least likely that stayed; last what a person has decided
+        ORDER BY by_hand, row_number() OVER (
+            PARTITION BY by_hand, kept ORDER BY CASE WHEN kept THEN "right" ELSE -"right" END, image_id, tag_id
+        ), kept, image_id, tag_id
+        LIMIT {limit}
+        """
+    ).to_pylist()
+    boxes = _best_boxes(store, of_round("regions", number), found)
+    rows, cells = [], []
+    for number, one in enumerate(found, 1):
+        verdict_ = "kept" if one["kept"] else "removed"
+        rows.append(
+            Row(
+                number,
+                "",
+                one["image_id"],
+                one["picture"] or "",
+                one["tag"],
+                one["type"],
+                verdict_,
+                *(one[name] for name in ("reason", "confidence", "score", "region_score", "distance")),
+            )
+        )
+        try:
+            image = decode_image(read_image(one["image"]), one["pixels"])
+        except ImageError:  # it left since it was read
+            image = Image.new("RGB", (CELL, CELL), "grey")
+        box = boxes.get((one["image_id"], one["tag_id"]))
+        title = f"{number} {one['tag']}: {verdict_}"
+        cells.append((boxed(image, [(box, "")] if box else [], CELL), title))
+    return rows, grid(cells, CELL)
+
+
+def write(rows: Sequence[Row]) -> str:
+    """The spreadsheet as CSV."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _shown(value) for name, value in asdict(row).items()})
+    return text.getvalue()
+
+
+def read(text: str) -> list[dict[str, str]]:
+    """The lines of a CSV that carry a decision. Raises SheetError naming the line."""
+    reader = csv.DictReader(io.StringIO(text))
+    lacking = {"decision", "image_id", "tag", "type"} - set(reader.fieldnames or ())
+    if lacking:
+        raise SheetError(f"the first line lacks {', '.join(sorted(lacking))}: export the sheet again and edit that")
+    decided = []
+    for row in reader:
+        decision = (row["decision"] or "").strip().lower()
+        if decision not in DECISIONS:
+            raise SheetError(f"line {reader.line_num}: '{decision}' is none of keep, remove, engine")
+        if decision:
+            decided.append({**row, "decision": decision, "line": str(reader.line_num)})
+    return decided
+
+
+def import_decisions(store: Store, decided: Iterable[Mapping[str, str]]) -> dict[str, int]:
+    """Keeps decisions for every run to come; how many were new, changed and taken back.
+
+    Raises SheetError for an image or a tag that the store does not know.
+    """
+    inputs = inputs_of(store, "pairs", "label_system")
+    known = {(row["name"], row["type"]): row["tag_id"] for row in inputs.table("label_system").to_pylist()}
+    images = set(inputs.table("pairs", ["image_id"])["image_id"].to_pylist())
+    earlier = store.snapshot("verdict_edits")
+    kept = {}
+    if earlier is not None:
+        kept = {(row["image_id"], row["tag_id"]): row["kept"] for row in store.table(earlier).to_pylist()}
+    counted = {"new": 0, "changed": 0, "taken back": 0}
+    for row in decided:
+        tag_id = known.get((row["tag"], row["type"]))
+        if tag_id is None:
+            raise SheetError(f"line {row['line']}: there is no tag '{row['tag']}' of type '{row['type']}'")
+        if row["image_id"] not in images:
+            raise SheetError(f"line {row['line']}: there is no image {row['image_id']}")
+        key, decision = (row["image_id"], tag_id), DECISIONS[row["decision"]]
+        before = kept.get(key)
+        if decision is None:
+            counted["taken back"] += kept.pop(key, None) is not None
+        else:
+            counted["new" if before is None else "changed"] += before != decision
+            kept[key] = decision
+    rows = [{"image_id": image, "tag_id": tag, "kept": value} for (image, tag), value in sorted(kept.items())]
+    table = pa.Table.from_pylist(rows, schema=contract("verdict_edits").schema)
+    key_ = digest(["verdict_edits", table.to_pylist()])
+    part = store.write_part("verdict_edits", key_, "", table)
+    store.publish(Snapshot("verdict_edits", key_, stage="verdicts import", recipe=key_, parts=(part,)))
+    return counted
+
+
+def judged_rounds(store: Store) -> int:
+    """How many rounds have verdicts."""
+    number = 0
+    while store.snapshot(of_round("tag_verdicts", number + 1)) is not None:
+        number += 1
+    return number
+
+
+def inputs_of(store: Store, *artifacts: str) -> Inputs:
+    """The latest snapshots of ``artifacts``; raises StoreError naming the one that is not there yet."""
+    snapshots = {}
+    for name in artifacts:
+        snapshot = store.snapshot(name)
+        if snapshot is None:
+            raise StoreError(f"{store.url} has no {name} yet: `ram-engine run --store {store.url}` makes them")
+        snapshots[name] = snapshot
+    return Inputs(store, snapshots)
+
+
+def tag_ids(inputs: Inputs, word: str) -> list[int]:
+    """The active tags that ``word`` names, all for an empty word; raises ValueError where it names none."""
+    rows = [row for row in inputs.table("label_system").to_pylist() if row["active"]]
+    found = [row["tag_id"] for row in rows if not word or word == row["name"] or word in row["synonyms"]]
+    if not found:
+        raise ValueError(f"there is no tag '{word}' in the label system: `ram-engine labels export` lists them")
+    return found
+
+
+def _best_boxes(store: Store, artifact: str, found: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], list[float]]:
+    """The box of the best region of each (image_id, tag_id)."""
+    snapshot = store.snapshot(artifact)
+    if snapshot is None or not snapshot.rows or not found:
+        return {}
+    images = ", ".join(f"'{image_id}'" for image_id in {row["image_id"] for row in found})
+    rows = Inputs(store, {"regions": snapshot}).sql(
+        f"""
+        SELECT image_id, tag_id, arg_max(box, tag_score) AS box FROM regions WHERE image_id IN ({images}) GROUP BY ALL
+        """
+    )
+    return {(row["image_id"], row["tag_id"]): row["box"] for row in rows.to_pylist()}
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""How stages are declared, planned and run: the DAG, plans, inputs, workers, executors, trainings."""

@@ -1,0 +1,111 @@
+"""What a run will leave in a store, as far as that can be told before it: new rows, recipes, unfit rows of a source."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from storage.store import Store
+from tasks.machine.dag import Stage
+from tasks.machine.planning import Again, StagePlan, recipe_of
+from tasks.settings.base import Settings
+from tasks.settings.ingest import IngestSettings
+from tasks.settings.sources import SampleSource
+
+MOST_NAMED = 3  # unfit rows that a note names
+
+
+@dataclass
+class Forthcoming:
+    """The artifacts that a run changes: their new ``rows``, and the ``recipes`` of all that it has looked at."""
+
+    store: Store
+    images: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    recipes: dict[str, str] = field(default_factory=dict)
+    splits: set[str] | None = None  # of the images that come; None: nothing is known of them
+
+    def ingested(self, work: StagePlan) -> None:
+        """Takes note of what `ingest` will do."""
+        latest = self.store.snapshot("pairs")
+        before = sum(map(len, latest.tombstones.values())) if latest is not None else 0
+        leave = sum(map(len, (work.tombstones or {}).values())) - before
+        self.images = max(work.rows, (latest.rows if latest is not None else 0) + work.rows - leave)
+        items = list(new_items(work))
+        if latest is None and not any(item["container"] for item in items):
+            self.splits = {item["split"] for item in items}
+
+    def lacks(self, split: str) -> bool:
+        """Whether it is known that no image of ``split`` will be there."""
+        return bool(split) and self.splits is not None and split not in self.splits
+
+    def recipe(self, stage: Stage, settings: Settings) -> str:
+        """The recipe that a stage's outputs will have."""
+        recipes = {}
+        for alias, artifact in stage.inputs.items():
+            if artifact not in self.recipes and (snapshot := self.store.snapshot(artifact)) is not None:
+                self.recipes[artifact] = snapshot.recipe
+            if artifact in self.recipes:
+                recipes[alias] = self.recipes[artifact]
+        return recipe_of(stage, settings, recipes)
+
+    def same_recipe(self, stage: Stage, recipe: str, again: Again) -> bool:
+        """Whether the stage's present result was made as it would be made now, from other rows perhaps."""
+        latest = self.store.snapshot(stage.outputs[0])
+        return latest is not None and latest.recipe == recipe and not (again.force or again.refit)
+
+    def rows_for(self, stage: Stage, recipe: str, again: Again) -> int:
+        """The rows that a stage whose inputs will change has to compute: the new ones alone, where it maps them."""
+        whole = self.rows.keys() & set(stage.whole.values())
+        if stage.kind == "map" and not whole and self.same_recipe(stage, recipe, again):
+            return max(self.rows[artifact] for artifact in stage.aligned.values() if artifact in self.rows)
+        return self.images
+
+    def add(self, stage: Stage, rows: int, recipe: str) -> None:
+        """The stage will compute ``rows``."""
+        self.rows |= dict.fromkeys(stage.outputs, rows)
+        self.recipes |= dict.fromkeys(stage.outputs, recipe)
+
+
+def new_items(work: StagePlan) -> Iterator[dict[str, Any]]:
+    """The items of the source that `ingest` will read."""
+    for shard in work.shards:
+        columns = ["name", "path", "version", "reason", "split", "container"]
+        yield from shard.tables["items"].select(columns).to_pylist()
+
+
+def new_bytes(work: StagePlan) -> int | None:
+    """The bytes of the image files that `ingest` will store; None for a source that has none yet."""
+    settings = work.settings
+    if isinstance(settings, IngestSettings) and isinstance(settings.source, SampleSource):
+        return None
+    files = {item["path"]: item["version"].partition("-")[0] for item in new_items(work) if item["path"]}
+    return sum(int(size) for size in files.values() if size.isdigit())
+
+
+def source_note(work: StagePlan) -> str:
+    """What is unfit of the rows that come, as far as listing the files tells: without opening an image."""
+    reasons: Counter[str] = Counter()
+    named: dict[str, list[str]] = {}
+    for item in new_items(work):
+        if reason := item["reason"] or _of_file(item["path"], item["version"] or ""):
+            reasons[reason] += 1
+            named.setdefault(reason, []).append(item["name"])
+    notes = []
+    for reason, count in reasons.most_common():
+        shown = ", ".join(named[reason][:MOST_NAMED]) + (", .." if count > MOST_NAMED else "")
+        notes.append(f"{count:,} {reason} ({shown})")
+    budget = getattr(work.settings, "error_budget", 1.0)
+    if reasons.total() > budget * work.rows:
+        notes.append(f"more than the error budget of {budget:.0%}: the run would stop there")
+    return "; ".join(notes)
+
+
+def _of_file(path: str, version: str) -> str:
+    """Why an image's file cannot be read, by the names that `ingest` gives the reasons; "" where it may be."""
+    if path and version.startswith("0-"):
+        return "image_empty"
+    return "image_missing" if version.startswith("missing") or (path and not os.access(path, os.R_OK)) else ""

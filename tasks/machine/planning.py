@@ -1,0 +1,334 @@
+"""What a stage would compute: keys compared with what the store holds, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from storage.keys import digest, digest_bytes
+from storage.schemas import first_round_name
+from storage.store import Part, Snapshot, Store
+from tasks.machine.dag import Stage, stages
+from tasks.machine.worker import Shard
+from tasks.settings.base import Settings
+from tasks.settings.pipeline import MOST_ROUNDS, PipelineSettings
+
+AS_FITTED = "kept as it was fitted, although its inputs changed since (--refit makes it again)"
+
+
+class PlanError(RuntimeError):
+    """A stage cannot be planned: an input is missing; the message says which stage makes it."""
+
+
+class StageFailedError(RuntimeError):
+    """A stage could not be finished; what it had done stays in the store."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage's work: the ``shards`` to compute, the parts that are ``done``, and the snapshot that will hold both.
+
+    ``kept``: the snapshot ``key`` already answers, there is nothing to do. ``note`` says why something is reused
+    although its inputs grew, or is not taken although it is there.
+    """
+
+    stage: Stage
+    settings: Settings
+    snapshots: Mapping[str, Snapshot]
+    key: str
+    recipe: str
+    shards: tuple[Shard, ...] = ()
+    done: Mapping[str, tuple[Part, ...]] | None = None  # by artifact
+    tombstones: Mapping[str, list[str]] | None = None
+    kept: bool = False
+    note: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Input rows still to be computed."""
+        return sum(shard.rows for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class Again:
+    """What is computed although it is done, and from what.
+
+    ``force``: all of the stage; ``refit``: a frozen stage; ``retry_rejected``: the parts with rejected rows. ``inputs``
+    are snapshots to read in place of the latest, as in ``regions@0123abcd``, or ``ablation@none`` for an optional one
+    that is not to be read. ``warm_start``: a training goes on from its
+    last model, where it has to train at all.
+    """
+
+    force: bool = False
+    refit: bool = False
+    retry_rejected: bool = False
+    inputs: tuple[str, ...] = ()
+    warm_start: bool = False
+
+
+def gather(store: Store, stage: Stage, chosen: Sequence[str] = ()) -> dict[str, Snapshot]:
+    """The ``chosen`` snapshots (``artifact@key``, the key's beginning will do), else the latest of each input.
+
+    Raises :class:`PlanError` where one that is needed is missing.
+    """
+    named = {name: _named(store, stage, name, key) for name, _, key in (one.partition("@") for one in chosen)}
+    found: dict[str, Snapshot] = {}
+    for alias, artifact in stage.inputs.items():
+        snapshot = named[artifact] if artifact in named else store.snapshot(artifact)
+        if snapshot is not None:
+            found[alias] = snapshot
+        elif alias not in stage.optional:
+            maker = next((one.name for one in stages(MOST_ROUNDS) if artifact in one.outputs), "")
+            raise PlanError(
+                f"{stage.name} needs '{artifact}', which the store {store.url} does not hold yet: run the stage "
+                f"{maker} before it, or the whole pipeline"
+            )
+    return found
+
+
+def _named(store: Store, stage: Stage, artifact: str, key: str) -> Snapshot | None:
+    if artifact not in stage.inputs.values():
+        raise PlanError(f"{stage.name} does not read '{artifact}'; it reads {', '.join(sorted(stage.inputs.values()))}")
+    if key == "none":
+        return None
+    found = [one for one in store.snapshots(artifact) if key and one.key.startswith(key)]
+    if len(found) != 1:
+        there = ", ".join(one.key for one in store.snapshots(artifact))
+        many = "several snapshots" if found else "no snapshot"
+        raise PlanError(f"{artifact}@{key} names {many}; there are: {there or 'none'}")
+    return found[0]
+
+
+def plan_stage(store: Store, stage: Stage, settings: Settings, again: Again = Again()) -> StagePlan:
+    """Plans any stage but `ingest`, whose work comes from a source. Linear in the number of parts."""
+    snapshots = gather(store, stage, again.inputs)
+    if stage.kind == "training" and not again.warm_start:
+        snapshots = {alias: snapshot for alias, snapshot in snapshots.items() if alias not in stage.carried}
+    recipe = recipe_of(stage, settings, {alias: snapshot.recipe for alias, snapshot in snapshots.items()})
+    plan = StagePlan(stage, settings, snapshots, key="", recipe=recipe)
+    latest = store.snapshot(stage.outputs[0])
+    if (
+        stage.frozen
+        and not (again.force or again.refit or again.inputs)
+        and latest is not None
+        and latest.recipe == recipe
+    ):
+        # A damaged or deleted result is no result: fall through and compute it again.
+        if complete(store, stage, latest.key):
+            changed = latest.key != _whole_key(stage, settings, snapshots)
+            return replace(plan, key=latest.key, kept=True, note=AS_FITTED if changed else "")
+    if stage.kind == "map":
+        return _plan_map(store, plan, again)
+    key = _whole_key(stage, settings, snapshots)
+    if not again.force and complete(store, stage, key):
+        return replace(plan, key=key, kept=True, note=held_back(store, stage, key))
+    rows = max((snapshot.rows for snapshot in snapshots.values()), default=0)
+    if "pairs" in snapshots:
+        rows = snapshots["pairs"].rows
+    return replace(plan, key=key, shards=(Shard(key=key, partition="", rows=rows, replace=again.force),), done={})
+
+
+def held_back(store: Store, stage: Stage, key: str) -> str:
+    """Why the snapshot ``key`` of a stage is not to become the latest; "" where nothing speaks against it."""
+    snapshot = store.snapshot(stage.outputs[0], key)
+    return "" if snapshot is None else snapshot.held_back
+
+
+def finish_plan(store: Store, plan: StagePlan, shards: list[Shard], again: Again) -> StagePlan:
+    """Sorts ``shards`` into those whose parts are in the store and those to compute, and finds the snapshot's key."""
+    stage = plan.stage
+    key = digest([plan.stage.name, sorted((shard.partition, shard.key) for shard in shards), plan.tombstones])
+    known = {artifact: _known_parts(store, artifact) for artifact in stage.writes}
+    retried = _with_rejected_rows(known) if again.retry_rejected and stage.aligned else set()
+    if not (again.force or retried) and complete(store, stage, key):
+        return replace(plan, key=key, kept=True)
+    done: dict[str, list[Part]] = {artifact: [] for artifact in stage.writes}
+    todo = []
+    for shard in shards:
+        asked = again.force or shard.key in retried
+        found = {} if asked else _find(store, shard, known)
+        if len(found) == len(stage.writes):
+            for artifact, part in found.items():
+                done[artifact].append(part)
+        else:
+            todo.append(replace(shard, replace=asked))
+    return replace(plan, key=key, shards=tuple(todo), done={artifact: tuple(parts) for artifact, parts in done.items()})
+
+
+def complete(store: Store, stage: Stage, key: str) -> bool:
+    """Whether every output of ``stage`` has the snapshot ``key`` with all of its files."""
+    for artifact in stage.outputs:
+        snapshot = store.snapshot(artifact, key)
+        if snapshot is None:
+            return False
+        if snapshot.model:
+            if not store.fs.exists(f"{store.root}/{artifact}/models/{key}"):
+                return False
+        elif not {part.key for part in snapshot.parts} <= store.parts_present(artifact):
+            return False
+    return True
+
+
+def _with_rejected_rows(known: Mapping[str, Mapping[str, Part]]) -> set[str]:
+    return {
+        part.key
+        for artifact, parts in known.items()
+        if first_round_name(artifact).endswith("_rejected")
+        for part in parts.values()
+        if part.rows
+    }
+
+
+def _plan_map(store: Store, plan: StagePlan, again: Again) -> StagePlan:
+    stage = plan.stage
+    pinned = {alias: plan.snapshots[alias].digest for alias in stage.whole if alias in plan.snapshots}
+    parts = {
+        alias: {part.partition: part for part in plan.snapshots[alias].parts}
+        for alias in stage.aligned
+        if alias in plan.snapshots
+    }
+    base = [stage.name, stage.version, _dumped(plan.settings), pinned]
+    first = next(iter(stage.aligned))
+    shards = []
+    for part in plan.snapshots[first].parts:
+        aligned = {alias: parts[alias][part.partition] for alias in parts if part.partition in parts[alias]}
+        key = digest([*base, {alias: one.digest for alias, one in aligned.items()}])
+        inputs = {alias: (plan.snapshots[alias].artifact, one) for alias, one in aligned.items()}
+        shards.append(Shard(key=key, partition=part.partition, parts=inputs, rows=plan.snapshots[first].rows_in(part)))
+    tombstones = plan.snapshots[first].tombstones
+    return finish_plan(store, replace(plan, tombstones=tombstones), shards, again)
+
+
+def _find(store: Store, shard: Shard, known: Mapping[str, Mapping[str, Part]]) -> dict[str, Part]:
+    found = {}
+    for artifact, parts in known.items():
+        part = parts.get(shard.key) or store.find_part(artifact, shard.key, shard.partition)
+        if part is not None:
+            found[artifact] = part
+    return found
+
+
+def _known_parts(store: Store, artifact: str) -> dict[str, Part]:
+    """The latest snapshot's parts whose files are there, by key: their digests need not be taken again."""
+    latest = store.snapshot(artifact)
+    if latest is None:
+        return {}
+    present = store.parts_present(artifact)
+    return {part.key: part for part in latest.parts if part.key in present}
+
+
+def _whole_key(stage: Stage, settings: Settings, snapshots: Mapping[str, Snapshot]) -> str:
+    digests = {alias: snapshot.digest for alias, snapshot in snapshots.items() if alias not in stage.carried}
+    return digest([stage.name, stage.version, _dumped(settings), digests])
+
+
+def recipe_of(stage: Stage, settings: Settings, recipes: Mapping[str, str]) -> str:
+    """The recipe of what a stage makes from inputs of these ``recipes`` (by alias)."""
+    read = {alias: recipe for alias, recipe in recipes.items() if alias not in stage.carried}
+    return digest([stage.name, stage.version, _dumped(settings), read])
+
+
+def _dumped(settings: Settings) -> list[Any]:
+    """The settings that change results, and the digests of the files that they name."""
+    files = {}
+    for path in settings.files():
+        try:
+            files[path] = digest_bytes(Path(path).read_bytes())
+        except OSError as error:
+            raise PlanError(f"the settings name the file {path}, which cannot be read: {error.strerror}") from error
+    return [settings.model_dump(mode="json", exclude={"error_budget"}), files]
+
+
+def point_to(store: Store, plan: StagePlan) -> dict[str, int]:
+    """Makes the snapshots that already answer the latest ones, unless they are held back; returns the rows of each."""
+    rows = {}
+    plan_held_back = held_back(store, plan.stage, plan.key)
+    for artifact in plan.stage.outputs:
+        snapshot = store.snapshot(artifact, plan.key)
+        if snapshot is None:
+            raise PlanError(f"{artifact}: the snapshot {plan.key} vanished while it was read; run again")
+        latest = store.snapshot(artifact)
+        if not plan_held_back and (latest is None or latest.key != snapshot.key):
+            store.point_to(snapshot)
+        if not snapshot.model:
+            rows[artifact] = snapshot.rows
+    return rows
+
+
+def changed_inputs(latest: Mapping[str, Snapshot], artifact: str) -> list[str]:
+    """The inputs of an artifact's latest snapshot that have changed since, by the names that its code uses."""
+    made_from = {alias: pinned.partition("@") for alias, pinned in latest[artifact].inputs.items()}
+    return [
+        alias
+        for alias, (name, _, key) in made_from.items()
+        if name != artifact and name in latest and latest[name].key != key  # itself: what it went on from
+    ]
+
+
+def made_with(stage: Stage, snapshot: Snapshot) -> Settings:
+    """The settings that a stage made ``snapshot`` with. Raises ValueError where this version does not know them."""
+    return type(stage.settings_of(PipelineSettings())).model_validate(snapshot.settings)
+
+
+def standing(latest: Mapping[str, Snapshot]) -> dict[str, str]:
+    """By artifact what a person should know of it: that it is stale, or stays as it is although its inputs changed."""
+    makers = {artifact: stage for stage in stages(MOST_ROUNDS) for artifact in stage.outputs}
+    changed = {artifact: changed_inputs(latest, artifact) for artifact in latest}
+    fitted = {artifact for artifact in latest if artifact in makers and _as_fitted(makers[artifact], artifact, latest)}
+    behind = _behind(latest, changed, fitted)
+    told = {}
+    for artifact in latest:
+        stage, names = makers.get(artifact), _listed(changed[artifact])
+        if names and artifact in fitted:
+            told[artifact] = f"stays as it was fitted, before {names} changed (--refit fits it anew)"
+        elif names and stage is not None and (stage.kind == "training" or stage.name == "evaluate"):
+            told[artifact] = f"from before {names} changed: a run renews it, and a refresh that trains"
+        elif names:
+            told[artifact] = f"stale: {names} changed"
+        elif behind[artifact]:
+            told[artifact] = f"stale after {_listed(behind[artifact])}"
+    return told
+
+
+def _listed(artifacts: list[str]) -> str:
+    """Two of them by name, and how many more: a model is made from ten, and the sentence has one line."""
+    more = len(artifacts) - 2
+    return ", ".join(artifacts[:2]) + (f" and {more} more" if more > 0 else "")
+
+
+def _as_fitted(stage: Stage, artifact: str, latest: Mapping[str, Snapshot]) -> bool:
+    """Whether a run keeps the artifact of a frozen stage whatever data came, with the settings that made it."""
+    recipes = {alias: latest[name].recipe for alias, name in stage.inputs.items() if name in latest}
+    with suppress(PlanError, ValueError):
+        settings = made_with(stage, latest[artifact])
+        return stage.frozen and latest[artifact].recipe == recipe_of(stage, settings, recipes)
+    return False
+
+
+def _behind(
+    latest: Mapping[str, Snapshot], changed: Mapping[str, Sequence[str]], fitted: Set[str]
+) -> dict[str, list[str]]:
+    """By artifact those that it was made from, directly or not, whose own inputs ``changed``; not behind ``fitted``."""
+
+    def stale(artifact: str) -> set[str]:
+        if artifact in fitted:
+            return set()
+        sources = {pinned.partition("@")[0] for pinned in latest[artifact].inputs.values()} & set(latest) - {artifact}
+        return {name for name in sources - fitted if changed[name]} | {one for name in sources for one in stale(name)}
+
+    return {artifact: sorted(stale(artifact)) for artifact in latest}
+
+
+def left_out(store: Store, stage: Stage, settings: PipelineSettings) -> str:
+    """Why a run has no use for the stage; empty: it has, or that is not known yet."""
+    if stage.model == "ablation" and not settings.evaluate.ablation:
+        return "evaluate.ablation is off"
+    pairs = store.snapshot("pairs")
+    if not stage.split or pairs is None:
+        return ""
+    if any(stage.split in table["split"].to_pylist() for table in store.tables(pairs, ["split"])):
+        return ""
+    return f"the source has no pairs of the split '{stage.split}'"

@@ -1,0 +1,31 @@
+"""The settings of `build-labels`."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+
+from tasks.settings.base import Settings
+
+
+class BuildLabelsSettings(Settings):
+    """Which phrases become tags."""
+
+    tag_list: str = Field("", description="A ready list of tags, one a line; empty: the corpus' own.")
+    max_tags: int = Field(5000, ge=1, description="At most so many tags of each type, the most frequent.")
+    total: int = Field(0, ge=0, description="At most so many tags in all, the most frequent; 0: no such limit.")
+    min_count: int = Field(5, ge=1, description="A tag stands in at least so many captions.")
+    min_share: float = Field(0, ge=0, le=1, description="A tag stands in at least this share of the captions.")
+    min_type_share: float = Field(0.1, ge=0, le=1, description="Rarer roles of a word are parser mistakes.")
+    synonyms: bool = Field(True, description="Merge words that mean the same.")
+    merge_bar: float = Field(
+        0.8, ge=0, le=1, description="Synonyms proposed with this score or more merge by themselves."
+    )
+    wordnet: str = Field(
+        default_factory=lambda: os.environ.get("NLTK_DATA", ""),
+        description="A folder of nltk's data with WordNet; empty: synonyms are proposed without it.",
+    )
+
+    def files(self) -> tuple[str, ...]:
+        return (self.tag_list,) if self.tag_list else ()

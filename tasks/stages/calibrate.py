@@ -1,0 +1,173 @@
+"""Reduce stage `calibrate`: which tags the annotator may add, and where: only where there is evidence that they hold.
+
+Reads caption_tags, label_system and the model ``annotator``, with what it said of images that it did not learn from;
+writes tag_bars, a row a tag that the annotator knows, and annotator_checks: how right additions are, as estimated on
+images that did not set the bars, and what it would take where nothing clears them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from storage.schemas import contract
+from storage.sources.item import DESCRIBED
+from tasks.annotators.trained import AnnotatorEvidence, annotator_evidence
+from tasks.judging import additions
+from tasks.judging.additions import Bars, Estimate
+from tasks.labels import mention_rates
+from tasks.labels.mention_rates import MentionRates
+from tasks.machine.inputs import Inputs
+from tasks.settings.calibrate import CalibrateSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.training.calibration import DOUBTFUL, TagFits, fit_tags
+from tasks.training.data import TagColumns, tag_columns
+
+FEW_TIMES = 4.0  # a tag that would clear its bar with so many times as many images has too few
+
+
+def reduce(settings: CalibrateSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
+    """The bars of the annotator's tags; where the estimate of all additions fails, nothing may be added."""
+    tags = tag_columns(inputs.table("label_system"))
+    evidence = annotator_evidence(inputs.model("annotator"), tags)
+    tag_ids = [tags.ids[column] for column in evidence.columns]
+    types = [tags.types[column] for column in evidence.columns]
+    counts = evidence.halves[0] + evidence.halves[1]
+    rates = _rates(inputs, tags, evidence)
+    fits = fit_tags(counts, types)
+    found = additions.bars(counts, fits, rates, evidence.described, settings)
+    estimate = additions.measured(evidence.halves, types, rates, evidence.described, settings)
+    allowed = estimate is not None and estimate.low >= DOUBTFUL * settings.target_precision
+    needed = None
+    if not allowed:
+        needed = additions.images_needed(counts, fits, rates, evidence.described, settings)
+    more = additions.bars(counts, fits.with_images(FEW_TIMES), rates, evidence.described, settings)
+    named = np.round(counts.named.sum(axis=1)).astype(np.int64)
+    bars_table = _bars_table(tag_ids, named, fits, rates, found, more, evidence.described, allowed)
+    checks = _checks(found, estimate, allowed, needed, evidence.images, settings)
+    return {"tag_bars": bars_table, "annotator_checks": checks}
+
+
+def _rates(inputs: Inputs, tags: TagColumns, evidence: AnnotatorEvidence) -> MentionRates:
+    """The tags' mention rates: measured on described images, else the table's with what several captions show."""
+    if evidence.described:
+        return MentionRates(evidence.mentioned, np.full(len(evidence.mentioned), 0.05))
+    counts = evidence.halves[0] + evidence.halves[1]
+    shares = counts.named.sum(axis=1) / np.maximum(counts.images.sum(axis=1), 1e-9)
+    prior = mention_rates.expected([tags.types[column] for column in evidence.columns], shares)
+    tag_ids = [tags.ids[column] for column in evidence.columns]
+    prior = mention_rates.of_described(prior, *_by_tag(inputs.sql(_DESCRIBED), tag_ids))
+    return mention_rates.observed(prior, *_by_tag(inputs.sql(_SEVERAL_CAPTIONS), tag_ids))
+
+
+def _by_tag(counted: pa.Table, tag_ids: Sequence[int]) -> NDArray[np.float64]:
+    """(2, tags): the two counts of each tag in rows of (tag_id, first, second); 0 where there is none."""
+    counts = {row["tag_id"]: (row["first"], row["second"]) for row in counted.to_pylist()}
+    return np.array([counts.get(tag_id, (0.0, 0.0)) for tag_id in tag_ids], np.float64).reshape(-1, 2).T
+
+
+_DESCRIBED = f"""
+WITH described AS (
+    SELECT image_id, unnest(tag_ids) AS tag_id FROM caption_tags WHERE caption_index = {DESCRIBED}
+),
+captions AS (SELECT image_id, tag_ids FROM caption_tags WHERE caption_index >= 0)
+SELECT tag_id, count(*)::DOUBLE AS first, count(*) FILTER (list_contains(tag_ids, tag_id))::DOUBLE AS second
+FROM described JOIN captions USING (image_id) GROUP BY tag_id
+"""
+"""DuckDB: how many captions the pictures have in which a person says that a tag is, and how many of them name it."""
+
+
+_SEVERAL_CAPTIONS = """
+WITH captions AS (
+    SELECT image_id, tag_ids, count(*) OVER (PARTITION BY image_id) AS captions
+    FROM caption_tags WHERE caption_index >= 0
+),
+named AS (
+    SELECT image_id, unnest(tag_ids) AS tag_id, captions FROM captions WHERE captions > 1
+),
+images AS (SELECT image_id, tag_id, any_value(captions) AS captions, count(*) AS times FROM named GROUP BY ALL)
+SELECT tag_id, sum(times)::DOUBLE AS first, sum(times * (times - 1) / (captions - 1))::DOUBLE AS second
+FROM images GROUP BY tag_id
+"""
+"""DuckDB: how often captions of images that have several name a tag, and how much of that another one confirms."""
+
+
+def _bars_table(
+    tag_ids: list[int],
+    named: NDArray[np.int64],
+    fits: TagFits,
+    rates: MentionRates,
+    found: Bars,
+    more: Bars,
+    described: bool,
+    allowed: bool,
+) -> pa.Table:
+    """``tag_bars``; where nothing is ``allowed`` every cut is infinite."""
+    cleared = np.isfinite(found.cuts) & allowed
+    reasons = np.where(cleared, "added", np.where(np.isfinite(more.cuts), "too_few", "unsure"))
+    columns = {
+        "tag_id": tag_ids,
+        "slope": fits.parameters[:, 1],
+        "intercept": fits.parameters[:, 0],
+        "described": [described] * len(tag_ids),
+        "mention_rate": rates.rates,
+        "mention_low": rates.low,
+        "named": named,
+        "plausible": found.plausible,
+        "plausible_low": found.plausible_low,
+        "plausible_high": found.plausible_high,
+        "cut": np.where(cleared, found.cuts, np.inf),
+        "threshold": np.where(cleared, found.thresholds, 1 + 1e-6),
+        "precision": np.where(cleared, found.precision, np.nan),
+        "precision_low": np.where(cleared, found.precision_low, np.nan),
+        "added_share": np.where(cleared, found.added_share, 0),
+        "reason": reasons.tolist(),
+    }
+    schema = contract("tag_bars").schema
+    return pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}, schema)
+
+
+def _checks(
+    found: Bars, estimate: Estimate | None, allowed: bool, needed: int | None, images: int, settings: CalibrateSettings
+) -> pa.Table:
+    """``annotator_checks``: a row for the additions' precision, and one for their number."""
+    share = float(found.added_share[np.isfinite(found.cuts)].sum()) if allowed else 0.0
+    if estimate is not None and allowed:
+        told = (
+            f"Of the tags that are added, {estimate.value:.0%} are right as estimated ({estimate.low:.0%} to "
+            f"{estimate.high:.0%}), out of fold over {images:,} pictures."
+        )
+    else:
+        why = "no tag clears its bar"
+        if estimate is not None:
+            why = f"of what would be added perhaps only {estimate.low:.0%} is right"
+        more = f"about {needed:,} more captioned pictures, or " if needed else ""
+        told = (
+            f"Nothing is added: {why}, out of fold over {images:,} pictures. It would take {more}a stronger annotator: "
+            "docs/annotators.md."
+        )
+    least = DOUBTFUL * settings.target_precision
+    rows = [
+        {
+            "check": "added_precision",
+            "value": estimate.value if estimate else np.nan,
+            "low": estimate.low if estimate else np.nan,
+            "high": estimate.high if estimate else np.nan,
+            "needed": least,
+            "passed": allowed,
+            "told": told,
+        },
+        {
+            "check": "added_a_picture",
+            "value": share,
+            "low": np.nan,
+            "high": np.nan,
+            "needed": np.nan,
+            "passed": allowed,
+            "told": f"{share:.2f} tags are added to a picture.",
+        },
+    ]
+    return pa.Table.from_pylist(rows, schema=contract("annotator_checks").schema)

@@ -1,0 +1,283 @@
+"""Reduce stage `evaluate`: measures every model on the test pictures, and the tags after every stage.
+
+Reads pairs, features, label_system, tag_verdicts, caption_tags, the models ram, ram_fine_tuned and ablation, and the
+truth where the source knows it. Else a person's labels count as true where enough test pictures are described fully by
+them, else what captions and labels name. Writes predictions, metrics, and the verdict: is the model better than one
+that was trained on parsed captions alone?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from models import RAM, label_queries
+from models.conse import ConSE, open_logits
+from storage.schemas import contract
+from tasks.annotators.trained import Member, load_member, whole_tokens
+from tasks.evaluation.known import known_targets, measured
+from tasks.evaluation.metrics import average_precisions, frequency_bands, mean_of_numbers, precision_recall
+from tasks.evaluation.truth import TRUE_TAGS
+from tasks.evaluation.verdict import NOT_COMPARED, Verdict, verdict
+from tasks.machine.devices import device_of
+from tasks.machine.inputs import Inputs
+from tasks.settings.evaluate import EvaluateSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.stages.fine_tune import COMPARED
+from tasks.training.data import TagColumns, tag_columns
+from tasks.training.jobs import WHOLE
+
+ZERO_SHOT = "zero_shot"
+NEVER_CAPTIONED = "never_captioned"
+VERDICTS = {"cleaning": "parsed", "fine_tuned": "parsed_fine_tuned"}  # each compared with the one that is trained alike
+Scores = NDArray[np.float32]
+Members = NDArray[np.bool_]  # (tags,), which of them are in a subset
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The test images and what is true of them: (images, tags) and, for nouns that no tag names, (images, nouns).
+
+    ``against`` says who knows that: a key of :data:`tasks.evaluation.verdict.AGAINST`.
+    """
+
+    against: str
+    pairs: pa.Table
+    features: pa.Table
+    tags: TagColumns
+    truth: NDArray[np.bool_]
+    nouns: list[str]
+    noun_truth: NDArray[np.bool_]
+
+
+def reduce(settings: EvaluateSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
+    """``predictions`` and ``metrics`` of the rows zero_shot, parsed, generation, cleaning, fine_tuned and truth,
+    and parsed_fine_tuned and truth_fine_tuned beside the one that they are to be compared with; ``verdict``."""
+    test = _test_set(inputs)
+    rows = _Rows()
+    predictions = []
+    compared: dict[str, Scores] = {}
+    for name, scores, nouns, thresholds in _all_scores(inputs, test, executor):
+        predictions.append(_predictions(name, test, scores))
+        if name in (*VERDICTS, *VERDICTS.values()):
+            compared[name] = scores
+        rows.measure(name, test, scores, thresholds, _frequency_bands(inputs, test.tags))
+        if test.nouns and nouns is not None:
+            rows.add(name, "mAP", NEVER_CAPTIONED, mean_of_numbers(average_precisions(test.noun_truth, nouns)))
+    rows.add("chance", "mAP", "all", mean_of_numbers(_prevalence(test.truth)))
+    if test.nouns:
+        rows.add("chance", "mAP", NEVER_CAPTIONED, mean_of_numbers(_prevalence(test.noun_truth)))
+    if inputs.has("truth"):
+        for row in inputs.sql(_TAGS_AFTER_STAGES).to_pylist():
+            rows.add(row["model"], row["metric"], row["subset"], row["value"])
+    verdicts = [asdict(one) for one in _verdicts(inputs, test, compared)]
+    return {
+        "predictions": pa.concat_tables(predictions),
+        "metrics": rows.table(),
+        "verdict": pa.Table.from_pylist(verdicts, schema=contract("verdict").schema),
+    }
+
+
+def _verdicts(inputs: Inputs, test: TestSet, scores: Mapping[str, Scores]) -> Iterator[Verdict]:
+    """Of the retrained model and, where there is one, of the fine-tuned."""
+    reason = _not_alike(inputs) if "parsed" in scores else "no model was trained on parsed captions alone"
+    for model, other in VERDICTS.items():
+        found = None
+        if reason and model in scores:
+            found = Verdict(NOT_COMPARED, pictures=test.pairs.num_rows, reason=reason)
+        elif model in scores and other in scores:
+            found = verdict(test.truth, scores[model], scores[other])
+        if found is not None:
+            yield replace(found, against=test.against, model=model, compared_with=other)
+
+
+def _not_alike(inputs: Inputs) -> str:
+    """Why the retrained model and the one of parsed captions differ in more than their labels; "" where they do not."""
+    ram, ablation = inputs.snapshots["ram"], inputs.snapshots["ablation"]
+    if "ram_previous" in ram.inputs:
+        return "the retrained model goes on from an earlier one, that of parsed captions does not"
+    if ram.inputs.get("pairs") != ablation.inputs.get("pairs"):
+        return "the model of parsed captions was trained on other pictures; `ram-engine run` trains it again"
+    apart = {"folds", "caption"}  # which the ablation does without
+    own, other = ({name: value for name, value in one.settings.items() if name not in apart} for one in (ram, ablation))
+    if own != other:
+        return "the model of parsed captions was trained with other settings; `ram-engine run` trains it again"
+    return ""
+
+
+class _Rows:
+    """Collects the rows of ``metrics``."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, object]] = []
+
+    def add(self, model: str, metric: str, subset: str, value: float, tag: str | None = None) -> None:
+        if value is not None and not np.isnan(value):
+            self.rows.append({"model": model, "metric": metric, "subset": subset, "tag": tag, "value": float(value)})
+
+    def measure(
+        self, model: str, test: TestSet, scores: Scores, thresholds: Scores | None, bands: Mapping[str, Members]
+    ) -> None:
+        """mAP of all tags, of every type and frequency band, and AP a tag; with thresholds precision and recall too."""
+        values = average_precisions(test.truth, scores)
+        types = np.array(test.tags.types)
+        subsets = {"all": np.ones(len(types), bool), **{each: types == each for each in sorted(set(types))}, **bands}
+        for subset, members in subsets.items():
+            self.add(model, "mAP", subset, mean_of_numbers(values[members]))
+        for label, value in zip(test.tags.labels, values, strict=True):
+            self.add(model, "AP", label.type, value, label.name)
+        if thresholds is not None:
+            for metric, value in precision_recall(test.truth, scores >= thresholds).items():
+                self.add(model, metric, "all", value)
+
+    def table(self) -> pa.Table:
+        return pa.Table.from_pylist(self.rows, schema=contract("metrics").schema)
+
+
+def _test_set(inputs: Inputs) -> TestSet:
+    tags = tag_columns(inputs.table("label_system"))
+    pairs = inputs.table("pairs")
+    pairs = pairs.filter(pc.equal(pairs["split"], "test")).sort_by("image_id")
+    if not pairs.num_rows:
+        raise ValueError("there is no image of the split 'test' to measure on: set ingest.test_share above 0")
+    ids, against = measured(inputs, pairs["image_id"].to_pylist())
+    wanted = pa.array(ids, pa.string())
+    pairs = pairs.filter(pc.is_in(pairs["image_id"], wanted))
+    features = pa.concat_tables(part.filter(pc.is_in(part["image_id"], wanted)) for part in inputs.parts("features"))
+    nouns: list[str] = []
+    noun_truth = np.zeros((len(ids), 0), bool)
+    truth = known_targets(inputs, ids, tags, against)
+    if against == "truth":
+        found = inputs.sql(_UNKNOWN_NOUNS)
+        nouns = sorted(set(found["name"].to_pylist()))
+        noun_truth = np.zeros((len(ids), len(nouns)), bool)
+        rows, columns = pc.index_in(found["image_id"], wanted), pc.index_in(found["name"], pa.array(nouns))
+        noun_truth[rows.to_numpy(), columns.to_numpy()] = True
+    return TestSet(against, pairs, features, tags, truth.toarray() > 0, nouns, noun_truth)
+
+
+_UNKNOWN_NOUNS = """
+WITH objects AS (
+    SELECT image_id, unnest(objects) AS seen FROM truth JOIN pairs USING (image_id) WHERE split = 'test'
+), said AS (SELECT image_id, seen.name AS name FROM objects),
+words AS (SELECT unnest(list_append(synonyms, name)) AS name FROM label_system)
+SELECT DISTINCT image_id, name FROM said ANTI JOIN words USING (name) ORDER BY name, image_id
+"""
+"""DuckDB: the true objects of test images whose name is no tag's: what a model can only know by its text."""
+
+
+def _all_scores(
+    inputs: Inputs, test: TestSet, executor: ExecutorSettings
+) -> Iterator[tuple[str, Scores, Scores | None, Scores | None]]:
+    """Each row of the ablation: its name, scores of tags, scores of unknown nouns, thresholds; None: it has none."""
+    device = device_of(executor)
+    ram = load_member(inputs.model("ram") / WHOLE, test.tags, device)
+    config = ram.model.config
+    teacher = ConSE(config.image_encoder, config.text_encoder, config.image_size).to(device)
+    yield ZERO_SHOT, *_zero_shot(ram, teacher, test), None
+    folders = dict(_model_folders(inputs))
+    for number, (name, folder) in enumerate(folders.items()):
+        member = ram if name == "cleaning" else load_member(folder, test.tags, device)
+        yield name, *_scores(member, teacher, test)
+        inputs.progress(number + 1, len(folders))
+
+
+def _model_folders(inputs: Inputs) -> Iterator[tuple[str, Path]]:
+    ablation = inputs.model("ablation") if inputs.has("ablation") else None
+    if ablation is not None:
+        yield "parsed", ablation / "parsed"
+        yield "generation", ablation / "generation"
+    yield "cleaning", inputs.model("ram") / WHOLE
+    fine_tuned = inputs.model("ram_fine_tuned") if inputs.has("ram_fine_tuned") else None
+    if fine_tuned is not None:
+        yield "fine_tuned", fine_tuned / WHOLE
+    if ablation is not None and (ablation / "truth").is_dir():
+        yield "truth", ablation / "truth"
+    if fine_tuned is not None:
+        yield from ((f"{row}_fine_tuned", fine_tuned / row) for row in COMPARED if (fine_tuned / row).is_dir())
+
+
+@torch.inference_mode()
+def _scores(member: Member, teacher: ConSE, test: TestSet) -> tuple[Scores, Scores | None, Scores]:
+    """Probabilities of the tags (0 for tags that the model does not know) and of the unknown nouns; thresholds."""
+    model = member.model
+    scores = np.zeros(test.truth.shape, np.float32)
+    thresholds = np.full(len(test.tags.ids), 2, np.float32)
+    thresholds[member.columns] = model.thresholds().numpy()
+    nouns = np.zeros(test.noun_truth.shape, np.float32)
+    open_vocabulary = bool(test.nouns) and isinstance(model, RAM)
+    if open_vocabulary:
+        queries = label_queries.build(test.nouns, model.config.text_encoder).to(member.device)
+    for rows, tokens in whole_tokens(member, test.pairs, test.features, range(test.pairs.num_rows)):
+        scores[np.ix_(rows, member.columns)] = model.tag_logits(tokens).sigmoid().cpu().numpy()
+        if open_vocabulary and isinstance(model, RAM):
+            nouns[rows] = open_logits(model, teacher, tokens, queries).sigmoid().cpu().numpy()
+    return scores, nouns if open_vocabulary else None, thresholds
+
+
+@torch.inference_mode()
+def _zero_shot(ram: Member, teacher: ConSE, test: TestSet) -> tuple[Scores, Scores]:
+    """Cosine similarities of the untrained teacher, with the image encoder of ``ram``."""
+    names = [*test.tags.query_texts, *test.nouns]
+    queries = label_queries.build(names, ram.model.config.text_encoder).to(ram.device)
+    scores = np.zeros((test.pairs.num_rows, len(names)), np.float32)
+    for rows, tokens in whole_tokens(ram, test.pairs, test.features, range(test.pairs.num_rows)):
+        scores[rows] = teacher.scores(tokens, queries, "max").cpu().numpy()
+    return scores[:, : len(test.tags.ids)], scores[:, len(test.tags.ids) :]
+
+
+def _predictions(model: str, test: TestSet, scores: Scores) -> pa.Table:
+    lists = pa.array(list(scores), pa.list_(pa.float32()))
+    return pa.table({"model": pa.array([model] * len(scores)), "image_id": test.pairs["image_id"], "scores": lists})
+
+
+def _frequency_bands(inputs: Inputs, tags: TagColumns) -> dict[str, Members]:
+    """The tags by how often captions name them."""
+    counts = dict(zip(*inputs.table("label_system", ["tag_id", "count"]).to_pydict().values(), strict=True))
+    return frequency_bands(np.array([counts[tag_id] for tag_id in tags.ids], np.int64))
+
+
+def _prevalence(truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The expected average precision of scores by chance: how many images have the tag; NaN for none."""
+    shares: NDArray[np.float64] = truth.mean(axis=0)
+    return np.where(shares > 0, shares, np.nan)
+
+
+_TAGS_AFTER_STAGES = f"""
+WITH train AS (SELECT image_id FROM pairs WHERE split = 'train'),
+true_tags AS (SELECT *, true AS is_true FROM ({TRUE_TAGS}) SEMI JOIN train USING (image_id)),
+judged AS (
+    SELECT source & 1 = 1 AS parsed, kept, coalesce(is_true, false) AS correct
+    FROM tag_verdicts SEMI JOIN train USING (image_id) LEFT JOIN true_tags USING (image_id, tag_id)
+),
+figures AS (
+    SELECT
+        (SELECT count(*) FROM true_tags) AS all_true,
+        count(*) FILTER (parsed) AS n_parsed, count(*) FILTER (parsed AND correct) AS right_parsed,
+        count(*) AS n_generated, count(*) FILTER (correct) AS right_generated,
+        count(*) FILTER (NOT parsed) AS n_added, count(*) FILTER (NOT parsed AND correct) AS right_added,
+        count(*) FILTER (kept) AS n_kept, count(*) FILTER (kept AND correct) AS right_kept,
+        count(*) FILTER (NOT kept) AS n_removed, count(*) FILTER (NOT kept AND correct) AS right_removed
+    FROM judged
+)
+SELECT 'train' AS subset, model, metric, value FROM (
+    SELECT 'parsed' AS model, 'tag_precision' AS metric, right_parsed / n_parsed AS value FROM figures
+    UNION ALL SELECT 'parsed', 'tag_recall', right_parsed / all_true FROM figures
+    UNION ALL SELECT 'generation', 'tag_precision', right_generated / n_generated FROM figures
+    UNION ALL SELECT 'generation', 'tag_recall', right_generated / all_true FROM figures
+    UNION ALL SELECT 'generation', 'added_precision', right_added / n_added FROM figures
+    UNION ALL SELECT 'cleaning', 'tag_precision', right_kept / n_kept FROM figures
+    UNION ALL SELECT 'cleaning', 'tag_recall', right_kept / all_true FROM figures
+    UNION ALL SELECT 'cleaning', 'wrong_share_removed', 1 - right_removed / n_removed FROM figures
+    UNION ALL SELECT 'cleaning', 'wrong_share_kept', 1 - right_kept / n_kept FROM figures
+    UNION ALL SELECT 'cleaning', 'right_tags_lost', right_removed / right_generated FROM figures
+)
+"""
+"""DuckDB: how right the training images' tags are, as parsed, after generation and after cleaning."""

@@ -1,0 +1,95 @@
+"""Map stage `measure`: what can be said of each image alone that `screen` decides by.
+
+Reads pairs and features (aligned); writes measures: a perceptual hash, the frozen encoder's vector, and, where they are
+asked for, how well the captions fit the picture and how probable a classifier finds what is not wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.fft import dctn
+
+from storage.schemas import contract
+from tasks.annotators.trained import picture
+from tasks.images.classifiers import unwanted_probability
+from tasks.judging.caption_fit import caption_fit
+from tasks.machine.devices import device_of
+from tasks.machine.inputs import Inputs
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.measure import MeasureSettings
+from tasks.training.data import token_matrix
+
+HASH_SIDE, HASH_BITS = 32, 8  # pixels that are transformed, and the lowest frequencies that are kept, each way
+VECTOR_WIDTH = 128
+BATCH = 32
+
+
+def build(
+    settings: MeasureSettings, inputs: Inputs, executor: ExecutorSettings
+) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
+    """The worker of this stage; models are loaded once, and only those that are asked for."""
+    device = device_of(executor)
+    fit = caption_fit(settings.judge, settings.image_encoder, device)
+    unwanted = unwanted_probability(settings.classifier, settings.unwanted, device) if settings.classifier else None
+
+    def measure(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
+        pairs = shard["pairs"]
+        captions = pairs["captions"].to_pylist()
+        hashes: list[int] = []
+        agreements: list[list[float]] = []
+        probabilities: list[float | None] = []
+        for start in range(0, pairs.num_rows, BATCH):
+            rows = range(start, min(start + BATCH, pairs.num_rows))
+            pictures = [picture(pairs, row) for row in rows]
+            hashes += map(perceptual_hash, pictures)
+            agreements += (
+                [each[0] for each in fit(pictures, [[captions[row]] for row in rows])] if fit else [[] for _ in rows]
+            )
+            probabilities += unwanted(pictures) if unwanted else [None for _ in rows]
+        vectors = whole_vectors(pairs["image_id"], shard["features"])
+        columns = {name: pairs[name] for name in ("image_id", "split", "width", "height")}
+        table = pa.table(
+            {
+                **columns,
+                "hash": pa.array(hashes, pa.uint64()),
+                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), VECTOR_WIDTH),
+                "agreements": pa.array(agreements, pa.list_(pa.float32())),
+                "unwanted": pa.array(probabilities, pa.float32()),
+            }
+        )
+        return {"measures": table.select(contract("measures").schema.names)}
+
+    return measure
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """64 bits that a smaller, brighter or more compressed copy of a picture shares: whether each of its lowest
+    frequencies is above their median (Zauner 2010)."""
+    grey = np.asarray(image.convert("L").resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BILINEAR), np.float32)
+    frequencies = dctn(grey, norm="ortho")[:HASH_BITS, :HASH_BITS].ravel()
+    bits = frequencies > np.median(frequencies[1:])
+    return int(np.packbits(bits).view(">u8")[0])
+
+
+def whole_vectors(image_ids: pa.ChunkedArray, features: pa.Table) -> NDArray[np.float16]:
+    """The mean tokens of whole pictures, in a fixed random projection, centred and L2-normalised: (images, 128).
+
+    A projection keeps cosines, to 0.005 among near-duplicates, in a tenth of the memory.
+    """
+    features = features.filter(pc.and_(pc.equal(features["view"], 0), pc.is_in(features["image_id"], image_ids)))
+    sizes = features["image_size"]
+    features = features.filter(pc.equal(sizes, pc.min(sizes)))
+    if not features.num_rows:
+        return np.zeros((0, VECTOR_WIDTH), np.float16)
+    place = {image_id: row for row, image_id in enumerate(features["image_id"].to_pylist())}
+    order = [place[image_id] for image_id in image_ids.to_pylist()]
+    tokens = token_matrix(features["tokens"])[order, 0].astype(np.float32)
+    projection = np.random.default_rng(0).standard_normal((tokens.shape[1], VECTOR_WIDTH)).astype(np.float32)
+    vectors = (tokens - tokens.mean(axis=1, keepdims=True)) @ projection
+    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)).astype(np.float16)

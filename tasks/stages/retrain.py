@@ -1,0 +1,39 @@
+"""Training `retrain`: RAM on the tags that were kept.
+
+Reads pairs, features, caption_tags, generated, tag_verdicts, label_system; for a warm start also the last model. The
+model folder holds ``whole`` and, where it is to annotate the next round out of fold, ``fold-0``, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.machine.devices import device_of
+from tasks.machine.inputs import Inputs
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.training import TrainSettings
+from tasks.training.jobs import WHOLE, Progress, blueprint, continued, job, run_jobs, with_folds
+from tasks.training.material import gather
+from tasks.training.targets import verdict_targets
+
+
+def train(
+    settings: TrainSettings, inputs: Inputs, executor: ExecutorSettings, folder: Path, progress: Progress
+) -> Mapping[str, pa.Table]:
+    """Trains RAM into ``folder``; its curves as ``training_log``."""
+    with gather(inputs, settings, folder, "train") as material:
+        targets = verdict_targets(inputs, material.examples.image_ids, material.tags, settings.soft_targets)
+        material = replace(material, examples=material.teaching(targets))
+        captions = list(chain.from_iterable(material.examples.captions))
+        plan = blueprint(settings, material.tags, material.image_encoder, material.image_size, captions)
+        device = str(device_of(executor))
+        jobs = with_folds(folder, plan, material, settings, device)
+        if inputs.has("ram_previous"):
+            start = continued(inputs.model("ram_previous") / WHOLE, material.tags, material.image_size)
+            jobs[0] = job(WHOLE, folder, start, material, settings, device)
+        return {"training_log": run_jobs(jobs, progress, executor)}

@@ -1,0 +1,49 @@
+"""Training `train-ablation`: the table's other rows, which differ from the retrained model in their labels alone.
+
+``parsed`` learns what the captions name, ``generation`` what the annotator added as well and nothing cleaned, and
+``truth``, where the source knows it, everything: the ceiling. Reads what `retrain` reads, and truth. Each row's
+model is a folder of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+from scipy.sparse import csr_matrix
+
+from tasks.machine.devices import device_of
+from tasks.machine.inputs import Inputs
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.training import TrainSettings
+from tasks.training.jobs import Progress, blueprint, job, run_jobs
+from tasks.training.material import Material, gather
+from tasks.training.targets import generation_targets, truth_targets
+
+
+def train(
+    settings: TrainSettings, inputs: Inputs, executor: ExecutorSettings, folder: Path, progress: Progress
+) -> Mapping[str, pa.Table]:
+    """Trains the rows into ``folder``, tags alone; their curves as ``training_log``."""
+    settings = settings.model_copy(update={"caption": False, "folds": 0})
+    with gather(inputs, settings, folder, "train") as material:
+        plan = blueprint(settings, material.tags, material.image_encoder, material.image_size)
+        device = str(device_of(executor))
+        jobs = [
+            job(row, folder, plan, replace(material, examples=material.teaching(targets)), settings, device)
+            for row, targets in _rows(settings, inputs, material).items()
+        ]
+        return {"training_log": run_jobs(jobs, progress, executor)}
+
+
+def _rows(settings: TrainSettings, inputs: Inputs, material: Material) -> dict[str, csr_matrix]:
+    ids, tags = material.examples.image_ids, material.tags
+    rows = {
+        "parsed": material.examples.targets,
+        "generation": generation_targets(inputs, ids, tags, settings.soft_targets),
+    }
+    if inputs.has("truth"):
+        rows["truth"] = truth_targets(inputs, ids, tags)
+    return rows
