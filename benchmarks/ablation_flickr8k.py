@@ -84,7 +84,7 @@ def ablated(options: argparse.Namespace, name: str, swap: float, fine_tune: int)
     captions = write_source(options.flickr8k, options.folder / file, swap)
     images = f"ingest.source.images={options.flickr8k / 'images'}"
     settings, executor = configuration.configure(
-        str(SETTINGS), f"csv:{options.folder / file}", [images, "labels.total=300"]
+        str(SETTINGS), f"csv:{options.folder / file}", [images, "build_labels.total=300"]
     )
     runs.run(str(options.folder / folder), settings, executor, Request(until="judge"))
     store = Store(str(options.folder / folder), create=False)

@@ -45,7 +45,7 @@ WORDS = {
     "pottedplant": "plant", "handbag": "bag, purse",
 }  # fmt: skip
 SETTINGS = Path(__file__).with_suffix(".yaml")
-REGIONS_ALONE = "clean.doubt=1"  # whatever the whole picture says
+REGIONS_ALONE = "judge.doubt=1"  # whatever the whole picture says
 
 
 def main() -> None:
@@ -95,12 +95,12 @@ def ways_of_detector(options: argparse.Namespace) -> dict[str, list[str]]:
     return {
         "detector": detector,
         "detector, regions alone": [*detector, REGIONS_ALONE],
-        "detector, no box falls too": [*detector, REGIONS_ALONE, "clean.no_box=drop"],
+        "detector, no box falls too": [*detector, REGIONS_ALONE, "judge.no_box=drop"],
         "detector, only no box falls": [
             *detector,
-            "clean.no_box=drop",
-            "clean.region_threshold=0",
-            "clean.outlier_share=0",
+            "judge.no_box=drop",
+            "judge.region_threshold=0",
+            "judge.outlier_share=0",
         ],
     }
 

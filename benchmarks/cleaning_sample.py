@@ -29,12 +29,14 @@ from sklearn.metrics import roc_auc_score
 from ram_engine import configuration, runs
 from storage.store import Store
 from tasks.evaluation.truth import TRUE_TAGS
+from tasks.judging.typicality import is_good, read_clusters, typicality
 from tasks.machine.inputs import Inputs
 from tasks.machine.outlook import Request
-from tasks.settings.clean import CleanSettings
 from tasks.settings.executor import ExecutorSettings
+from tasks.settings.fit_clusters import FitClustersSettings
+from tasks.settings.judge import JudgeSettings
 from tasks.stages import fit_clusters
-from tasks.stages.judge import CAPTION, cluster_index, distances
+from tasks.stages.judge import CAPTION
 
 console = Console(width=150)
 LOST = (0.05, 0.01)
@@ -145,7 +147,7 @@ def scores(judged: Judged, seed: int) -> dict[str, float]:
         "the whole picture's score": picture,
         "the verdict's confidence": told["confidence"].astype(float),
         "the best region's score": np.where(looked, told["region_score"].astype(float), np.nan),
-        "its distance from its cluster": -told["distance"].astype(float),
+        "how typical it is of its cluster": told["typicality"].astype(float),
     }
     if importlib.util.find_spec("cleanlab") is not None:
         kinds["confident learning (cleanlab)"] = confident(told, picture)
@@ -194,12 +196,11 @@ def regions_alone(judged: Judged) -> None:
     """What the tests by regions do when the whole picture has no say, by outlier share and number of clusters."""
     table = Table("regions alone: share, clusters", "precision", "recall", "wrong removed", "right lost", box=None)
     score = judged.regions["tag_score"].to_numpy()
-    for share in SHARES:
-        for most in CLUSTERS:
-            settings = CleanSettings(outlier_share=share, max_clusters=most)
-            index = cluster_index(fit_clusters.reduce(settings, judged.inputs, ExecutorSettings())["clusters"])
-            apart = distances(judged.regions, index)
-            good = (score >= settings.region_threshold) & ~(apart > 1)
+    for most in CLUSTERS:
+        fitted = fit_clusters.reduce(FitClustersSettings(max_clusters=most), judged.inputs, ExecutorSettings())
+        typical = typicality(judged.regions, read_clusters(fitted["clusters"]))
+        for share in SHARES:
+            good = is_good(score, typical, JudgeSettings().region_threshold, share)
             looked, any_good = (np.zeros(len(judged.right), bool) for _ in range(2))
             looked[judged.region_rows] = True
             any_good[judged.region_rows[good]] = True

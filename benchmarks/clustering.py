@@ -25,8 +25,8 @@ from rich.table import Table
 
 from storage.store import Snapshot, Store
 from tasks.machine.inputs import Inputs
-from tasks.settings.clean import CleanSettings
 from tasks.settings.executor import ExecutorSettings
+from tasks.settings.fit_clusters import FitClustersSettings
 from tasks.stages.fit_clusters import reduce
 
 PART = 5_000  # regions
@@ -112,7 +112,7 @@ def measure(folder: str, workers: int) -> tuple[list[dict[str, object]], float, 
     if snapshot is None:
         raise SystemExit("no regions were written")
     started = time.perf_counter()
-    clusters = reduce(CleanSettings(), Inputs(store, {"regions": snapshot}), ExecutorSettings(workers=workers))
+    clusters = reduce(FitClustersSettings(), Inputs(store, {"regions": snapshot}), ExecutorSettings(workers=workers))
     seconds = time.perf_counter() - started
     rows = [{**row, "centroid": tuple(row["centroid"])} for row in clusters["clusters"].to_pylist()]
     return rows, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

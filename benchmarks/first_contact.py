@@ -114,7 +114,7 @@ def main() -> None:
     if options.smoke:
         options.folder = Path(tempfile.mkdtemp())
         options.flickr8k, options.images, options.runs = draw(options.folder / "drawn", 40, 12), 40, 1
-        sets = ["effort=quick", "labels.min_count=2"]
+        sets = ["effort=quick", "build_labels.min_count=2"]
     elif not options.flickr8k:
         parser.error("name the folder of Flickr8k")
     captions = read_captions(options.flickr8k)

@@ -23,7 +23,8 @@ from storage.keys import digest
 from storage.schemas import contract
 from storage.store import Part, Snapshot, Store
 from tasks.machine.dag import stage_named
-from tasks.machine.outlook import plan
+from tasks.machine.planning import plan
+from tasks.machine.stage_run import StageRun
 from tasks.settings.assign_tags import AssignTagsSettings
 from tasks.settings.executor import ExecutorSettings
 
@@ -66,10 +67,10 @@ def shard_seconds(store: Store, kind: str, workers: int, shards: int) -> dict[st
 
     executor = ExecutorSettings(kind=kind, workers=workers)  # type: ignore[arg-type]
     started = time.perf_counter()
-    assign_tags(store.url, AssignTagsSettings(), executor, force=True)
+    assign_tags(store.url, AssignTagsSettings(), executor=executor, force=True)
     ran = time.perf_counter() - started
     started = time.perf_counter()
-    kept = assign_tags(store.url, AssignTagsSettings(), executor)
+    kept = assign_tags(store.url, AssignTagsSettings(), executor=executor)
     idle = time.perf_counter() - started
     assert kept["kept"]
     return {"seconds_a_shard": ran / shards, "next_flow_run_seconds": idle, "shards_a_second": shards / ran}
@@ -88,11 +89,11 @@ def planner(folder: Path, most_parts: int) -> Iterator[dict[str, float]]:
         labels = Part("labels", "", 1, 1_000, "labels")
         store.publish(Snapshot("label_system", "labels", "benchmark", "benchmark", (labels,)))
         started = time.perf_counter()
-        work = plan(store, STAGE, AssignTagsSettings())
+        work = plan(StageRun(store, STAGE, AssignTagsSettings()))
         seconds = time.perf_counter() - started
         assert (len(work.shards), work.rows) == (parts, parts * rows)
         tracemalloc.start()  # in a second pass: watching costs time
-        plan(store, STAGE, AssignTagsSettings())
+        plan(StageRun(store, STAGE, AssignTagsSettings()))
         peak = tracemalloc.get_traced_memory()[1] / 1e6
         tracemalloc.stop()
         yield {"parts": parts, "rows": work.rows, "seconds": seconds, "megabytes": peak}

@@ -147,7 +147,7 @@ def _signed_in(app: ASGIApp) -> ASGIApp:
 
 
 def _serve(descriptor: int, parent: int) -> None:
-    from tasks.machine.executors import exit_with
+    from tasks.executors.parents import exit_with
 
     exit_with(parent)
     serve(socket.socket(fileno=descriptor), os.environ["PREFECT_SERVER_API_AUTH_STRING"])

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tasks.machine.dag import stages
+from tasks.machine.dag import MOST_ROUNDS, stages
 from tasks.settings.executor import ExecutorSettings
-from tasks.settings.pipeline import MOST_ROUNDS, PipelineSettings
+from tasks.settings.pipeline import PipelineSettings
 
 USUAL, USUAL_EXECUTOR = PipelineSettings(), ExecutorSettings()
 STAGE_NAMES = [stage.name for stage in stages(MOST_ROUNDS)]

@@ -26,24 +26,19 @@ from flows.parameters import (
     Url,
 )
 from flows.progress import console
-from flows.run_stage import keep_stage
+from flows.run_stage import keep_stage, planned, plans_at_hand
 from flows.showing import show
 from flows.stage_report import link_report
-from flows.stages import FLOWS, run_name
-from storage.schemas import first_round_name
+from flows.stages import options, run_name, stage_flows
 from storage.store import DamagedPartError, Store
 from tasks.machine import planning
-from tasks.machine.dag import Stage
-from tasks.machine.outlook import Request, cost, outlook, plan
-from tasks.machine.planning import Again
-from tasks.settings.base import Settings
+from tasks.machine.outlook import PlannedStage, Request, cost, outlook
+from tasks.machine.stage_run import StageRun
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.pipeline import PipelineSettings
 
 MOST_REPAIRS = 5  # damaged parts that one run computes again
 PATIENCE_SECONDS = (1, 2, 5, 10, 20, 40)  # a server that is away for a minute costs a run nothing
-ROUND_STAGES = {"calibrate", "generate", "ground", "fit-clusters", "audit", "judge", "retrain"}
-LAST_STAGES = {"fine-tune", "train-ablation", "evaluate"}
 
 
 @flow(name="ram-data-engine", flow_run_name=run_name)
@@ -60,27 +55,29 @@ def pipeline(
     """The whole engine, from captions to a retrained tagger: runs every stage that is not up to date."""
     opened = Store(store)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
-    announce(opened, settings, request)
-    summaries: list[dict[str, Any]] = repairing(opened, lambda: _run_all(opened, settings, executor, request))
+    coming = outlook(opened, settings, request, planned)
+    announce(coming)
+    with plans_at_hand(one.work for one in coming if one.work is not None):
+        outcomes: list[dict[str, Any]] = repairing(opened, lambda: _run_all(opened, settings, executor, request))
     told = finish(store, settings.rounds, return_state=True)
     if told.is_failed():
         console.print(f"  the pipeline's page could not be written: {told.message}")
-    return summaries
+    return outcomes
 
 
-def announce(store: Store, settings: PipelineSettings, request: Request) -> None:
+def announce(coming: list[PlannedStage]) -> None:
     """Says before it starts what the run will compute, with minutes: a refit may be most of the work."""
-    planned = [one for one in outlook(store, settings, request) if one.state not in ("done", "kept")]
-    if not planned:
+    todo = [one for one in coming if one.state not in ("done", "kept")]
+    if not todo:
         get_run_logger().info("everything is up to date")
         return
     rows = "\n".join(
         f"| {one.stage.name} | {one.state} | {one.shards or ''} | {one.rows:,} | {one.seconds / 60:.1f} | {one.note} |"
-        for one in planned
+        for one in todo
     )
-    seconds, stored = cost(planned)
+    seconds, stored = cost(todo)
     minutes, gigabytes = seconds / 60, stored / 1e9
-    get_run_logger().info("%d stages to compute, about %.0f minutes and %.1f GB", len(planned), minutes, gigabytes)
+    get_run_logger().info("%d stages to compute, about %.0f minutes and %.1f GB", len(todo), minutes, gigabytes)
     show(
         create_markdown_artifact,
         "## What this run will compute\n\n| stage | state | shards | rows | minutes | |\n|---|---|---|---|---|---|\n"
@@ -105,62 +102,32 @@ def repairing(store: Store, call: Callable[[], Any]) -> Any:
 def _run_all(
     store: Store, settings: PipelineSettings, executor: ExecutorSettings, request: Request
 ) -> list[dict[str, Any]]:
-    summaries = []
+    outcomes = []
     for stage in request.stages():
         if reason := planning.left_out(store, stage, settings):
             console.print(f"{stage.name:<16} left out: {reason}")
             continue
-        chosen = stage.settings_of(settings)
-        summaries.append(bring_up_to_date(store, stage, chosen, executor, settings.rounds, request.again(stage)))
-    return summaries
+        run = StageRun(store, stage, stage.settings_of(settings), executor, request.again(stage))
+        outcomes.append(bring_up_to_date(run))
+    return outcomes
 
 
-def bring_up_to_date(
-    store: Store,
-    stage: Stage,
-    settings: Settings,
-    executor: ExecutorSettings,
-    rounds: int,
-    again: Again,
-    candidate: bool = False,
-) -> dict[str, Any]:
+def bring_up_to_date(run: StageRun) -> dict[str, Any]:
     """Runs the stage's flow unless the store already holds its outcome; tells by ``kept`` which."""
-    work = plan(store, stage, settings, again)
+    work = planned(run)
     if not work.kept:
-        return run_one(store, stage, settings, executor, rounds, again, candidate)
-    summary = keep_stage(store, work)
-    get_run_logger().info(summary.line())
-    return asdict(summary)
+        with plans_at_hand([work]):
+            return run_flow(run)
+    outcome = keep_stage(work)
+    get_run_logger().info(outcome.line())
+    return asdict(outcome)
 
 
-def run_one(
-    store: Store,
-    stage: Stage,
-    settings: Settings,
-    executor: ExecutorSettings,
-    rounds: int,
-    again: Again,
-    candidate: bool = False,
-) -> dict[str, Any]:
+def run_flow(run: StageRun) -> dict[str, Any]:
     """Runs one stage's flow. Raises DamagedPartError where a part that it read was damaged (and is removed now)."""
-    name = first_round_name(stage.name)
-    options: dict[str, Any] = {"force": again.force}
-    if stage.frozen:
-        options["refit"] = again.refit
-    if any(first_round_name(artifact).endswith("_rejected") for artifact in stage.writes):
-        options["retry_rejected"] = again.retry_rejected
-    if again.inputs:
-        options["inputs"] = list(again.inputs)
-    if again.warm_start:
-        options["warm_start"] = True
-    if candidate:
-        options["candidate"] = True
-    if name in ROUND_STAGES:
-        options["round_number"] = int(stage.name.removeprefix(name).lstrip("-") or 1)
-    if name in LAST_STAGES:
-        options["rounds"] = rounds
+    call = stage_flows()[run.stage.declared.name]
     try:
-        result: dict[str, Any] = patiently(lambda: FLOWS[name](store.url, settings, executor, **options))
+        result: dict[str, Any] = patiently(lambda: call(run.store.url, run.settings, **options(run)))
     except planning.StageFailedError as error:
         if isinstance(error.__cause__, DamagedPartError):
             raise error.__cause__ from error

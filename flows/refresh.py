@@ -12,11 +12,12 @@ from flows.pipeline import bring_up_to_date, repairing
 from flows.progress import console
 from flows.showing import show
 from flows.stages import run_name
+from storage.names import of_round
 from storage.store import Snapshot, Store
 from tasks.machine import refreshing
-from tasks.machine.dag import Stage, of_round
-from tasks.machine.planning import Again
+from tasks.machine.declaration import Stage
 from tasks.machine.refreshing import Made
+from tasks.machine.stage_run import Again, StageRun
 from tasks.settings.executor import ExecutorSettings
 
 
@@ -59,7 +60,7 @@ def _refresh_data(store: Store, made: Made, executor: ExecutorSettings) -> list[
     computed = []
     for stage in made.stages():
         if (stage.kind != "training" or stage.frozen) and stage.name != "evaluate":
-            result = bring_up_to_date(store, stage, made.settings[stage.name], executor, made.rounds, Again())
+            result = bring_up_to_date(StageRun(store, stage, made.settings[stage.name], executor))
             if not result["kept"]:
                 computed.append(stage.name)
     return computed
@@ -93,7 +94,8 @@ def _retrain(store: Store, made: Made, executor: ExecutorSettings, tolerance: fl
 
 
 def _candidates(store: Store, stage: Stage, made: Made, executor: ExecutorSettings, again: Again) -> list[Snapshot]:
-    result = bring_up_to_date(store, stage, made.settings[stage.name], executor, made.rounds, again, candidate=True)
+    run = StageRun(store, stage, made.settings[stage.name], executor, again, candidate=True)
+    result = bring_up_to_date(run)
     found = [store.snapshot(artifact, result["key"]) for artifact in stage.outputs]
     return [snapshot for snapshot in found if snapshot is not None]
 
@@ -103,13 +105,13 @@ def _evaluate(
 ) -> dict[str, Snapshot]:
     stage = next(stage for stage in made.stages() if stage.name == "evaluate")
     again = Again(inputs=tuple(inputs))
-    result = bring_up_to_date(store, stage, made.settings[stage.name], executor, made.rounds, again, candidate)
+    result = bring_up_to_date(StageRun(store, stage, made.settings[stage.name], executor, again, candidate))
     found = {artifact: store.snapshot(artifact, result["key"]) for artifact in stage.outputs}
     return {artifact: snapshot for artifact, snapshot in found.items() if snapshot is not None}
 
 
 def _named(snapshots: list[Snapshot]) -> list[str]:
-    return [f"{snapshot.artifact}@{snapshot.key}" for snapshot in snapshots if snapshot.model]
+    return [str(snapshot.name) for snapshot in snapshots if snapshot.model]
 
 
 def _tell(outcome: dict[str, Any]) -> None:

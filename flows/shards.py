@@ -15,7 +15,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.progress import StageProgress
-from tasks.machine.executors import Executor
+from tasks.executors.executor import Executor
 from tasks.machine.planning import StagePlan
 from tasks.machine.worker import Shard, ShardResult
 from tasks.settings.executor import ExecutorSettings

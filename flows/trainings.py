@@ -15,28 +15,27 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runtime import deployment
 
 from flows.progress import stage_progress
-from storage.store import DamagedPartError, Part, Store
+from storage.store import DamagedPartError, Part
 from tasks.machine import training_process
 from tasks.machine.planning import StageFailedError, StagePlan
-from tasks.settings.executor import ExecutorSettings
 
 LIMIT = "ram-engine-training"  # a global concurrency limit: change it in Prefect's UI where there is room for more
 LEASE_SECONDS = 60.0  # until a killed training's place is free again
 
 
-def train(store: Store, work: StagePlan, executor: ExecutorSettings, rounds: int) -> tuple[str, Part]:
+def train(work: StagePlan) -> tuple[str, Part]:
     """Trains; returns the digest of the model, which is in the store then, and the part with its curves.
 
     Raises :class:`StageFailedError` where the child stopped: its unfinished work is kept for the next run.
     """
-    stage = work.stage
+    store, stage = work.run.store, work.stage
     folder = store.work_folder(f"{stage.name}-{work.key}")
     order = training_process.Order(
         stage=stage.name,
-        rounds=rounds,
+        rounds=stage.rounds,
         store=store.url,
         settings=work.settings,
-        executor=executor,
+        executor=work.run.executor,
         snapshots=work.snapshots,
         folder=str(folder),
         key=work.key,

@@ -113,7 +113,7 @@ def _labels(facts: Facts) -> Choice:
     told = f"words that stand in {least} captions or more, since there are {facts.captions:,}; at most {most:,} of them"
     if most < MOST_TAGS:
         told += f", since there are {facts.memory_gb:.0f} GB of memory"
-    return Choice("tags", told, {"labels": {"min_count": least, "total": most}})
+    return Choice("tags", told, {"build_labels": {"min_count": least, "total": most}})
 
 
 def _encoders(facts: Facts) -> list[str]:
@@ -181,7 +181,7 @@ def _annotator(facts: Facts, encoders: Sequence[str]) -> Choice:
     linear = {"architecture": "tag2text", "decoder_layers": 0, "evidence": "mean"}
     if facts.annotator:
         told = "the ready model, without folds, since you named one that saw none of these pictures"
-        return Choice("annotator", told, {"baseline": {"pretrained": facts.annotator}})
+        return Choice("annotator", told, {"train_baseline": {"pretrained": facts.annotator}})
     if facts.can_train:
         folds = 5 if facts.effort == "thorough" else 3
         told = (
@@ -189,11 +189,11 @@ def _annotator(facts: Facts, encoders: Sequence[str]) -> Choice:
             + ("there is a GPU" if facts.gpu else "effort is thorough")
         )
         trained = {**linear, "caption": True, "folds": folds, "epochs": 10}
-        return Choice("annotator", told, {"baseline": trained, "generate": {"captions": 1, "keep_below": 300}})
+        return Choice("annotator", told, {"train_baseline": trained, "generate": {"captions": 1, "keep_below": 300}})
     generate = {"captions": 0, "keep_below": 300}
     if not facts.sentence_encoder:
         told = f"a linear classifier on {names} with 5 folds, since a ridge regression needs the sentence encoder"
-        return Choice("annotator", told, {"baseline": {**linear, "folds": 5, "epochs": 10}, "generate": generate})
+        return Choice("annotator", told, {"train_baseline": {**linear, "folds": 5, "epochs": 10}, "generate": generate})
     if facts.captions < MANY:
         why = f"since {facts.captions:,} captions are too few to train one"
     elif facts.effort == "quick":
@@ -201,7 +201,7 @@ def _annotator(facts: Facts, encoders: Sequence[str]) -> Choice:
     else:
         why = "since training one takes a GPU, or effort=thorough"
     told = f"ridge regression on {names}, which needs no folds and writes no captions, {why}"
-    return Choice("annotator", told, {"baseline": {**linear, "solver": "ridge"}, "generate": generate})
+    return Choice("annotator", told, {"train_baseline": {**linear, "solver": "ridge"}, "generate": generate})
 
 
 def _student(facts: Facts, own: str) -> Choice:

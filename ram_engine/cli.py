@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ram_engine import (
     ablate_command,
+    deploy_command,
     evaluate_command,
     export_command,
     labels_cli,
@@ -29,13 +30,15 @@ from ram_engine import (
 from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
 from storage import garbage, leases
+from storage.names import SnapshotName
 from storage.sources import SourceError
 from storage.store import Store, StoreError
 from tasks.machine import planning, refreshing
 from tasks.machine.allocator import keep_memory
 from tasks.machine.dag import stage_named
 from tasks.machine.outlook import Request, cost, outlook
-from tasks.machine.planning import Again, PlanError, StageFailedError
+from tasks.machine.planning import PlanError, StageFailedError
+from tasks.machine.stage_run import Again, StageRun
 
 DEFAULT_STORE = default_store()
 
@@ -51,6 +54,7 @@ app.command()(model_commands.import_checkpoint)
 app.command()(export_command.export)
 app.command()(evaluate_command.evaluate)
 app.command()(ablate_command.ablate)
+app.command()(deploy_command.deploy)
 app.add_typer(labels_cli.app, name="labels")
 app.add_typer(verdicts_cli.app, name="verdicts")
 app.command()(why_command.why)
@@ -77,7 +81,7 @@ SetOption = Annotated[
     list[str],
     typer.Option(
         "--set",
-        help="A setting, as in clean.outlier_share=0.2; repeatable. effort=quick, normal, thorough: the dial of auto.",
+        help="A setting, as in judge.outlier_share=0.2; repeatable. effort=quick, normal, thorough: the dial of auto.",
     ),
 ]
 UntilOption = Annotated[str, typer.Option("--until", help="The last stage to run.")]
@@ -163,10 +167,10 @@ def stage(
     opened = Store(store)
 
     def one_stage() -> None:
-        from flows.pipeline import run_one
+        from flows.pipeline import run_flow
 
         again = Again(force, refit, retry_rejected, tuple(inputs), warm_start)
-        run_one(opened, chosen, chosen.settings_of(settings), executor, settings.rounds, again, candidate)
+        run_flow(StageRun(opened, chosen, chosen.settings_of(settings), executor, again, candidate))
 
     runs.with_server(opened, one_stage)
 
@@ -215,7 +219,7 @@ def status(store: StoreOption = DEFAULT_STORE) -> None:
     for artifact, snapshot in latest.items():
         notes = [standing[artifact]] if artifact in standing else []
         waiting = [one for one in opened.snapshots(artifact) if one.held_back and one.created > snapshot.created]
-        notes += [f"{artifact}@{one.key} is held back: {one.held_back}" for one in waiting[:1]]
+        notes += [f"{one.name} is held back: {one.held_back}" for one in waiting[:1]]
         rows, parts = ("model", "") if snapshot.model else (f"{snapshot.rows:,}", str(len(snapshot.parts)))
         table.add_row(
             artifact,
@@ -244,7 +248,7 @@ def show(
     if versions:
         for one in opened.snapshots(artifact):
             told = "the latest" if one.key == snapshot.key else one.held_back
-            console.print(f"{artifact}@{one.key}  {_time(one.created)}  {one.rows:,} rows  {told}", markup=False)
+            console.print(f"{one.name}  {_time(one.created)}  {one.rows:,} rows  {told}", markup=False)
         return
     console.print(f"{artifact} {snapshot.key}, made by {snapshot.stage} at {_time(snapshot.created)}")
     for alias, pinned in snapshot.inputs.items():
@@ -269,19 +273,17 @@ def promote(
 ) -> None:
     """Make a model that was held back the latest, with its log."""
     opened = Store(store, create=False)
-    artifact, _, key = snapshot.partition("@")
-    found = [one for one in opened.snapshots(artifact) if key and one.key.startswith(key)]
-    if len(found) != 1:
-        raise StoreError(f"{snapshot} names {'no snapshot' if not found else 'several snapshots'} of {store}")
-    others = [opened.snapshot(name, found[0].key) for name in opened.artifacts() if name != artifact]
-    refreshing.promote(opened, [*found, *(one for one in others if one is not None and one.stage == found[0].stage)])
-    console.print(f"{artifact}@{found[0].key} is the latest now")
+    candidate = planning.snapshot_named(opened, SnapshotName.parse(snapshot))
+    same_key = [opened.snapshot(artifact, candidate.key) for artifact in opened.artifacts()]
+    together = [other for other in same_key if other is not None and other.stage == candidate.stage]
+    refreshing.promote(opened, together or [candidate])
+    console.print(f"{candidate.name} is the latest now")
 
 
 @app.command()
 def report(store: StoreOption = DEFAULT_STORE) -> None:
     """Write report.html again from what the store holds."""
-    from tasks.report.views import rounds_of
+    from tasks.machine.rounds import rounds_of
     from tasks.report.write import write_report
 
     opened = Store(store, create=False)
@@ -338,7 +340,7 @@ def main() -> None:
     """The console command; errors for people are one line and exit code 1."""
     keep_memory()
     if os.environ.get("RAM_ENGINE_EXIT_WITH_PARENT"):
-        from tasks.machine.executors import exit_with
+        from tasks.executors.parents import exit_with
 
         exit_with(os.getppid())
     try:

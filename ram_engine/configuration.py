@@ -96,7 +96,7 @@ def configure(
     for one in sets:
         name, equals, value = one.partition("=")
         if not equals:
-            raise ConfigurationError(f"--set {one}: write it as name=value, such as clean.outlier_share=0.2")
+            raise ConfigurationError(f"--set {one}: write it as name=value, such as judge.outlier_share=0.2")
         _set(values, name.strip(), yaml.safe_load(value))
     executor = values.pop("executor", {})
     settings: PipelineSettings = _checked(PipelineSettings, values, "")

@@ -20,9 +20,10 @@ from tasks.labels.diff import diff as changes_between
 from tasks.labels.lookup import recount
 from tasks.labels.synonyms import propose
 from tasks.labels.tags import Tag, read_tags, tags_table
+from tasks.machine import planning
 from tasks.machine.dag import stage_named
 from tasks.machine.inputs import Inputs
-from tasks.machine.planning import plan_stage
+from tasks.machine.stage_run import StageRun
 from tasks.settings.build_labels import BuildLabelsSettings
 
 SHOWN_EVIDENCE = 5  # the surest proposals of a tag
@@ -138,18 +139,18 @@ def publish(store: Store, version: Snapshot, changes: list[edits.Edit]) -> Snaps
     if phrases is not None:
         tags = recount(tags, count_words(Inputs(store, {"phrases": phrases})))
     # With the recipe that build-labels has from now on, a run takes this version for its own and keeps it.
-    plan = plan_stage(store, stage_named("build-labels"), _settings(version))
+    build_labels = planning.plan(StageRun(store, stage_named("build-labels"), _settings(version)))
     key = digest(["label_system", version.key, key])
     part = store.write_part("label_system", key, "", tags_table(tags))
     made = Snapshot(
         "label_system",
         key,
         stage="labels import",
-        recipe=plan.recipe,
+        recipe=build_labels.recipe,
         parts=(part,),
         settings=version.settings,
-        inputs={alias: f"{snapshot.artifact}@{snapshot.key}" for alias, snapshot in plan.snapshots.items()},
-        stage_version=plan.stage.version,
+        inputs={alias: snapshot.name for alias, snapshot in build_labels.snapshots.items()},
+        stage_version=build_labels.stage.version,
     )
     return store.publish(made)
 

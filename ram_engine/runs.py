@@ -14,9 +14,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from flows.environment import local_prefect
+from storage.names import of_round
 from storage.store import Snapshot, Store, StoreError
 from tasks.machine import planning, training_process
-from tasks.machine.outlook import Request, outlook, plan
+from tasks.machine.outlook import Request, outlook
+from tasks.machine.rounds import last_round
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.pipeline import PipelineSettings
 
@@ -34,7 +36,8 @@ def run(
     todo = [one.stage for one in planned if one.state not in ("done", "kept")]
     if not todo:
         for one in planned:
-            planning.point_to(store, plan(store, one.stage, one.stage.settings_of(settings)))
+            if one.work is not None:
+                planning.point_to(one.work)
         tell("everything is up to date: nothing to compute")
         return
     # While the server starts this process would wait: it may as well load torch.
@@ -46,19 +49,21 @@ def run(
         if ahead.is_alive():
             ahead.join()  # two threads that import the same modules may find them half made
         from flows.pipeline import pipeline
+        from flows.run_stage import plans_at_hand
 
         if any(stage.kind == "training" for stage in todo):
             training_process.load_ahead()
-        pipeline(
-            url,
-            settings,
-            executor,
-            start=request.start,
-            until=request.until,
-            force=request.force,
-            retry_rejected=request.retry_rejected,
-            refit=request.refit,
-        )
+        with plans_at_hand(one.work for one in planned if one.work is not None):
+            pipeline(
+                url,
+                settings,
+                executor,
+                start=request.start,
+                until=request.until,
+                force=request.force,
+                retry_rejected=request.retry_rejected,
+                refit=request.refit,
+            )
 
     with_server(store, compute)
 
@@ -108,11 +113,7 @@ def prefect_home(store: Store) -> Path:
 
 def latest_model(store: Store) -> Snapshot | None:
     """The best model that a store holds: fine-tuned, retrained (the last round), baseline."""
-    retrained = sorted(
-        (name for name in store.artifacts() if name == "ram" or name.startswith("ram-")),
-        key=lambda name: int(name.partition("-")[2] or 1),
-        reverse=True,
-    )
+    retrained = [of_round("ram", number) for number in range(last_round(store, "ram"), 0, -1)]
     for artifact in ("ram_fine_tuned", *retrained, "baseline"):
         snapshot = store.snapshot(artifact)
         if snapshot is not None:

@@ -16,6 +16,9 @@ from ram_engine.at_hand import facts_of
 from ram_engine.automatic import EFFORTS, Effort, as_yaml, choose, settings_of
 from ram_engine.configuration import AUTO, CHOSEN_FOR, ConfigurationError
 from storage.store import Store
+from tasks.machine.dag import stages
+from tasks.machine.planning import made_with
+from tasks.machine.rounds import rounds_of
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
 from tasks.settings.pipeline import PipelineSettings
@@ -67,6 +70,19 @@ def settle(
 EXAMPLE = "--source csv:captions.csv"
 
 
+def settings_of_store(url: str, tell: Tell) -> tuple[PipelineSettings, ExecutorSettings]:
+    """The settings that a store was made with, stage by stage; of stages that have not run those of its next run."""
+    settings, executor = settle(url, "", [], [], tell)
+    store = Store(url, create=False)
+    rounds = rounds_of(store)
+    made = {
+        stage.section: made_with(stage, snapshot)
+        for stage in stages(rounds)
+        if stage.section == stage.declared.identifier and (snapshot := store.snapshot(stage.outputs[0])) is not None
+    }
+    return settings.model_copy(update={**made, "rounds": max(rounds, settings.rounds)}), executor
+
+
 def _effort(sets: Sequence[str]) -> tuple[Effort | str, list[str]]:
     """The effort that is set, or "", and the other sets."""
     others = [one for one in sets if one.partition("=")[0].strip() != "effort"]
@@ -114,7 +130,7 @@ def _chosen(
     keep: bool,
 ) -> dict[str, Any]:
     """What `auto` chooses, told line by line, and written down where it is to be kept."""
-    ready = [yaml.safe_load(one.partition("=")[2]) for one in sets if one.startswith("baseline.pretrained=")]
+    ready = [yaml.safe_load(one.partition("=")[2]) for one in sets if one.startswith("train_baseline.pretrained=")]
     chosen_effort = next(one for one in EFFORTS if one == effort)
     facts = facts_of(ingest, executor, store, chosen_effort, annotator=str(ready[-1] or "") if ready else "")
     choices = choose(facts)

@@ -70,7 +70,7 @@ def _round(each: Round) -> list[str]:
         lines.append(f"the annotator gives it {each.score:.3f}: {'above' if each.predicted else 'below'} its threshold")
     for region in each.regions:
         box = ", ".join(f"{value:.2f}" for value in region.box)
-        apart = "" if region.distance is None else f", {region.distance:.2f} radii from its cluster"
+        apart = "" if region.typicality is None else f", more typical than {region.typicality:.0%} of the tag's regions"
         lines.append(
             f"region ({box}): detector {region.detector_score:.2f}, the annotator alone {region.tag_score:.3f}{apart}"
         )

@@ -68,7 +68,7 @@ def _needed(store: Store, snapshots: dict[str, list[Snapshot]], keep: int) -> di
             continue
         needed[snapshot.artifact][snapshot.key] = snapshot
         for pinned in snapshot.inputs.values():
-            name, _, key = pinned.partition("@")
+            name, key = pinned.artifact, pinned.key
             made_from = store.snapshot(name, key) if name in needed else None
             if made_from is not None:
                 waiting.append(made_from)

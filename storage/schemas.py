@@ -5,10 +5,13 @@ A stage's output is checked against its contract before a part is written, so th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from storage.names import first_round_name
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 PHRASE = pa.struct(
@@ -225,19 +228,19 @@ CONTRACTS: dict[str, Contract] = {
         tag_id=pa.int32(),
         cluster=pa.int16(),
         centroid=pa.list_(pa.float32()),
-        radius=pa.float32(),  # the distance beyond which a region is an outlier of its tag
-        count=pa.int32(),
+        count=pa.int32(),  # its regions
+        distances=pa.list_(pa.float32()),  # of all regions of the tag to their centroids: the 0th to 100th percentile
     ),
     "tag_verdicts": _contract(
         unique="image_id tag_id",
-        nullable="distance region_score",
+        nullable="typicality region_score",
         image_id=pa.string(),
         tag_id=pa.int32(),
         source=pa.uint8(),  # bits: 1 original caption, 2 generated caption, 4 predicted, 8 added by hand
         score=pa.float32(),  # the annotator's calibrated probability for the whole image
         target=pa.float32(),  # what the retrained model is taught: 0..1
         region_score=pa.float32(),  # the best tag_score of its regions
-        distance=pa.float32(),  # the least distance / radius of its regions: above 1 is an outlier
+        typicality=pa.float32(),  # of its most typical region, 0..1
         confidence=pa.float32(),  # 0..1, how sure the picture makes the engine of it, be it said or added
         kept=pa.bool_(),
         reason=pa.string(),  # kept, no_box, cluster_outlier, region_not_predicted, ...
@@ -280,10 +283,9 @@ CONTRACTS: dict[str, Contract] = {
 }
 
 
-def first_round_name(artifact: str) -> str:
-    """An artifact's name without the number of its round: ``generated`` for ``generated-2``."""
-    name, _, number = artifact.rpartition("-")
-    return name if number.isdigit() else artifact
+def add(contracts: Mapping[str, Contract]) -> None:
+    """Makes the contracts of further artifacts known: those of a stage that an installed package brings."""
+    CONTRACTS.update(contracts)
 
 
 def contract(artifact: str) -> Contract:

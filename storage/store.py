@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 
 from storage import parts as parquet
 from storage.keys import digest, digest_bytes, digest_stream
+from storage.names import SnapshotName
 from storage.schemas import check, contract
 
 FORMAT = 1
@@ -88,11 +89,15 @@ class Snapshot:
     tombstones: dict[str, list[str]] = field(default_factory=dict)
     removed: dict[str, int] = field(default_factory=dict)  # rows by partition
     settings: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, SnapshotName] = field(default_factory=dict)  # by the name that the stage's code has for it
     stage_version: int = 0
     created: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)  # seconds, computed, reused, rejected.<reason>
     held_back: str = ""
+
+    @property
+    def name(self) -> SnapshotName:
+        return SnapshotName(self.artifact, self.key)
 
     @property
     def digest(self) -> str:
@@ -122,7 +127,12 @@ class Snapshot:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Snapshot:
-        return cls(**{**value, "parts": tuple(Part(**part) for part in value["parts"])})
+        parts = tuple(Part(**part) for part in value["parts"])
+        inputs = {alias: SnapshotName.parse(name) for alias, name in value["inputs"].items()}
+        return cls(**{**value, "parts": parts, "inputs": inputs})
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "inputs": {alias: str(name) for alias, name in self.inputs.items()}}
 
 
 class Store:
@@ -260,7 +270,7 @@ class Store:
             latest = self.snapshot(snapshot.artifact)
             created = max(time.time(), latest.created + 1e-3 if latest else 0.0)
         stamped = dataclasses.replace(snapshot, created=created)
-        self.write_json(f"{stamped.artifact}/snapshots/{stamped.key}.json", asdict(stamped))
+        self.write_json(f"{stamped.artifact}/snapshots/{stamped.key}.json", stamped.to_json())
         if not stamped.held_back:
             self.point_to(stamped)
         return stamped
@@ -271,13 +281,16 @@ class Store:
 
     def snapshot(self, artifact: str, key: str = "") -> Snapshot | None:
         """A snapshot by key, the latest without one; None where there is none."""
+        key = key or self.latest_key(artifact)
         if not key:
-            pointer = self.read_json(f"{artifact}/latest.json")
-            if pointer is None:
-                return None
-            key = pointer["snapshot"]
+            return None
         value = self.read_json(f"{artifact}/snapshots/{key}.json")
         return None if value is None else Snapshot.from_json(value)
+
+    def latest_key(self, artifact: str) -> str:
+        """The key of the latest snapshot, which is not read for that; "" where there is none."""
+        pointer = self.read_json(f"{artifact}/latest.json")
+        return "" if pointer is None else str(pointer["snapshot"])
 
     def snapshots(self, artifact: str) -> list[Snapshot]:
         """All snapshots of an artifact, the newest first."""

@@ -12,27 +12,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.schemas import contract, first_round_name
+from storage.names import first_round_name
+from storage.schemas import contract
 from storage.store import Snapshot, Store
 from tasks.evaluation.verdict import Verdict
+from tasks.judging.typicality import read_clusters
 from tasks.machine.dag import stages
 from tasks.machine.inputs import Inputs
 from tasks.sample_world import world
 from tasks.settings.base import Settings
 from tasks.settings.build_labels import BuildLabelsSettings
-from tasks.settings.clean import CleanSettings
 from tasks.settings.executor import ExecutorSettings
+from tasks.settings.fit_clusters import FitClustersSettings
 from tasks.settings.ingest import IngestSettings
+from tasks.settings.judge import JudgeSettings
 from tasks.settings.sources import SampleSource
 from tasks.stages import fit_clusters
 from tasks.stages import judge as judging
 
 SOURCE = SampleSource(seed=3, train=36, fine_tune=0, calibrate=0, test=4)
-CLEAN = CleanSettings(outlier_share=0.2, regions_a_cluster=3, region_threshold=0.25, doubt=0.8)
+FIT = FitClustersSettings(regions_a_cluster=3)
+JUDGE = JudgeSettings(outlier_share=0.2, region_threshold=0.25, doubt=0.8)
 SETTINGS: dict[str, Settings] = {
     "pairs": IngestSettings(source=SOURCE),
     "label_system": BuildLabelsSettings(wordnet=""),
-    "tag_verdicts": CLEAN,
+    "tag_verdicts": JUDGE,
 }
 MODELS = (
     "chance", "zero_shot", "parsed", "generation", "cleaning", "fine_tuned", "truth",
@@ -64,7 +68,7 @@ def make_store(
             if name in CHECKED and not checked:
                 continue
             if name == "clusters":
-                tables[name] = fit_clusters.reduce(CLEAN, _inputs(store, "regions"), ExecutorSettings())[name]
+                tables[name] = fit_clusters.reduce(FIT, _inputs(store, "regions"), ExecutorSettings())[name]
             if name == "tag_verdicts":
                 tables[name] = _judged(tables)
             if name == "verdict" and not truth:
@@ -81,10 +85,10 @@ def make_store(
 
 def _judged(tables: dict[str, pa.Table]) -> pa.Table:
     """The verdicts of a judge that proved all of its tests."""
-    regions = judging.measured(tables["regions"], judging.cluster_index(tables["clusters"]))
+    regions = judging.measured(tables["regions"], read_clusters(tables["clusters"]), JUDGE)
     labels = tables["label_system"].select(["tag_id", "groundable"])
     proven = (*judging.REASONS, judging.CAPTIONER)
-    return judging.decide(tables, regions, judging.expected_shares(tables["tag_bars"]), CLEAN, labels, proven)
+    return judging.decide(tables, regions, judging.expected_shares(tables["tag_bars"]), JUDGE, labels, proven)
 
 
 def _inputs(store: Store, *artifacts: str) -> Inputs:

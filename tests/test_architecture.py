@@ -56,7 +56,7 @@ def test_planning_and_deploying_need_no_torch() -> None:
 
 def test_workers_import_no_prefect() -> None:
     code = (
-        "import sys, importlib, tasks.machine.worker, tasks.machine.executors, tasks.machine.training_process\n"
+        "import sys, importlib, tasks.machine.worker, tasks.executors.executor, tasks.machine.training_process\n"
         "from tasks.machine.dag import stages\n"
         "for stage in stages(2): importlib.import_module(stage.entry)\n"
         "print('prefect' in sys.modules)"

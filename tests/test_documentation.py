@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from ram_engine.configuration import configure
-from tasks.machine.dag import Stage, stages
+from tasks.machine.dag import stages
+from tasks.machine.declaration import Stage
 from tasks.settings.pipeline import PipelineSettings
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,22 @@ def table() -> str:
 
 def _kind(stage: Stage) -> str:
     return stage.kind + (", frozen" if stage.frozen else "")
+
+
+def flows() -> str:
+    """The deployments of prefect.yaml as a table: those of stages together."""
+    from flows.deployments import PLAIN, TRAINING, deployments
+
+    listed = {deployment.flow.name: deployment for deployment in deployments(PipelineSettings())}
+    lines = ["| flow | what it does | pool |", "|---|---|---|"]
+    for name, deployment in listed.items():
+        if name not in {stage.name for stage in stages(1)}:
+            lines.append(f"| `{name}` | {' '.join(deployment.description.split())} | `{deployment.pool}` |")
+    of_stages = [listed[stage.name] for stage in stages(1)]
+    for pool, what in ((PLAIN, "one stage that runs no model"), (TRAINING, "one stage that does")):
+        names = ", ".join(f"`{deployment.flow.name}`" for deployment in of_stages if deployment.pool == pool)
+        lines.append(f"| {names} | {what} | `{pool}` |")
+    return "\n".join(lines)
 
 
 ROWS = {
@@ -88,9 +105,17 @@ def _interval(values: list[float], form: str) -> str:
     return f"{values[0]:{form}} ({values[1]:{form}} to {values[2]:{form}})"
 
 
+def prefect_yaml() -> str:
+    """The deployments of the sample, whose flows lie in the checkout."""
+    from flows.deployments import deployment_file
+
+    return deployment_file("default", "runs/sample", *configure("sample"), in_checkout=True)
+
+
 WRITTEN = {
     ("docs/architecture.md", "dag"): dag,
-    ("README.md", "stages"): table,
+    ("docs/architecture.md", "stages"): table,
+    ("docs/operate.md", "flows"): flows,
     ("docs/results.md", "flickr8k"): flickr8k,
     ("docs/results.md", "swapped"): swapped,
 }
@@ -105,6 +130,17 @@ def rewritten(file: str, name: str, text: str) -> str:
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 
+PREFECT_YAML = ROOT / "prefect.yaml"
+HEAD = """\
+# Deployments for a Prefect server, with the sample's settings; docs/operate.md has the commands around this file.
+# `python -m tests.test_documentation` writes it; `ram-engine deploy --store STORE` writes one for a store of yours.
+"""
+
+
+def test_prefect_yaml_is_that_of_the_stages() -> None:
+    assert PREFECT_YAML.read_text(encoding="utf-8") == HEAD + prefect_yaml(), "run `python -m tests.test_documentation`"
+
+
 def test_pictures_and_tables_are_those_of_the_code() -> None:
     stale = [
         file for (file, name), make in WRITTEN.items() if rewritten(file, name, make()) != (ROOT / file).read_text()
@@ -112,32 +148,7 @@ def test_pictures_and_tables_are_those_of_the_code() -> None:
     assert not stale, "run `python -m tests.test_documentation`"
 
 
-def test_prefect_yaml_names_every_flow_once() -> None:
-    import yaml
-
-    from flows.stages import FLOWS
-
-    content = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-    names = [one["entrypoint"].partition(":")[2] for one in content["deployments"]]
-    flows = (flow.fn.__name__ for flow in FLOWS.values())
-    assert sorted(names) == sorted(["pipeline", "refresh", "ablate", "clean_tags", *flows])
-
-
-def test_prefect_yaml_has_the_settings_of_the_sample() -> None:
-    import yaml
-
-    content = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-    parameters = {one["entrypoint"]: one["parameters"] for one in content["deployments"]}
-    sample, _ = configure("sample")
-    assert PipelineSettings(**parameters["flows/pipeline.py:pipeline"]["settings"]) == sample
-    for stage in stages():
-        entrypoint = f"flows/stages.py:{stage.name.replace('-', '_')}"
-        chosen = stage.settings_of(sample)
-        usual = getattr(PipelineSettings(), stage.settings)
-        given = parameters[entrypoint].get("settings")
-        assert (usual if given is None else type(usual)(**given)) == chosen, stage.name
-
-
 if __name__ == "__main__":
     for (file, name), make in WRITTEN.items():
         (ROOT / file).write_text(rewritten(file, name, make()), encoding="utf-8")
+    PREFECT_YAML.write_text(HEAD + prefect_yaml(), encoding="utf-8")

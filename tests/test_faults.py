@@ -62,11 +62,11 @@ def test_a_full_and_a_read_only_disk_are_named_and_cost_nothing_that_was_done(pr
 def test_two_runs_of_a_stage_at_once_compute_each_shard_once(prefect_api: str, copied_store: Path) -> None:
     from flows.stages import judge
 
-    settings, executor = configure("tiny", sets=["clean.outlier_share=0.25"])
+    settings, executor = configure("tiny", sets=["judge.outlier_share=0.25"])
     results: list[dict[str, Any]] = []
 
     def run() -> None:
-        results.append(judge(str(copied_store), settings.clean, executor))
+        results.append(judge(str(copied_store), settings.judge, executor=executor))
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:

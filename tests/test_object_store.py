@@ -81,20 +81,20 @@ def test_stages_leave_the_same_on_s3(bucket: str, finished_store: Path) -> None:
     for artifact in ("pairs", "features", "baseline", "label_system"):  # what takes long, and what comes from elsewhere
         remote.fs.put(f"{local.root}/{artifact}", f"{remote.root}/", recursive=True)
     settings, executor = configure("tiny")
-    parse_captions(url, settings.parse, executor)
-    assign_tags(url, settings.assign, executor)
-    calibrate(url, settings.calibrate, executor)
-    generate(url, settings.generate, executor)
-    ground(url, settings.ground, executor)
-    fit_clusters(url, settings.clean, executor)
-    audit(url, settings.clean, executor)
-    judge(url, settings.clean, executor)
+    parse_captions(url, settings.parse_captions, executor=executor)
+    assign_tags(url, settings.assign_tags, executor=executor)
+    calibrate(url, settings.calibrate, executor=executor)
+    generate(url, settings.generate, executor=executor)
+    ground(url, settings.ground, executor=executor)
+    fit_clusters(url, settings.fit_clusters, executor=executor)
+    audit(url, settings.judge, executor=executor)
+    judge(url, settings.judge, executor=executor)
     for artifact in ("phrases", "caption_tags", "tag_bars", "generated", "regions", "clusters", "tag_verdicts"):
         there, here = remote.snapshot(artifact), local.snapshot(artifact)
         assert there is not None
         assert here is not None
         assert there.digest == here.digest, artifact
-    assert judge(url, settings.clean, executor)["kept"]
+    assert judge(url, settings.judge, executor=executor)["kept"]
     assert "regions" in remote.fs.cat_file(f"{remote.root}/report.html").decode()
     with leases.collecting(remote) as others:
         assert garbage.find(remote, 1, others) == []

@@ -70,7 +70,7 @@ def test_a_second_run_computes_nothing_and_starts_no_server(finished_store: Path
 @pytest.mark.parametrize(
     ("setting", "first"),
     [
-        ("clean.outlier_share=0.2", "fit-clusters"),
+        ("judge.outlier_share=0.2", "audit"),
         ("calibrate.target_precision=0.7", "calibrate"),
         ("fine_tune.learning_rate=0.0001", "fine-tune"),
     ],
@@ -88,11 +88,13 @@ def test_a_changed_setting_recomputes_its_stage_and_what_follows(
 def test_another_outlier_share_runs_neither_detector_nor_annotator(copied_store: Path) -> None:
     store = Store(copied_store)
     before = {name: store.snapshot(name) for name in store.artifacts()}
+    parts = {name: store.parts_present(name) for name in store.artifacts()}
     ram_engine(
-        "run", "--preset", "tiny", "--store", str(copied_store), "--set", "clean.outlier_share=0.4", "--until", "judge"
+        "run", "--preset", "tiny", "--store", str(copied_store), "--set", "judge.outlier_share=0.4", "--until", "judge"
     )
     changed = {name for name in store.artifacts() if store.snapshot(name) != before[name]}
-    assert changed == {"clusters", "judge_checks", "tag_verdicts"}
+    assert {name for name in store.artifacts() if store.parts_present(name) != parts[name]} == changed
+    assert changed == {"judge_checks", "tag_verdicts"}
     ram_engine("run", "--preset", "tiny", "--store", str(copied_store), "--until", "judge")
     assert {name for name in store.artifacts() if store.snapshot(name) != before[name]} == set()
 
@@ -105,7 +107,7 @@ def test_every_preset_is_one(preset: str) -> None:
 
 def test_a_ridge_regression_annotates_without_folds(copied_store: Path) -> None:
     settings = ["solver=ridge", "evidence=mean", "decoder_layers=0", "caption=false"]
-    sets = [part for one in settings for part in ("--set", f"baseline.{one}")]
+    sets = [part for one in settings for part in ("--set", f"train_baseline.{one}")]
     ram_engine("run", "--preset", "tiny", "--store", str(copied_store), *sets, "--until", "judge")
     store = Store(copied_store)
     annotator = store.snapshot("baseline")
@@ -138,7 +140,8 @@ def test_a_damaged_part_is_computed_again(artifact: str, copied_store: Path) -> 
 
 
 def test_one_stage_runs_by_itself_and_status_tells_what_is_stale(copied_store: Path) -> None:
-    ram_engine("stage", "build-labels", "--preset", "tiny", "--store", str(copied_store), "--set", "labels.min_count=4")
+    fewer = ("--set", "build_labels.min_count=4")
+    ram_engine("stage", "build-labels", "--preset", "tiny", "--store", str(copied_store), *fewer)
     status = ram_engine("status", "--store", str(copied_store)).stdout
     line = next(line for line in status.splitlines() if line.strip().startswith("caption_tags"))
     assert "label_system changed" in line

@@ -53,7 +53,7 @@ def test_an_imported_checkpoint_annotates(kind: str, copied_store: Path, tmp_pat
             "--set",
             f"baseline={RIDGE if kind == 'ram' else '{}'}",
         ),  # a ready model is not solved
-        *("--set", f"baseline.pretrained={tmp_path / 'model'}"),
+        *("--set", f"train_baseline.pretrained={tmp_path / 'model'}"),
     )
     annotator = Annotator(
         store.model_folder(store.snapshot("baseline")), tag_columns(label_system), device_of(ExecutorSettings())
@@ -68,6 +68,6 @@ def test_an_imported_checkpoint_annotates(kind: str, copied_store: Path, tmp_pat
     assert {score["tag_id"] for row in generated for score in row["scores"] if score["score"]} <= ids
     assert all(len(row["captions"]) == 1 for row in generated)
     assert store.snapshot("regions").rows
-    settings, _ = configuration.configure("tiny", sets=[f"baseline.pretrained={tmp_path / 'model'}"])
+    settings, _ = configuration.configure("tiny", sets=[f"train_baseline.pretrained={tmp_path / 'model'}"])
     assert load_tagger(tmp_path / "model").config.labels == size
-    assert settings.baseline.files()
+    assert settings.train_baseline.files()

@@ -36,14 +36,14 @@ def test_stages_go_on_where_a_node_is_lost(finished_store: Path, copied_store: P
     loser = threading.Thread(target=lose_a_node)
     loser.start()
     try:
-        parsed = parse_captions(str(store.url), settings.parse, executor)
+        parsed = parse_captions(str(store.url), settings.parse_captions, executor=executor)
         loser.join(30)
         assert not loser.is_alive()
         assert parsed["computed"] == 5
-        generate(store.url, settings.generate, executor, force=True)
-        ground(store.url, settings.ground, executor, force=True)
-        fit_clusters(store.url, settings.clean, executor, force=True)
-        judge(store.url, settings.clean, executor, force=True)
+        generate(store.url, settings.generate, executor=executor, force=True)
+        ground(store.url, settings.ground, executor=executor, force=True)
+        fit_clusters(store.url, settings.fit_clusters, executor=executor, force=True)
+        judge(store.url, settings.judge, executor=executor, force=True)
     finally:
         ray.shutdown()
         cluster.shutdown()

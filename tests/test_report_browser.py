@@ -10,7 +10,7 @@ import pytest
 from storage.store import Store
 from tasks.report.write import write_report
 from tests.browser import open_browser, sync_api
-from tests.report_store import CLEAN, HOSTILE, make_store
+from tests.report_store import HOSTILE, JUDGE, make_store
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_sliders_start_where_the_run_was_and_judge_anew(page: sync_api.Page, sto
     assert figure(page, "removed") == "0"
     # No region is good enough: every tag that has one falls, but for those beyond doubt.
     move(page, "region-threshold", 1)
-    falls = sum(row["region_score"] is not None and row["score"] < CLEAN.doubt for row in verdicts)
+    falls = sum(row["region_score"] is not None and row["score"] < JUDGE.doubt for row in verdicts)
     assert figure(page, "removed") == str(falls)
     move(page, "doubt", 0)
     assert figure(page, "removed") == "0"

@@ -12,19 +12,14 @@ from functools import cache
 from pathlib import Path
 
 from storage.keys import digest
-from tasks.machine.dag import Stage, stages
+from tasks.machine.dag import stages
+from tasks.machine.declaration import Stage
+from tasks.settings.base import defaults
 
 ROOT = Path(__file__).parents[1]
 KEPT = Path(__file__).with_name("stage_digests.json")
 # What runs stages or names them, and decides nothing about what they compute.
-APART = {
-    "tasks.machine.dag",
-    "tasks.machine.inputs",
-    "tasks.machine.planning",
-    "tasks.machine.worker",
-    "tasks.machine.executors",
-    "tasks.machine.training_process",
-}
+APART = ("tasks.machine.", "tasks.executors", "tasks.settings.executor", "tasks.settings.base", "tasks.settings.rooms")
 
 
 def module_file(name: str) -> Path | None:
@@ -51,20 +46,23 @@ def code_of(stage: Stage) -> str:
     todo = [stage.entry]
     while todo:
         name = todo.pop()
-        if name in seen or name in APART or name.startswith("storage"):
+        if name in seen or name.startswith((*APART, "storage")):
             continue
         seen.add(name)
         todo += imported(name)
     trees = {}
-    for name in sorted(name for name in seen if not name.startswith("tasks.settings")):
+    for name in sorted(seen):
         path = module_file(name)
         if path:
-            trees[name] = ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8"))))
+            trees[name] = ast.dump(_without_words(ast.parse(path.read_text(encoding="utf-8"))))
     return digest(trees)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
+def _without_words(tree: ast.Module) -> ast.Module:
+    """Without docstrings, and without the words that a form shows beside a setting."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
         body = getattr(node, "body", None)
         if (
             isinstance(body, list)
@@ -76,17 +74,24 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def current() -> dict[str, list[object]]:
-    return {stage.name: [stage.version, code_of(stage)] for stage in stages(1)}
+def current() -> dict[str, dict[str, object]]:
+    return {
+        stage.name: {
+            "version": stage.version,
+            "code": code_of(stage),
+            "defaults": defaults(type(stage.declared.usual)),  # keys leave out what stands at them
+        }
+        for stage in stages(1)
+    }
 
 
 def test_versions_move_with_the_code() -> None:
     kept = json.loads(KEPT.read_text(encoding="utf-8"))
-    now = current()
+    now = json.loads(json.dumps(current()))
     stale = [name for name, value in now.items() if kept.get(name) != value]
     assert not stale, (
-        f"the code of {', '.join(stale)} moved: raise the version in tasks/machine/dag.py if results change, "
-        "then run `python -m tests.test_stage_versions`"
+        f"the code or a default of {', '.join(stale)} moved: raise its version in tasks/machine/dag.py where "
+        "results change, then run `python -m tests.test_stage_versions`"
     )
 
 

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from storage.exports import ROWS, ExportError
 from storage.exports.rows import CHANGES, REGION, TAG
+from storage.names import of_round
 from storage.schemas import IMAGE, contract
 from storage.store import Snapshot, Store, StoreError
-from tasks.judging.verdict_sheet import SOURCE_BITS, judged_rounds
+from tasks.judging.verdict_sheet import SOURCE_BITS
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import Tag, read_tags
-from tasks.machine.dag import of_round
 from tasks.machine.inputs import connect
+from tasks.machine.rounds import last_round
 from tasks.stages.judge import BY_HAND
 
 _PLAIN = ("image_id", "captions", "split", "names", "url", "licence", "sha256", "width", "height", "sources", "extra")
@@ -63,7 +64,7 @@ class ExportedStore:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        number = max(1, judged_rounds(store))
+        number = max(1, last_round(store, "tag_verdicts"))
         names = {
             **{name: name for name in ("pairs", "phrases", "caption_tags", "label_system", "screening")},
             **{name: of_round(name, number) for name in ("generated", "regions", "tag_verdicts")},

@@ -13,6 +13,7 @@ from storage.sources import list_coco, list_csv
 from storage.store import Store
 from tasks.machine.dag import stage_named
 from tasks.machine.planning import gather
+from tasks.machine.stage_run import StageRun
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.pipeline import PipelineSettings
 
@@ -42,7 +43,7 @@ def compared(
 
     started = time.monotonic()
     measured = ablate(
-        Inputs(store, gather(store, stage_named("train-ablation", settings.rounds))),
+        Inputs(store, gather(StageRun(store, stage_named("train-ablation", settings.rounds), settings.retrain))),
         settings.retrain,
         executor,
         to / "models",

@@ -12,12 +12,13 @@ import pyarrow as pa
 from PIL import Image
 
 from storage.keys import digest
+from storage.names import of_round
 from storage.schemas import contract
 from storage.store import Snapshot, Store, StoreError
 from tasks.images.decoding import ImageError, decode_image, read_image
 from tasks.images.drawing import boxed, grid
-from tasks.machine.dag import of_round
 from tasks.machine.inputs import Inputs
+from tasks.machine.rounds import last_round
 from tasks.stages.judge import CAPTION, GENERATED_CAPTION, PREDICTED
 
 DECISIONS = {"keep": True, "remove": False, "": None, "engine": None}
@@ -40,7 +41,7 @@ class Row:
     confidence: float | None
     score: float | None
     region_score: float | None
-    distance: float | None
+    typicality: float | None
 
 
 class SheetError(ValueError):
@@ -53,7 +54,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
 
     Raises StoreError where there are no verdicts yet, ValueError for an unknown tag.
     """
-    number = judged_rounds(store)
+    number = last_round(store, "tag_verdicts")
     artifact = of_round("tag_verdicts", max(1, number))
     inputs = inputs_of(store, artifact, "pairs", "label_system")
     ids = tag_ids(inputs, tag)
@@ -101,7 +102,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
                 one["tag"],
                 one["type"],
                 verdict_,
-                *(one[name] for name in ("reason", "confidence", "score", "region_score", "distance")),
+                *(one[name] for name in ("reason", "confidence", "score", "region_score", "typicality")),
             )
         )
         try:
@@ -172,14 +173,6 @@ def import_decisions(store: Store, decided: Iterable[Mapping[str, str]]) -> dict
     part = store.write_part("verdict_edits", key_, "", table)
     store.publish(Snapshot("verdict_edits", key_, stage="verdicts import", recipe=key_, parts=(part,)))
     return counted
-
-
-def judged_rounds(store: Store) -> int:
-    """How many rounds have verdicts."""
-    number = 0
-    while store.snapshot(of_round("tag_verdicts", number + 1)) is not None:
-        number += 1
-    return number
 
 
 def inputs_of(store: Store, *artifacts: str) -> Inputs:

@@ -10,27 +10,28 @@ from typing import Any
 
 from PIL import Image
 
+from storage.names import of_round
 from storage.store import Store
 from tasks.images.decoding import decode_image, read_image
 from tasks.images.drawing import boxed
-from tasks.judging.verdict_sheet import inputs_of, judged_rounds, tag_ids
+from tasks.judging.typicality import read_clusters, typicality
+from tasks.judging.verdict_sheet import inputs_of, tag_ids
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import Tag, read_tags
-from tasks.machine.dag import of_round
 from tasks.machine.inputs import Inputs
-from tasks.stages.judge import cluster_index, distances
+from tasks.machine.rounds import last_round
 
 DRAWN = 640  # pixels
 
 
 @dataclass
 class Region:
-    """Where a tag was looked at in a round. ``distance`` is in radii of its clusters: above 1 is an outlier."""
+    """Where a tag was looked at in a round. ``typicality`` is the share of the tag's regions that are less typical."""
 
     box: list[float]
     detector_score: float
     tag_score: float
-    distance: float | None
+    typicality: float | None
 
 
 @dataclass
@@ -102,7 +103,7 @@ def lives(store: Store, pair: Mapping[str, Any], word: str = "") -> list[Life]:
             if life is not None:
                 who = "the source gives" if row["caption_index"] < 0 else f"caption {row['caption_index']} says"
                 life.said.append(f'{who} "{phrase["surface"]}"')
-    for number in range(1, max(1, judged_rounds(store)) + 1):
+    for number in range(1, max(1, last_round(store, "tag_verdicts")) + 1):
         for tag_id, round_ in _round(store, number, image_id).items():
             claimed = round_.verdict or round_.predicted or round_.captions
             life = of(tag_id) if claimed else found.get(tag_id)
@@ -144,10 +145,10 @@ def _round(store: Store, number: int, image_id: str) -> dict[int, Round]:
         of(row["tag_id"]).verdict = row
     if inputs.has("regions"):
         regions = inputs.sql(f"SELECT * FROM regions WHERE image_id = '{image_id}' ORDER BY tag_score DESC")
-        index = cluster_index(inputs.table("clusters")) if inputs.has("clusters") else {}
-        for row, distance in zip(regions.to_pylist(), distances(regions, index).tolist(), strict=True):
-            apart = None if distance != distance else distance
-            of(row["tag_id"]).regions.append(Region(row["box"], row["detector_score"], row["tag_score"], apart))
+        index = read_clusters(inputs.table("clusters")) if inputs.has("clusters") else {}
+        for row, typical in zip(regions.to_pylist(), typicality(regions, index).tolist(), strict=True):
+            known = None if typical != typical else typical
+            of(row["tag_id"]).regions.append(Region(row["box"], row["detector_score"], row["tag_score"], known))
     return found
 
 

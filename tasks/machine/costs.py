@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from statistics import median
 
-from storage.schemas import first_round_name
+from storage.names import first_round_name
 from storage.store import Store
-from tasks.machine.dag import Stage, stages
+from tasks.machine.dag import stages
+from tasks.machine.declaration import Stage
 from tasks.machine.planning import made_with
+from tasks.machine.stage_run import StageRun
 from tasks.settings.base import Settings
 from tasks.settings.encode import EncodeSettings
 from tasks.settings.generate import GenerateSettings
@@ -43,45 +46,61 @@ SLOWEST_PACE, FASTEST_PACE = 50.0, 0.1  # beyond, something else was measured: a
 TRAINED_ROWS = {"train-ablation": 3, "fine-tune": 3}  # models that a stage trains beside the fold models
 
 
+@dataclass(frozen=True)
+class Pricing:
+    """What stages cost in a store that looks with ``encode``, at the ``paces`` that it has measured (:func:`paces`)."""
+
+    paces: Mapping[str, float]
+    encode: EncodeSettings
+
+    @classmethod
+    def of(cls, run: StageRun) -> Pricing:
+        """That of the store of a run, which may be the run of `encode` itself."""
+        own = run.settings if isinstance(run.settings, EncodeSettings) else encode_settings(run.store)
+        return cls(paces(run.store, run.stage.rounds), own)
+
+    def seconds(self, stage: Stage, settings: Settings, rows: int) -> float:
+        """What ``rows`` images will take at the stage's own pace, else at that of the store's other stages."""
+        usual = median(self.paces.values()) if self.paces else 1.0
+        return first_guess(stage, settings, self.encode, rows) * self.paces.get(stage.name, usual)
+
+    def stored_bytes(self, stage: Stage, settings: Settings, rows: int) -> float:
+        """A first guess of the bytes that a stage adds to the store for ``rows`` images."""
+        name = first_round_name(stage.name)
+        if name == "ingest":
+            return rows * IMAGE_BYTES
+        if name == "encode":
+            tokens = sum(views * (size / STRIDE) ** 2 for size, _, views in _looks(self.encode))
+            return rows * tokens * WIDTH_BYTES * PACKED
+        if isinstance(settings, TrainSettings) and stage.kind == "training":
+            return _models(stage, settings) * _members(name, self.encode) * MODEL_BYTES
+        return rows * (REGION_BYTES if name == "ground" else ROW_BYTES)
+
+
+def encode_settings(store: Store) -> EncodeSettings:
+    """The settings that a store's features were made with; the usual ones where it has none."""
+    features = store.snapshot("features")
+    return EncodeSettings() if features is None else EncodeSettings.model_validate(features.settings)
+
+
 def paces(store: Store, rounds: int) -> dict[str, float]:
     """By stage the seconds of its last run in this store, over their first guess."""
-    features = store.snapshot("features")
-    found = {}
+    measured = {}
     for stage in stages(rounds):
         snapshot = store.snapshot(stage.outputs[0])
         figures = {} if snapshot is None else snapshot.figures
         if snapshot is None or not figures.get("input_rows"):
             continue
         with suppress(ValueError):  # settings of another version
-            encode = EncodeSettings() if features is None else EncodeSettings.model_validate(features.settings)
-            guess = first_guess(stage, made_with(stage, snapshot), encode, int(figures["input_rows"]))
-            found[stage.name] = min(SLOWEST_PACE, max(FASTEST_PACE, figures["seconds"] / guess))
-    return found
-
-
-def seconds(stage: Stage, settings: Settings, encode: EncodeSettings, rows: int, paces: Mapping[str, float]) -> float:
-    """The seconds that ``rows`` images will take at the stage's own pace, else at that of the store's other stages."""
-    usual = median(paces.values()) if paces else 1.0
-    return first_guess(stage, settings, encode, rows) * paces.get(stage.name, usual)
+            guess = first_guess(stage, made_with(stage, snapshot), encode_settings(store), int(figures["input_rows"]))
+            measured[stage.name] = min(SLOWEST_PACE, max(FASTEST_PACE, figures["seconds"] / guess))
+    return measured
 
 
 def first_guess(stage: Stage, settings: Settings, encode: EncodeSettings, rows: int) -> float:
     """The seconds that a stage takes for ``rows`` images on a quiet machine, its start included."""
     start = TRAINING_SECONDS if stage.kind == "training" else LOADING_SECONDS if stage.uses_model else STAGE_SECONDS
     return start + rows * _image_seconds(stage, settings, encode)
-
-
-def stored_bytes(stage: Stage, settings: Settings, encode: EncodeSettings, rows: int) -> float:
-    """A first guess of the bytes that a stage adds to the store for ``rows`` images."""
-    name = first_round_name(stage.name)
-    if name == "ingest":
-        return rows * IMAGE_BYTES
-    if name == "encode":
-        tokens = sum(views * (size / STRIDE) ** 2 for size, _, views in _looks(encode))
-        return rows * tokens * WIDTH_BYTES * PACKED
-    if isinstance(settings, TrainSettings) and stage.kind == "training":
-        return _models(stage, settings) * _members(name, encode) * MODEL_BYTES
-    return rows * (REGION_BYTES if name == "ground" else ROW_BYTES)
 
 
 def _image_seconds(stage: Stage, settings: Settings, encode: EncodeSettings) -> float:

@@ -1,75 +1,320 @@
-"""The DAG: every stage with what it reads, writes and depends on. Nothing here imports a stage's code.
+"""The DAG: every stage, declared once, in the order in which they run. Installed packages may bring more.
 
-A stage is a *map* over parts, a *reduce* over whole snapshots, or a *training*. Its code is the module named by
-``entry``, imported only where the work is done: planning and deploying need no torch.
+A package adds a stage by an entry point of the group ``ram_engine.stages`` that names its
+:class:`~tasks.machine.declaration.Declaration`; it runs right after what it reads has been made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import entry_points
 
-from tasks.settings.base import Settings
-from tasks.settings.pipeline import PipelineSettings
+from storage import schemas
+from tasks.machine.declaration import Declaration, Read, Stage, parts, perhaps, whole
+from tasks.settings.assign_tags import AssignTagsSettings
+from tasks.settings.build_labels import BuildLabelsSettings
+from tasks.settings.calibrate import CalibrateSettings
+from tasks.settings.encode import EncodeSettings
+from tasks.settings.evaluate import EvaluateSettings
+from tasks.settings.fit_clusters import FitClustersSettings
+from tasks.settings.generate import GenerateSettings
+from tasks.settings.ground import GroundSettings
+from tasks.settings.ingest import IngestSettings
+from tasks.settings.judge import JudgeSettings
+from tasks.settings.measure import MeasureSettings
+from tasks.settings.parse_captions import ParseCaptionsSettings
+from tasks.settings.screen import ScreenSettings
+from tasks.settings.train_baseline import TrainBaselineSettings
+from tasks.settings.training import TrainSettings
 
-Kind = Literal["map", "reduce", "training"]
+MOST_ROUNDS = 5
+GROUP = "ram_engine.stages"
+ANNOTATOR = Read("ram", "annotator", before="baseline")  # the baseline, later the model that was retrained before
+
+OWN = (
+    Declaration(
+        name="ingest",
+        kind="map",
+        version=3,
+        about="reads the source: images are checked, unfit rows are kept apart with their reason",
+        usual=IngestSettings(),
+        writes=("pairs", "pairs_rejected", "truth"),
+        rate=70,
+    ),
+    Declaration(
+        name="parse-captions",
+        kind="map",
+        version=3,
+        about="finds objects, scenes, attributes and actions in the captions",
+        usual=ParseCaptionsSettings(),
+        reads=parts("pairs"),
+        writes=("phrases", "phrases_rejected"),
+        rate=400,
+    ),
+    Declaration(
+        name="build-labels",
+        kind="reduce",
+        version=2,
+        about="chooses the tags and merges synonyms",
+        usual=BuildLabelsSettings(),
+        reads=(
+            *whole("phrases"),
+            *perhaps("label_edits"),
+            Read("label_system", "label_system_previous", optional=True, carried=True),
+        ),
+        writes=("label_system",),
+        frozen=True,
+        rate=2000,
+    ),
+    Declaration(
+        name="assign-tags",
+        kind="map",
+        version=1,
+        about="maps phrases to tags",
+        usual=AssignTagsSettings(),
+        reads=(*parts("phrases"), *whole("label_system")),
+        writes=("caption_tags", "candidates"),
+        rate=5000,
+    ),
+    Declaration(
+        name="encode",
+        kind="map",
+        version=2,
+        about="stores the frozen image encoder's spatial features",
+        usual=EncodeSettings(),
+        reads=parts("pairs"),
+        writes=("features",),
+        uses_model=True,
+        rate=11,
+    ),
+    Declaration(
+        name="measure",
+        kind="map",
+        version=1,
+        about="hashes every image and measures what it is screened by",
+        usual=MeasureSettings(),
+        reads=parts("pairs", "features"),
+        writes=("measures",),
+        uses_model=True,
+        rate=150,
+    ),
+    Declaration(
+        name="screen",
+        kind="reduce",
+        version=1,
+        about="finds near-duplicates, unfit images and leaks of the evaluation set; trainings and exports obey",
+        usual=ScreenSettings(),
+        reads=whole("measures"),
+        writes=("screening",),
+        rate=5000,
+    ),
+    Declaration(
+        name="train-baseline",
+        kind="training",
+        version=4,
+        about="trains the annotator on the captions and their tags, and its fold models",
+        usual=TrainBaselineSettings(architecture="tag2text", caption=True, folds=3),
+        reads=(*whole("pairs", "features", "caption_tags", "label_system"), *perhaps("screening")),
+        writes=("baseline_log",),
+        model="baseline",
+        frozen=True,
+        uses_model=True,
+        rate=15,
+    ),
+    Declaration(
+        name="calibrate",
+        kind="reduce",
+        version=1,
+        about="finds out, out of fold, which tags the annotator may add, and where",
+        usual=CalibrateSettings(),
+        scope="round",
+        reads=(ANNOTATOR, *whole("caption_tags", "label_system")),
+        writes=("tag_bars", "annotator_checks"),
+        frozen=True,
+        uses_model=True,
+        rate=2000,
+    ),
+    Declaration(
+        name="generate",
+        kind="map",
+        version=6,
+        about="the annotator adds captions and tags to every image",
+        usual=GenerateSettings(),
+        scope="round",
+        reads=(
+            *parts("pairs", "features", "caption_tags"),
+            Read("generated", "previous_generated", by_part=True, before=""),
+            ANNOTATOR,
+            *whole("label_system", "tag_bars"),
+        ),
+        writes=("generated",),
+        uses_model=True,
+        rate=80,
+    ),
+    Declaration(
+        name="ground",
+        kind="map",
+        version=5,
+        about="finds the regions of every groundable tag",
+        usual=GroundSettings(),
+        scope="round",
+        reads=(
+            *parts("pairs", "features", "caption_tags", "generated"),
+            ANNOTATOR,
+            *whole("label_system", "tag_bars"),
+        ),
+        writes=("regions", "regions_rejected"),
+        uses_model=True,
+        rate=130,
+    ),
+    Declaration(
+        name="fit-clusters",
+        kind="reduce",
+        version=2,
+        about="clusters each tag's regions with k-means++",
+        usual=FitClustersSettings(),
+        scope="round",
+        reads=whole("regions"),
+        writes=("clusters",),
+        frozen=True,
+        rate=300,
+    ),
+    Declaration(
+        name="audit",
+        kind="reduce",
+        version=2,
+        about="tries the judge and the captioner on words that are known to be right",
+        usual=JudgeSettings(),
+        section="judge",
+        scope="round",
+        reads=whole("pairs", "caption_tags", "generated", "regions", "clusters", "label_system", "tag_bars"),
+        writes=("judge_checks",),
+        frozen=True,
+        rate=1000,
+    ),
+    Declaration(
+        name="judge",
+        kind="map",
+        version=5,
+        about="keeps or removes every tag, with the reason",
+        usual=JudgeSettings(),
+        scope="round",
+        reads=(
+            *parts("pairs", "caption_tags", "generated", "regions"),
+            *whole("clusters", "label_system", "tag_bars", "judge_checks"),
+            *perhaps("verdict_edits"),
+        ),
+        writes=("tag_verdicts",),
+        rate=1400,
+    ),
+    Declaration(
+        name="retrain",
+        kind="training",
+        version=4,
+        about="trains RAM on the tags that were kept",
+        usual=TrainSettings(),
+        scope="round",
+        reads=(
+            *whole("pairs", "features", "caption_tags", "generated", "tag_verdicts", "label_system"),
+            *perhaps("screening"),
+            Read("ram", "ram_previous", optional=True, carried=True),
+        ),
+        writes=("ram_log",),
+        model="ram",
+        last_round={"folds": 0},  # it annotates nothing
+        uses_model=True,
+        rate=38,
+    ),
+    Declaration(
+        name="train-ablation",
+        kind="training",
+        version=4,
+        about="trains the ablation's other rows: the same trainer on other labels",
+        usual=TrainSettings(),
+        section="retrain",
+        scope="last",
+        last_round={"folds": 0},
+        reads=(
+            *whole("pairs", "features", "caption_tags", "label_system", "tag_verdicts", "generated"),
+            *perhaps("screening", "truth"),
+        ),
+        writes=("ablation_log",),
+        model="ablation",
+        uses_model=True,
+        rate=17,
+    ),
+    Declaration(
+        name="fine-tune",
+        kind="training",
+        version=4,
+        about="fine-tunes RAM on the fully described pairs at the higher resolution",
+        usual=TrainSettings(epochs=10),
+        scope="last",
+        reads=(
+            *whole("pairs", "features", "caption_tags", "label_system", "ram"),
+            *perhaps("screening", "ablation"),
+        ),
+        writes=("fine_tune_log",),
+        model="ram_fine_tuned",
+        split="fine_tune",
+        uses_model=True,
+        rate=42,
+    ),
+    Declaration(
+        name="evaluate",
+        kind="reduce",
+        version=3,
+        about="measures every model on the test pictures, and says whether the retrained one is better",
+        usual=EvaluateSettings(),
+        scope="last",
+        reads=(
+            *whole("pairs", "features", "caption_tags", "label_system", "tag_verdicts", "ram"),
+            *perhaps("truth", "ram_fine_tuned", "ablation"),
+        ),
+        writes=("predictions", "metrics", "verdict"),
+        uses_model=True,
+        rate=85,
+    ),
+)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One stage of one round.
-
-    ``aligned`` and ``whole`` map the names that the stage's code uses to the artifacts that they are in this round:
-    an aligned input comes part by part, a whole one is pinned by its digest. Inputs in ``optional`` may be absent;
-    those in ``carried`` are an earlier result of the stage itself, which it goes on from and whose change asks for no
-    new one.
-    A ``frozen`` stage keeps its result when more data comes, until a refit or a changed setting.
-    A stage with a ``split`` is left out where the source has no pairs of that split.
-    ``rate`` is a first guess of images a second on two cores; a store's own history replaces it.
-    """
-
-    name: str
-    kind: Kind
-    version: int
-    entry: str
-    settings: str
-    about: str
-    aligned: Mapping[str, str] = field(default_factory=dict)
-    whole: Mapping[str, str] = field(default_factory=dict)
-    optional: frozenset[str] = frozenset()
-    carried: frozenset[str] = frozenset()
-    writes: tuple[str, ...] = ()
-    model: str = ""
-    split: str = ""
-    frozen: bool = False
-    uses_model: bool = False
-    rate: float = 100.0
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """All inputs: the name that the code uses, and the artifact."""
-        return {**self.aligned, **self.whole}
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """All artifacts that the stage makes, the model first."""
-        return ((self.model,) if self.model else ()) + self.writes
-
-    def settings_of(self, pipeline: PipelineSettings) -> Settings:
-        """This stage's settings within the pipeline's. The last round's model annotates nothing: it needs no folds."""
-        value: Settings = getattr(pipeline, self.settings)
-        if self.model and self.model == of_round("ram", pipeline.rounds):
-            value = value.model_copy(update={"folds": 0})
-        return value
+@cache
+def declarations() -> tuple[Declaration, ...]:
+    """All stages in the order in which they run. Raises ValueError where an installed one does not fit."""
+    listed = list(OWN)
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        declared = entry.load()
+        brought_by = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+        if not isinstance(declared, Declaration):
+            raise ValueError(f"{brought_by} brings the stage '{entry.name}', which is no Declaration")
+        schemas.add(declared.contracts)
+        listed.insert(_place(declared, listed, brought_by), declared)
+    return tuple(listed)
 
 
+def _place(declared: Declaration, listed: Sequence[Declaration], brought_by: str) -> int:
+    """Right after the last of the stages that make what it reads."""
+    if any(declared.name == other.name for other in listed):
+        raise ValueError(f"{brought_by} brings the stage '{declared.name}', which is there already")
+    makers = {artifact: at for at, other in enumerate(listed) for artifact in other.outputs}
+    needed = [read.artifact for read in declared.reads if not (read.optional or read.carried)]
+    unknown = [artifact for artifact in needed if artifact not in makers]
+    if unknown:
+        raise ValueError(f"{brought_by}: the stage '{declared.name}' reads '{unknown[0]}', which no stage makes")
+    return max((makers[artifact] + 1 for artifact in needed), default=0)
+
+
+@cache
 def stages(rounds: int = 1) -> tuple[Stage, ...]:
     """All stages in the order in which they run; rounds after the first carry their number, as in ``generate-2``."""
-    listed = [*_prepare()]
-    for number in range(1, rounds + 1):
-        listed += _round(number)
-    return tuple(listed + _finish(rounds))
+    declared = declarations()
+    of_rounds = frozenset(artifact for one in declared if one.scope == "round" for artifact in one.outputs)
+    ordered: list[Stage] = []
+    for scope, numbers in (("once", [1]), ("round", range(1, rounds + 1)), ("last", [rounds])):
+        for number in numbers:
+            ordered += [one.in_round(number, rounds, of_rounds) for one in declared if one.scope == scope]
+    return tuple(ordered)
 
 
 def stage_named(name: str, rounds: int = 1) -> Stage:
@@ -78,326 +323,3 @@ def stage_named(name: str, rounds: int = 1) -> Stage:
         if stage.name == name:
             return stage
     raise ValueError(f"there is no stage '{name}'; known: {', '.join(stage.name for stage in stages(rounds))}")
-
-
-def of_round(name: str, number: int) -> str:
-    """The name that a stage or an artifact has in round ``number``."""
-    return name if number == 1 else f"{name}-{number}"
-
-
-def _prepare() -> list[Stage]:
-    return [
-        Stage(
-            name="ingest",
-            kind="map",
-            version=3,
-            entry="tasks.stages.ingest",
-            settings="ingest",
-            about="reads the source: images are checked, unfit rows are kept apart with their reason",
-            writes=("pairs", "pairs_rejected", "truth"),
-            rate=70,
-        ),
-        Stage(
-            name="parse-captions",
-            kind="map",
-            version=3,
-            entry="tasks.stages.parse_captions",
-            settings="parse",
-            about="finds objects, scenes, attributes and actions in the captions",
-            aligned={"pairs": "pairs"},
-            writes=("phrases", "phrases_rejected"),
-            rate=400,
-        ),
-        Stage(
-            name="build-labels",
-            kind="reduce",
-            version=2,
-            entry="tasks.stages.build_labels",
-            settings="labels",
-            about="chooses the tags and merges synonyms",
-            whole={"phrases": "phrases", "label_edits": "label_edits", "label_system_previous": "label_system"},
-            optional=frozenset({"label_edits", "label_system_previous"}),
-            carried=frozenset({"label_system_previous"}),
-            writes=("label_system",),
-            frozen=True,
-            rate=2000,
-        ),
-        Stage(
-            name="assign-tags",
-            kind="map",
-            version=1,
-            entry="tasks.stages.assign_tags",
-            settings="assign",
-            about="maps phrases to tags",
-            aligned={"phrases": "phrases"},
-            whole={"label_system": "label_system"},
-            writes=("caption_tags", "candidates"),
-            rate=5000,
-        ),
-        Stage(
-            name="encode",
-            kind="map",
-            version=2,
-            entry="tasks.stages.encode",
-            settings="encode",
-            about="stores the frozen image encoder's spatial features",
-            aligned={"pairs": "pairs"},
-            writes=("features",),
-            uses_model=True,
-            rate=11,
-        ),
-        Stage(
-            name="measure",
-            kind="map",
-            version=1,
-            entry="tasks.stages.measure",
-            settings="measure",
-            about="hashes every image and measures what it is screened by",
-            aligned={"pairs": "pairs", "features": "features"},
-            writes=("measures",),
-            uses_model=True,
-            rate=150,
-        ),
-        Stage(
-            name="screen",
-            kind="reduce",
-            version=1,
-            entry="tasks.stages.screen",
-            settings="screen",
-            about="finds near-duplicates, unfit images and leaks of the evaluation set; trainings and exports obey",
-            whole={"measures": "measures"},
-            writes=("screening",),
-            rate=5000,
-        ),
-        Stage(
-            name="train-baseline",
-            kind="training",
-            version=4,
-            entry="tasks.stages.train_baseline",
-            settings="baseline",
-            about="trains the annotator on the captions and their tags, and its fold models",
-            whole={
-                "pairs": "pairs",
-                "features": "features",
-                "caption_tags": "caption_tags",
-                "label_system": "label_system",
-                "screening": "screening",
-            },
-            optional=frozenset({"screening"}),
-            writes=("baseline_log",),
-            model="baseline",
-            frozen=True,
-            uses_model=True,
-            rate=15,
-        ),
-    ]
-
-
-def _round(number: int) -> list[Stage]:
-    annotator = "baseline" if number == 1 else of_round("ram", number - 1)
-    artifacts = ("tag_bars", "generated", "regions", "clusters", "judge_checks", "tag_verdicts", "ram")
-    names = {name: of_round(name, number) for name in artifacts}
-    previous = {} if number == 1 else {"previous_generated": of_round("generated", number - 1)}
-    return [
-        Stage(
-            name=of_round("calibrate", number),
-            kind="reduce",
-            version=1,
-            entry="tasks.stages.calibrate",
-            settings="calibrate",
-            about="finds out, out of fold, which tags the annotator may add, and where",
-            whole={"annotator": annotator, "caption_tags": "caption_tags", "label_system": "label_system"},
-            writes=(names["tag_bars"], of_round("annotator_checks", number)),
-            frozen=True,
-            uses_model=True,
-            rate=2000,
-        ),
-        Stage(
-            name=of_round("generate", number),
-            kind="map",
-            version=6,
-            entry="tasks.stages.generate",
-            settings="generate",
-            about="the annotator adds captions and tags to every image",
-            aligned={"pairs": "pairs", "features": "features", "caption_tags": "caption_tags", **previous},
-            whole={"annotator": annotator, "label_system": "label_system", "tag_bars": names["tag_bars"]},
-            writes=(names["generated"],),
-            uses_model=True,
-            rate=80,
-        ),
-        Stage(
-            name=of_round("ground", number),
-            kind="map",
-            version=5,
-            entry="tasks.stages.ground",
-            settings="ground",
-            about="finds the regions of every groundable tag",
-            aligned={
-                "pairs": "pairs",
-                "features": "features",
-                "caption_tags": "caption_tags",
-                "generated": names["generated"],
-            },
-            whole={"annotator": annotator, "label_system": "label_system", "tag_bars": names["tag_bars"]},
-            writes=(names["regions"], of_round("regions_rejected", number)),
-            uses_model=True,
-            rate=130,
-        ),
-        Stage(
-            name=of_round("fit-clusters", number),
-            kind="reduce",
-            version=1,
-            entry="tasks.stages.fit_clusters",
-            settings="clean",
-            about="clusters each tag's regions with k-means++",
-            whole={"regions": names["regions"]},
-            writes=(names["clusters"],),
-            frozen=True,
-            rate=300,
-        ),
-        Stage(
-            name=of_round("audit", number),
-            kind="reduce",
-            version=1,
-            entry="tasks.stages.audit",
-            settings="clean",
-            about="tries the judge and the captioner on words that are known to be right",
-            whole={
-                "pairs": "pairs",
-                "caption_tags": "caption_tags",
-                "generated": names["generated"],
-                "regions": names["regions"],
-                "clusters": names["clusters"],
-                "label_system": "label_system",
-                "tag_bars": names["tag_bars"],
-            },
-            writes=(names["judge_checks"],),
-            frozen=True,
-            rate=1000,
-        ),
-        Stage(
-            name=of_round("judge", number),
-            kind="map",
-            version=4,
-            entry="tasks.stages.judge",
-            settings="clean",
-            about="keeps or removes every tag, with the reason",
-            aligned={
-                "pairs": "pairs",
-                "caption_tags": "caption_tags",
-                "generated": names["generated"],
-                "regions": names["regions"],
-            },
-            whole={
-                "clusters": names["clusters"],
-                "label_system": "label_system",
-                "tag_bars": names["tag_bars"],
-                "judge_checks": names["judge_checks"],
-                "verdict_edits": "verdict_edits",
-            },
-            optional=frozenset({"verdict_edits"}),
-            writes=(names["tag_verdicts"],),
-            rate=1400,
-        ),
-        Stage(
-            name=of_round("retrain", number),
-            kind="training",
-            version=4,
-            entry="tasks.stages.retrain",
-            settings="retrain",
-            about="trains RAM on the tags that were kept",
-            whole={
-                "pairs": "pairs",
-                "features": "features",
-                "caption_tags": "caption_tags",
-                "generated": names["generated"],
-                "tag_verdicts": names["tag_verdicts"],
-                "label_system": "label_system",
-                "screening": "screening",
-                "ram_previous": names["ram"],
-            },
-            optional=frozenset({"ram_previous", "screening"}),
-            carried=frozenset({"ram_previous"}),
-            writes=(of_round("ram_log", number),),
-            model=names["ram"],
-            uses_model=True,
-            rate=38,
-        ),
-    ]
-
-
-def _finish(rounds: int) -> list[Stage]:
-    last = {name: of_round(name, rounds) for name in ("ram", "tag_verdicts", "generated")}
-    return [
-        Stage(
-            name="train-ablation",
-            kind="training",
-            version=4,
-            entry="tasks.stages.train_ablation",
-            settings="retrain",
-            about="trains the ablation's other rows: the same trainer on other labels",
-            whole={
-                "pairs": "pairs",
-                "features": "features",
-                "caption_tags": "caption_tags",
-                "label_system": "label_system",
-                "screening": "screening",
-                "tag_verdicts": last["tag_verdicts"],
-                "generated": last["generated"],
-                "truth": "truth",
-            },
-            optional=frozenset({"truth", "screening"}),
-            writes=("ablation_log",),
-            model="ablation",
-            uses_model=True,
-            rate=17,
-        ),
-        Stage(
-            name="fine-tune",
-            kind="training",
-            version=4,
-            entry="tasks.stages.fine_tune",
-            settings="fine_tune",
-            about="fine-tunes RAM on the fully described pairs at the higher resolution",
-            whole={
-                "pairs": "pairs",
-                "features": "features",
-                "caption_tags": "caption_tags",
-                "label_system": "label_system",
-                "screening": "screening",
-                "ram": last["ram"],
-                "ablation": "ablation",
-            },
-            optional=frozenset({"ablation", "screening"}),
-            writes=("fine_tune_log",),
-            model="ram_fine_tuned",
-            split="fine_tune",
-            uses_model=True,
-            rate=42,
-        ),
-        Stage(
-            name="evaluate",
-            kind="reduce",
-            version=3,
-            entry="tasks.stages.evaluate",
-            settings="evaluate",
-            about="measures every model on the test pictures, and says whether the retrained one is better",
-            whole={
-                "pairs": "pairs",
-                "features": "features",
-                "caption_tags": "caption_tags",
-                "truth": "truth",
-                "label_system": "label_system",
-                "tag_verdicts": last["tag_verdicts"],
-                "generated": last["generated"],
-                "baseline": "baseline",
-                "ram": last["ram"],
-                "ram_fine_tuned": "ram_fine_tuned",
-                "ablation": "ablation",
-            },
-            optional=frozenset({"truth", "ram_fine_tuned", "ablation"}),
-            writes=("predictions", "metrics", "verdict"),
-            uses_model=True,
-            rate=85,
-        ),
-    ]

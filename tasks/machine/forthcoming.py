@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storage.store import Store
-from tasks.machine.dag import Stage
-from tasks.machine.planning import Again, StagePlan, recipe_of
-from tasks.settings.base import Settings
+from tasks.machine.declaration import Stage
+from tasks.machine.planning import StagePlan, recipe_of
+from tasks.machine.stage_run import StageRun
 from tasks.settings.ingest import IngestSettings
 from tasks.settings.sources import SampleSource
 
@@ -42,25 +42,26 @@ class Forthcoming:
         """Whether it is known that no image of ``split`` will be there."""
         return bool(split) and self.splits is not None and split not in self.splits
 
-    def recipe(self, stage: Stage, settings: Settings) -> str:
+    def recipe(self, run: StageRun) -> str:
         """The recipe that a stage's outputs will have."""
         recipes = {}
-        for alias, artifact in stage.inputs.items():
+        for alias, artifact in run.stage.inputs.items():
             if artifact not in self.recipes and (snapshot := self.store.snapshot(artifact)) is not None:
                 self.recipes[artifact] = snapshot.recipe
             if artifact in self.recipes:
                 recipes[alias] = self.recipes[artifact]
-        return recipe_of(stage, settings, recipes)
+        return recipe_of(run.stage, run.settings, recipes)
 
-    def same_recipe(self, stage: Stage, recipe: str, again: Again) -> bool:
+    def same_recipe(self, run: StageRun, recipe: str) -> bool:
         """Whether the stage's present result was made as it would be made now, from other rows perhaps."""
-        latest = self.store.snapshot(stage.outputs[0])
-        return latest is not None and latest.recipe == recipe and not (again.force or again.refit)
+        latest = self.store.snapshot(run.stage.outputs[0])
+        return latest is not None and latest.recipe == recipe and not (run.again.force or run.again.refit)
 
-    def rows_for(self, stage: Stage, recipe: str, again: Again) -> int:
+    def rows_for(self, run: StageRun, recipe: str) -> int:
         """The rows that a stage whose inputs will change has to compute: the new ones alone, where it maps them."""
+        stage = run.stage
         whole = self.rows.keys() & set(stage.whole.values())
-        if stage.kind == "map" and not whole and self.same_recipe(stage, recipe, again):
+        if stage.kind == "map" and not whole and self.same_recipe(run, recipe):
             return max(self.rows[artifact] for artifact in stage.aligned.values() if artifact in self.rows)
         return self.images
 

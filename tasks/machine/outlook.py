@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from storage.store import DamagedPartError, Store
 from tasks.machine import costs, planning
-from tasks.machine.dag import Stage, stage_named, stages
+from tasks.machine.dag import stage_named, stages
+from tasks.machine.declaration import Stage
 from tasks.machine.forthcoming import Forthcoming, new_bytes, source_note
-from tasks.machine.planning import Again, PlanError, StagePlan
-from tasks.settings.base import Settings
-from tasks.settings.ingest import IngestSettings
+from tasks.machine.planning import PlanError, StagePlan
+from tasks.machine.stage_run import Again, StageRun
 from tasks.settings.pipeline import PipelineSettings
-from tasks.stages import ingest
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,7 @@ class PlannedStage:
 
     stage: Stage
     state: str
+    work: StagePlan | None = None  # None where its inputs will change before it runs
     shards: int = 0
     rows: int = 0
     seconds: float = 0.0
@@ -64,17 +64,16 @@ class Request:
         )
 
 
-def plan(store: Store, stage: Stage, settings: Settings, again: Again = Again()) -> StagePlan:
-    """What a stage would compute now. Raises PlanError where an input is missing."""
-    if isinstance(settings, IngestSettings):
-        return ingest.plan(store, stage, settings, again)
-    return planning.plan_stage(store, stage, settings, again)
-
-
-def outlook(store: Store, settings: PipelineSettings, request: Request) -> list[PlannedStage]:
+def outlook(
+    store: Store,
+    settings: PipelineSettings,
+    request: Request,
+    plan: Callable[[StageRun], StagePlan] = planning.plan,
+) -> list[PlannedStage]:
     """What a run would compute, with its cost by what this store has measured, else by first guesses.
 
-    Where only some images are new, stages that work image by image count these alone, and what is frozen stays.
+    ``plan`` plans a stage. Where only some images are new, stages that work image by image count these alone, and
+    what is frozen stays.
     """
     planned: list[PlannedStage] = []
     pairs = store.snapshot("pairs")
@@ -83,50 +82,46 @@ def outlook(store: Store, settings: PipelineSettings, request: Request) -> list[
     for stage in request.stages():
         if planning.left_out(store, stage, settings) or coming.lacks(stage.split):
             continue
-        chosen, again = stage.settings_of(settings), request.again(stage)
+        run = StageRun(store, stage, stage.settings_of(settings), again=request.again(stage))
         stale = sorted(coming.rows.keys() & set(stage.inputs.values()))
         work = None
         if not stale:
             with contextlib.suppress(PlanError, DamagedPartError):  # the run computes a damaged part again
-                work = plan(store, stage, chosen, again)
-        recipe = coming.recipe(stage, chosen) if work is None else work.recipe
+                work = plan(run)
+        recipe = coming.recipe(run) if work is None else work.recipe
         if work is not None and work.kept:
-            planned.append(PlannedStage(stage, "kept" if work.note else "done", note=work.note))
-        elif stale and stage.frozen and coming.same_recipe(stage, recipe, again):
+            planned.append(PlannedStage(stage, "kept" if work.note else "done", work, note=work.note))
+        elif stale and stage.frozen and coming.same_recipe(run, recipe):
             planned.append(PlannedStage(stage, "kept", note=planning.AS_FITTED))
         else:
-            rows = coming.rows_for(stage, recipe, again) if work is None else work.rows
+            rows = coming.rows_for(run, recipe) if work is None else work.rows
             if work is not None and stage.name == "ingest":
                 coming.ingested(work)
-            planned.append(_to_compute(stage, chosen, settings, paces, work, rows, stale))
+            planned.append(_to_compute(run, costs.Pricing(paces, settings.encode), work, rows, stale))
             coming.add(stage, rows, recipe)
     return planned
 
 
 def _to_compute(
-    stage: Stage,
-    chosen: Settings,
-    settings: PipelineSettings,
-    paces: Mapping[str, float],
-    work: StagePlan | None,
-    rows: int,
-    stale: list[str],
+    run: StageRun, pricing: costs.Pricing, work: StagePlan | None, rows: int, stale: list[str]
 ) -> PlannedStage:
+    stage = run.stage
     notes = [f"after {', '.join(stale)}"] if stale else []
     stored: float | None = None
     if work is not None and stage.name == "ingest":
         notes.append(source_note(work))
         stored = new_bytes(work)
     if stored is None:
-        stored = costs.stored_bytes(stage, chosen, settings.encode, rows)
-    if folds := getattr(chosen, "folds", 0) if stage.model else 0:
+        stored = pricing.stored_bytes(stage, run.settings, rows)
+    if folds := getattr(run.settings, "folds", 0) if stage.model else 0:
         notes.append(f"with {folds} fold models, so that none annotates what it saw: {folds} times the training")
     return PlannedStage(
         stage,
         "waiting" if work is None else "to do",
+        work,
         len(work.shards) if work is not None else 0,
         rows,
-        costs.seconds(stage, chosen, settings.encode, rows, paces),
+        pricing.seconds(stage, run.settings, rows),
         stored,
         "; ".join(filter(None, notes)),
     )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from storage.keys import digest, digest_bytes
-from storage.schemas import first_round_name
+from storage.names import SnapshotName, first_round_name
 from storage.store import Part, Snapshot, Store
-from tasks.machine.dag import Stage, stages
+from tasks.machine.dag import MOST_ROUNDS, stages
+from tasks.machine.declaration import Stage
+from tasks.machine.stage_run import StageRun
 from tasks.machine.worker import Shard
 from tasks.settings.base import Settings
-from tasks.settings.pipeline import MOST_ROUNDS, PipelineSettings
+from tasks.settings.pipeline import PipelineSettings
 
+NOT_READ = "none"  # in place of a key: an optional input is not to be read
 AS_FITTED = "kept as it was fitted, although its inputs changed since (--refit makes it again)"
 
 
@@ -35,8 +38,7 @@ class StagePlan:
     although its inputs grew, or is not taken although it is there.
     """
 
-    stage: Stage
-    settings: Settings
+    run: StageRun
     snapshots: Mapping[str, Snapshot]
     key: str
     recipe: str
@@ -45,110 +47,135 @@ class StagePlan:
     tombstones: Mapping[str, list[str]] | None = None
     kept: bool = False
     note: str = ""
+    latest: Mapping[str, str] = field(default_factory=dict)  # the keys that were there when it was made, by alias
+
+    @property
+    def stage(self) -> Stage:
+        return self.run.stage
+
+    @property
+    def settings(self) -> Settings:
+        return self.run.settings
 
     @property
     def rows(self) -> int:
         """Input rows still to be computed."""
         return sum(shard.rows for shard in self.shards)
 
+    def holds(self, run: StageRun) -> bool:
+        """Whether it is a plan of the same run, and what it was made from is still what the store holds."""
+        if (run.stage, run.settings, run.again) != (self.stage, self.settings, self.run.again) or run.again.inputs:
+            return False
+        return latest_keys(run) == self.latest
 
-@dataclass(frozen=True)
-class Again:
-    """What is computed although it is done, and from what.
 
-    ``force``: all of the stage; ``refit``: a frozen stage; ``retry_rejected``: the parts with rejected rows. ``inputs``
-    are snapshots to read in place of the latest, as in ``regions@0123abcd``, or ``ablation@none`` for an optional one
-    that is not to be read. ``warm_start``: a training goes on from its
-    last model, where it has to train at all.
+def plan(run: StageRun) -> StagePlan:
+    """What a stage would compute now. Linear in the number of parts.
+
+    The work of a stage that reads no artifact comes from elsewhere: its own code plans it. Raises :class:`PlanError`
+    where an input is missing.
     """
+    if not run.stage.inputs:
+        planned: StagePlan = run.stage.code().plan(run)
+    else:
+        planned = _plan_inputs(run)
+    return replace(planned, latest=latest_keys(run))
 
-    force: bool = False
-    refit: bool = False
-    retry_rejected: bool = False
-    inputs: tuple[str, ...] = ()
-    warm_start: bool = False
+
+def latest_keys(run: StageRun) -> dict[str, str]:
+    """The keys of the latest snapshots of a stage's inputs, and of its own result under the name ""."""
+    artifacts = {**run.stage.inputs, "": run.stage.outputs[0]}
+    return {alias: run.store.latest_key(artifact) for alias, artifact in artifacts.items()}
 
 
-def gather(store: Store, stage: Stage, chosen: Sequence[str] = ()) -> dict[str, Snapshot]:
-    """The ``chosen`` snapshots (``artifact@key``, the key's beginning will do), else the latest of each input.
+def _plan_inputs(run: StageRun) -> StagePlan:
+    stage, again = run.stage, run.again
+    snapshots = gather(run)
+    if stage.kind == "training" and not again.warm_start:
+        snapshots = {alias: snapshot for alias, snapshot in snapshots.items() if alias not in stage.carried}
+    recipe = recipe_of(stage, run.settings, {alias: snapshot.recipe for alias, snapshot in snapshots.items()})
+    drafted = StagePlan(run, snapshots, key="", recipe=recipe)
+    if (fitted := _as_fitted(drafted)) is not None:
+        return fitted
+    if stage.kind == "map":
+        return _plan_map(drafted)
+    key = _whole_key(stage, run.settings, snapshots)
+    if not again.force and complete(run, key):
+        return replace(drafted, key=key, kept=True, note=held_back(run, key))
+    rows = max((snapshot.rows for snapshot in snapshots.values()), default=0)
+    if "pairs" in snapshots:
+        rows = snapshots["pairs"].rows
+    return replace(drafted, key=key, shards=(Shard(key=key, partition="", rows=rows, replace=again.force),), done={})
+
+
+def gather(run: StageRun) -> dict[str, Snapshot]:
+    """The snapshots that the run names (``artifact@key``, the key's beginning will do), else the latest of each input.
 
     Raises :class:`PlanError` where one that is needed is missing.
     """
-    named = {name: _named(store, stage, name, key) for name, _, key in (one.partition("@") for one in chosen)}
-    found: dict[str, Snapshot] = {}
+    store, stage = run.store, run.stage
+    chosen = {name.artifact: _chosen(run, name) for name in map(SnapshotName.parse, run.again.inputs)}
+    snapshots: dict[str, Snapshot] = {}
     for alias, artifact in stage.inputs.items():
-        snapshot = named[artifact] if artifact in named else store.snapshot(artifact)
+        snapshot = chosen[artifact] if artifact in chosen else store.snapshot(artifact)
         if snapshot is not None:
-            found[alias] = snapshot
+            snapshots[alias] = snapshot
         elif alias not in stage.optional:
-            maker = next((one.name for one in stages(MOST_ROUNDS) if artifact in one.outputs), "")
+            maker = next((other.name for other in stages(MOST_ROUNDS) if artifact in other.outputs), "")
             raise PlanError(
                 f"{stage.name} needs '{artifact}', which the store {store.url} does not hold yet: run the stage "
                 f"{maker} before it, or the whole pipeline"
             )
-    return found
+    return snapshots
 
 
-def _named(store: Store, stage: Stage, artifact: str, key: str) -> Snapshot | None:
-    if artifact not in stage.inputs.values():
-        raise PlanError(f"{stage.name} does not read '{artifact}'; it reads {', '.join(sorted(stage.inputs.values()))}")
-    if key == "none":
+def _chosen(run: StageRun, name: SnapshotName) -> Snapshot | None:
+    read = sorted(run.stage.inputs.values())
+    if name.artifact not in read:
+        raise PlanError(f"{run.stage.name} does not read '{name.artifact}'; it reads {', '.join(read)}")
+    return None if name.key == NOT_READ else snapshot_named(run.store, name)
+
+
+def snapshot_named(store: Store, name: SnapshotName) -> Snapshot:
+    """The one snapshot whose key begins as ``name`` says. Raises :class:`PlanError` where there is none, or several."""
+    all_ = store.snapshots(name.artifact)
+    fitting = [snapshot for snapshot in all_ if snapshot.key.startswith(name.key)]
+    if len(fitting) != 1:
+        there = ", ".join(snapshot.key for snapshot in all_) or "none"
+        raise PlanError(f"{name} names {'several snapshots' if fitting else 'no snapshot'}; there are: {there}")
+    return fitting[0]
+
+
+def _as_fitted(drafted: StagePlan) -> StagePlan | None:
+    """The plan that keeps a frozen stage's result; None where it is to be made, or made again."""
+    run, stage, again = drafted.run, drafted.stage, drafted.run.again
+    latest = run.store.snapshot(stage.outputs[0])
+    if not stage.frozen or again.force or again.refit or again.inputs:
         return None
-    found = [one for one in store.snapshots(artifact) if key and one.key.startswith(key)]
-    if len(found) != 1:
-        there = ", ".join(one.key for one in store.snapshots(artifact))
-        many = "several snapshots" if found else "no snapshot"
-        raise PlanError(f"{artifact}@{key} names {many}; there are: {there or 'none'}")
-    return found[0]
+    if latest is None or latest.recipe != drafted.recipe or not complete(run, latest.key):
+        return None  # a damaged or deleted result is no result
+    changed = latest.key != _whole_key(stage, run.settings, drafted.snapshots)
+    return replace(drafted, key=latest.key, kept=True, note=AS_FITTED if changed else "")
 
 
-def plan_stage(store: Store, stage: Stage, settings: Settings, again: Again = Again()) -> StagePlan:
-    """Plans any stage but `ingest`, whose work comes from a source. Linear in the number of parts."""
-    snapshots = gather(store, stage, again.inputs)
-    if stage.kind == "training" and not again.warm_start:
-        snapshots = {alias: snapshot for alias, snapshot in snapshots.items() if alias not in stage.carried}
-    recipe = recipe_of(stage, settings, {alias: snapshot.recipe for alias, snapshot in snapshots.items()})
-    plan = StagePlan(stage, settings, snapshots, key="", recipe=recipe)
-    latest = store.snapshot(stage.outputs[0])
-    if (
-        stage.frozen
-        and not (again.force or again.refit or again.inputs)
-        and latest is not None
-        and latest.recipe == recipe
-    ):
-        # A damaged or deleted result is no result: fall through and compute it again.
-        if complete(store, stage, latest.key):
-            changed = latest.key != _whole_key(stage, settings, snapshots)
-            return replace(plan, key=latest.key, kept=True, note=AS_FITTED if changed else "")
-    if stage.kind == "map":
-        return _plan_map(store, plan, again)
-    key = _whole_key(stage, settings, snapshots)
-    if not again.force and complete(store, stage, key):
-        return replace(plan, key=key, kept=True, note=held_back(store, stage, key))
-    rows = max((snapshot.rows for snapshot in snapshots.values()), default=0)
-    if "pairs" in snapshots:
-        rows = snapshots["pairs"].rows
-    return replace(plan, key=key, shards=(Shard(key=key, partition="", rows=rows, replace=again.force),), done={})
-
-
-def held_back(store: Store, stage: Stage, key: str) -> str:
+def held_back(run: StageRun, key: str) -> str:
     """Why the snapshot ``key`` of a stage is not to become the latest; "" where nothing speaks against it."""
-    snapshot = store.snapshot(stage.outputs[0], key)
+    snapshot = run.store.snapshot(run.stage.outputs[0], key)
     return "" if snapshot is None else snapshot.held_back
 
 
-def finish_plan(store: Store, plan: StagePlan, shards: list[Shard], again: Again) -> StagePlan:
+def finish_plan(plan: StagePlan, shards: list[Shard], retry_rejected: bool = False) -> StagePlan:
     """Sorts ``shards`` into those whose parts are in the store and those to compute, and finds the snapshot's key."""
-    stage = plan.stage
+    store, stage, force = plan.run.store, plan.stage, plan.run.again.force
     key = digest([plan.stage.name, sorted((shard.partition, shard.key) for shard in shards), plan.tombstones])
     known = {artifact: _known_parts(store, artifact) for artifact in stage.writes}
-    retried = _with_rejected_rows(known) if again.retry_rejected and stage.aligned else set()
-    if not (again.force or retried) and complete(store, stage, key):
+    retried = _with_rejected_rows(known) if retry_rejected else set()
+    if not (force or retried) and complete(plan.run, key):
         return replace(plan, key=key, kept=True)
     done: dict[str, list[Part]] = {artifact: [] for artifact in stage.writes}
     todo = []
     for shard in shards:
-        asked = again.force or shard.key in retried
+        asked = force or shard.key in retried
         found = {} if asked else _find(store, shard, known)
         if len(found) == len(stage.writes):
             for artifact, part in found.items():
@@ -158,9 +185,10 @@ def finish_plan(store: Store, plan: StagePlan, shards: list[Shard], again: Again
     return replace(plan, key=key, shards=tuple(todo), done={artifact: tuple(parts) for artifact, parts in done.items()})
 
 
-def complete(store: Store, stage: Stage, key: str) -> bool:
-    """Whether every output of ``stage`` has the snapshot ``key`` with all of its files."""
-    for artifact in stage.outputs:
+def complete(run: StageRun, key: str) -> bool:
+    """Whether every output of the run's stage has the snapshot ``key`` with all of its files."""
+    store = run.store
+    for artifact in run.stage.outputs:
         snapshot = store.snapshot(artifact, key)
         if snapshot is None:
             return False
@@ -182,7 +210,7 @@ def _with_rejected_rows(known: Mapping[str, Mapping[str, Part]]) -> set[str]:
     }
 
 
-def _plan_map(store: Store, plan: StagePlan, again: Again) -> StagePlan:
+def _plan_map(plan: StagePlan) -> StagePlan:
     stage = plan.stage
     pinned = {alias: plan.snapshots[alias].digest for alias in stage.whole if alias in plan.snapshots}
     parts = {
@@ -199,7 +227,7 @@ def _plan_map(store: Store, plan: StagePlan, again: Again) -> StagePlan:
         inputs = {alias: (plan.snapshots[alias].artifact, one) for alias, one in aligned.items()}
         shards.append(Shard(key=key, partition=part.partition, parts=inputs, rows=plan.snapshots[first].rows_in(part)))
     tombstones = plan.snapshots[first].tombstones
-    return finish_plan(store, replace(plan, tombstones=tombstones), shards, again)
+    return finish_plan(replace(plan, tombstones=tombstones), shards, plan.run.again.retry_rejected)
 
 
 def _find(store: Store, shard: Shard, known: Mapping[str, Mapping[str, Part]]) -> dict[str, Part]:
@@ -239,13 +267,13 @@ def _dumped(settings: Settings) -> list[Any]:
             files[path] = digest_bytes(Path(path).read_bytes())
         except OSError as error:
             raise PlanError(f"the settings name the file {path}, which cannot be read: {error.strerror}") from error
-    return [settings.model_dump(mode="json", exclude={"error_budget"}), files]
+    return [settings.identity(), files]
 
 
-def point_to(store: Store, plan: StagePlan) -> dict[str, int]:
+def point_to(plan: StagePlan) -> dict[str, int]:
     """Makes the snapshots that already answer the latest ones, unless they are held back; returns the rows of each."""
-    rows = {}
-    plan_held_back = held_back(store, plan.stage, plan.key)
+    store, rows = plan.run.store, {}
+    plan_held_back = held_back(plan.run, plan.key)
     for artifact in plan.stage.outputs:
         snapshot = store.snapshot(artifact, plan.key)
         if snapshot is None:
@@ -260,24 +288,25 @@ def point_to(store: Store, plan: StagePlan) -> dict[str, int]:
 
 def changed_inputs(latest: Mapping[str, Snapshot], artifact: str) -> list[str]:
     """The inputs of an artifact's latest snapshot that have changed since, by the names that its code uses."""
-    made_from = {alias: pinned.partition("@") for alias, pinned in latest[artifact].inputs.items()}
     return [
         alias
-        for alias, (name, _, key) in made_from.items()
-        if name != artifact and name in latest and latest[name].key != key  # itself: what it went on from
+        for alias, read in latest[artifact].inputs.items()
+        if read.artifact != artifact  # itself: what it went on from
+        and read.artifact in latest
+        and latest[read.artifact].key != read.key
     ]
 
 
 def made_with(stage: Stage, snapshot: Snapshot) -> Settings:
     """The settings that a stage made ``snapshot`` with. Raises ValueError where this version does not know them."""
-    return type(stage.settings_of(PipelineSettings())).model_validate(snapshot.settings)
+    return type(stage.declared.usual).model_validate(snapshot.settings)
 
 
 def standing(latest: Mapping[str, Snapshot]) -> dict[str, str]:
     """By artifact what a person should know of it: that it is stale, or stays as it is although its inputs changed."""
     makers = {artifact: stage for stage in stages(MOST_ROUNDS) for artifact in stage.outputs}
     changed = {artifact: changed_inputs(latest, artifact) for artifact in latest}
-    fitted = {artifact for artifact in latest if artifact in makers and _as_fitted(makers[artifact], artifact, latest)}
+    fitted = {artifact for artifact in latest if artifact in makers and _stays(makers[artifact], artifact, latest)}
     behind = _behind(latest, changed, fitted)
     told = {}
     for artifact in latest:
@@ -299,7 +328,7 @@ def _listed(artifacts: list[str]) -> str:
     return ", ".join(artifacts[:2]) + (f" and {more} more" if more > 0 else "")
 
 
-def _as_fitted(stage: Stage, artifact: str, latest: Mapping[str, Snapshot]) -> bool:
+def _stays(stage: Stage, artifact: str, latest: Mapping[str, Snapshot]) -> bool:
     """Whether a run keeps the artifact of a frozen stage whatever data came, with the settings that made it."""
     recipes = {alias: latest[name].recipe for alias, name in stage.inputs.items() if name in latest}
     with suppress(PlanError, ValueError):
@@ -316,7 +345,7 @@ def _behind(
     def stale(artifact: str) -> set[str]:
         if artifact in fitted:
             return set()
-        sources = {pinned.partition("@")[0] for pinned in latest[artifact].inputs.values()} & set(latest) - {artifact}
+        sources = {read.artifact for read in latest[artifact].inputs.values()} & set(latest) - {artifact}
         return {name for name in sources - fitted if changed[name]} | {one for name in sources for one in stale(name)}
 
     return {artifact: sorted(stale(artifact)) for artifact in latest}

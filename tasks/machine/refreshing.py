@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import pyarrow.compute as pc
 
 from storage.store import Snapshot, Store
-from tasks.machine.dag import Stage, of_round, stages
+from tasks.machine.dag import stages
+from tasks.machine.declaration import Stage
 from tasks.machine.inputs import Inputs
 from tasks.machine.planning import PlanError, made_with
+from tasks.machine.rounds import last_round
 from tasks.settings.base import Settings
-from tasks.settings.pipeline import MOST_ROUNDS
 
 FINAL_ROWS = ("fine_tuned", "cleaning")  # of `metrics`: the model that a store's users get, the first that is there
 UNDECIDED = "a candidate"
@@ -32,7 +33,7 @@ class Made:
 
 def made(store: Store) -> Made:
     """Raises :class:`PlanError` where no pipeline has run to its retrained model in this store."""
-    rounds = max((n for n in range(1, MOST_ROUNDS + 1) if store.snapshot(of_round("ram", n)) is not None), default=0)
+    rounds = last_round(store, "ram")
     if not rounds:
         raise PlanError(
             f"the store {store.url} holds no retrained model yet, so there is nothing to refresh: run the pipeline "
@@ -72,8 +73,8 @@ def change_since(store: Store, model: Snapshot) -> Change:
 
 
 def _then_and_now(store: Store, model: Snapshot, alias: str) -> tuple[Snapshot, Snapshot]:
-    name, _, key = model.inputs[alias].partition("@")
-    then, now = store.snapshot(name, key), store.snapshot(name)
+    name = model.inputs[alias].artifact
+    then, now = store.snapshot(name, model.inputs[alias].key), store.snapshot(name)
     if then is None or now is None:
         raise PlanError(f"the store {store.url} lacks the {name} that its model was trained on: run the pipeline")
     return then, now

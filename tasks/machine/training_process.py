@@ -6,7 +6,6 @@ a small training would spend most of its time on imports otherwise. The server e
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -19,16 +18,15 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
+from storage.names import SnapshotName
 from storage.store import DamagedPartError, Part, Snapshot, Store
+from tasks.executors.parents import exit_with_creator
 from tasks.machine.dag import stage_named
-from tasks.machine.executors import exit_with_creator
 from tasks.machine.inputs import Inputs
 from tasks.machine.planning import PlanError
 from tasks.settings.base import Settings
 from tasks.settings.executor import ExecutorSettings
-from tasks.settings.pipeline import PipelineSettings
 
 ORDERS = ".trainings"  # in a store: what machines that share trainings are asked to join
 
@@ -67,7 +65,7 @@ def _lying_there(store: Store, order: Order) -> Iterator[None]:
             "key": order.key,
             "settings": order.settings.model_dump(mode="json"),
             "executor": order.executor.model_dump(mode="json"),
-            "snapshots": {alias: f"{one.artifact}@{one.key}" for alias, one in order.snapshots.items()},
+            "snapshots": {alias: str(snapshot.name) for alias, snapshot in order.snapshots.items()},
         },
     )
     try:
@@ -86,14 +84,13 @@ def join(store: Store, joined: set[str], tell: Callable[[str], None]) -> None:
         stage = stage_named(told["stage"], told["rounds"])
         executor = ExecutorSettings.model_validate(told["executor"])
         tell(f"joins {stage.name}, which is led from {executor.rendezvous}")
-        named = {alias: one.partition("@") for alias, one in told["snapshots"].items()}
-        pinned = {alias: store.snapshot(artifact, key) for alias, (artifact, _, key) in named.items()}
-        snapshots = {alias: one for alias, one in pinned.items() if one is not None}
-        settings = type(stage.settings_of(PipelineSettings())).model_validate(told["settings"])
+        named = {alias: SnapshotName.parse(name) for alias, name in told["snapshots"].items()}
+        pinned = {alias: store.snapshot(name.artifact, name.key) for alias, name in named.items()}
+        snapshots = {alias: snapshot for alias, snapshot in pinned.items() if snapshot is not None}
+        settings = type(stage.declared.usual).model_validate(told["settings"])
         folder = store.work_folder(f"{stage.name}-{told['key']}")
-        module: Any = importlib.import_module(stage.entry)
         with suppress(FileNotFoundError):  # the leading machine has moved the finished model into its place
-            module.train(settings, Inputs(store, snapshots), executor, folder, lambda done, total, what: None)
+            stage.code().train(settings, Inputs(store, snapshots), executor, folder, lambda done, total, what: None)
         tell(f"{stage.name} is over")
 
 
@@ -145,11 +142,10 @@ def _train(order: Order, messages: Connection, log: str) -> None:
             told = time.monotonic()
             messages.send(Progress(done, total, what))
 
-    module: Any = importlib.import_module(stage.entry)
     prepare_process(order.executor)
     inputs = Inputs(store, order.snapshots)
     try:
-        tables = module.train(order.settings, inputs, order.executor, Path(order.folder), progress)
+        tables = stage.code().train(order.settings, inputs, order.executor, Path(order.folder), progress)
     except DamagedPartError as error:
         messages.send(error)
         raise

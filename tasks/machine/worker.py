@@ -5,17 +5,16 @@ Workers know the store and the stage's code and nothing of Prefect, so that they
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
-from storage.schemas import first_round_name
+from storage import schemas
+from storage.names import first_round_name
 from storage.store import Part, Snapshot, Store
-from tasks.machine.dag import Stage
+from tasks.machine.declaration import Stage
 from tasks.machine.inputs import Inputs
 from tasks.settings.base import Settings
 from tasks.settings.executor import ExecutorSettings
@@ -64,7 +63,8 @@ class Worker:
     def __init__(self, factory: WorkerFactory) -> None:
         self.stage = factory.stage
         self.store = Store(factory.store_url, create=False)
-        module: Any = importlib.import_module(factory.stage.entry)
+        schemas.add(factory.stage.declared.contracts)
+        module = factory.stage.code()
         inputs = Inputs(self.store, factory.snapshots)
         if factory.stage.uses_model:
             from tasks.machine.devices import prepare_process  # torch only where a model runs

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.machine.dag import of_round
+from storage.names import of_round
+from tasks.judging.typicality import OutlierMeasure, is_good, read_clusters, typicality
 from tasks.report.pictures import Pictures
 from tasks.report.views import Views
-from tasks.settings.clean import CleanSettings
-from tasks.stages.judge import cluster_index, distances
+from tasks.settings.judge import JudgeSettings
 
 MOST_VERDICTS = 20_000
 TAGS, CROPS, CROP_SIZE = 12, 12, 88
@@ -29,7 +29,7 @@ def cleaning(views: Views) -> dict[str, Any] | None:
     """The last judged round as base64 arrays (little-endian), and crops of some tags.
 
     For every tag of an image: ``tag`` uint16 (a place in ``names``), ``score`` float32, ``flags`` uint8. For every
-    region: ``row`` uint32 (its tag of an image), ``region_score`` and ``share`` float32 (NaN: no outlier by any share).
+    region: ``row`` uint32 (its tag of an image), ``region_score`` and ``typicality`` float32 (NaN: never an outlier).
     ``true_tags``: how many there are for the same images, None where the truth is not known. ``settings`` are those of
     the run. None where there are no verdicts to show.
     """
@@ -39,22 +39,21 @@ def cleaning(views: Views) -> dict[str, Any] | None:
     verdicts = _verdicts(views)
     if not verdicts.num_rows:
         return None
-    used = {**CleanSettings().model_dump(), **views.snapshots[of_round("tag_verdicts", number)].settings}
-    settings = {name: float(used[name]) for name in ("outlier_share", "region_threshold", "doubt")}
-    regions = _regions(views, verdicts, settings)
+    used = JudgeSettings(**views.snapshots[of_round("tag_verdicts", number)].settings)
+    regions = _regions(views, verdicts, used.outlier_measure)
     names = views.rows("SELECT tag_id, name FROM label_system ORDER BY tag_id")
     place = {row["tag_id"]: at for at, row in enumerate(names)}
     return {
         "round": number,
-        "settings": settings,
+        "settings": used.model_dump(include={"outlier_share", "region_threshold", "doubt"}),
         "images": len(verdicts["image_id"].unique()),
         "names": [row["name"] for row in names],
         "tag": _encode(np.array([place[tag_id] for tag_id in verdicts["tag_id"].to_pylist()]), "<u2"),
         "score": _encode(verdicts["score"].to_numpy(), "<f4"),
-        "flags": _encode(_flags(verdicts, regions, settings), "u1"),
+        "flags": _encode(_flags(verdicts, regions, used), "u1"),
         "row": _encode(regions["row"].to_numpy(), "<u4"),
         "region_score": _encode(regions["tag_score"].to_numpy(), "<f4"),
-        "share": _encode(regions["share"].to_numpy(), "<f4"),
+        "typicality": _encode(regions["typicality"].to_numpy(), "<f4"),
         "true_tags": _true_tags(views, verdicts["image_id"][-1].as_py()),
         "crops": _crops(views, verdicts, regions, place),
     }
@@ -75,43 +74,27 @@ def _verdicts(views: Views) -> pa.Table:
     ).to_arrow_table()
 
 
-def _regions(views: Views, verdicts: pa.Table, settings: dict[str, float]) -> pa.Table:
-    """(row, image_id, tag_id, box, tag_score, share) of all regions of ``verdicts``, by row; the best score first."""
+def _regions(views: Views, verdicts: pa.Table, measure: OutlierMeasure) -> pa.Table:
+    """(row, image_id, tag_id, box, tag_score, typicality) of the regions of ``verdicts``, by row, the best first."""
     rows = pa.array(range(verdicts.num_rows), pa.int64())
     numbered = verdicts.select(["image_id", "tag_id"]).append_column("row", rows)
     regions, clusters = (of_round(name, views.judged).replace("-", "_") for name in ("regions", "clusters"))
     views.db.register("judged_tags", numbered)
     found = views.db.sql(f"SELECT * FROM judged_tags JOIN {regions} USING (image_id, tag_id)").to_arrow_table()
-    index = cluster_index(views.db.sql(f"SELECT * FROM {clusters}").to_arrow_table())
-    distance = pa.array(distances(found, index), pa.float32(), from_pandas=True)
-    views.db.register("judged_regions", found.drop_columns(["feature"]).append_column("distance", distance))
-    return views.db.sql(_SHARES, params={"share": settings["outlier_share"]}).to_arrow_table()
+    index = read_clusters(views.db.sql(f"SELECT * FROM {clusters}").to_arrow_table())
+    typical = pa.array(typicality(found, index, measure), pa.float32())
+    shown = found.select(["row", "image_id", "tag_id", "box", "tag_score"]).append_column("typicality", typical)
+    return shown.sort_by([("row", "ascending"), ("tag_score", "descending")])
 
 
-_SHARES = """
-WITH ranked AS (
-    SELECT *,
-        count(distance) OVER tag AS measured,
-        count(*) FILTER (distance > 1) OVER tag / measured AS beyond,
-        count(distance) OVER (PARTITION BY tag_id ORDER BY distance DESC NULLS LAST) / measured AS farther
-    FROM judged_regions WINDOW tag AS (PARTITION BY tag_id)
-)
-SELECT row, image_id, tag_id, box, tag_score, (CASE
-    WHEN distance IS NULL THEN 'NaN'
-    WHEN distance > 1 THEN $share * farther / beyond
-    ELSE $share + (1 - $share) * (farther - beyond) / (1 - beyond)
-END)::FLOAT AS share FROM ranked ORDER BY row, tag_score DESC
-"""
-
-
-def _flags(verdicts: pa.Table, regions: pa.Table, settings: dict[str, float]) -> NDArray[np.uint8]:
+def _flags(verdicts: pa.Table, regions: pa.Table, settings: JudgeSettings) -> NDArray[np.uint8]:
     """What the page shows of a verdict; fixed where the rule, at the run's settings, does not lead to it."""
     kept = verdicts["kept"].to_numpy(zero_copy_only=False)
-    row, score, share = (regions[name].to_numpy() for name in ("row", "tag_score", "share"))
+    row, score, typical = (regions[name].to_numpy() for name in ("row", "tag_score", "typicality"))
     looked, good = np.zeros(len(kept), bool), np.zeros(len(kept), bool)
     looked[row] = True
-    good[row[(score >= settings["region_threshold"]) & ~(share <= np.float32(settings["outlier_share"]))]] = True
-    stays = good | (verdicts["score"].to_numpy() >= settings["doubt"])
+    good[row[is_good(score, typical, settings.region_threshold, settings.outlier_share)]] = True
+    stays = good | (verdicts["score"].to_numpy() >= settings.doubt)
     flags: NDArray[np.uint8] = np.where(kept, KEPT, 0).astype(np.uint8)
     flags |= np.where(verdicts["is_true"].to_numpy(zero_copy_only=False), TRUE, 0).astype(np.uint8)
     by_hand = verdicts["by_hand"].to_numpy(zero_copy_only=False)

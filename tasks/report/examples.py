@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from tasks.machine.dag import of_round
+from storage.names import of_round
 from tasks.report.pictures import Pictures
 from tasks.report.views import Views
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.machine.dag import of_round
+from storage.names import of_round
 from tasks.report.pictures import Pictures
 from tasks.report.views import PARSED, Views
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from storage.store import Store
 from tasks.evaluation.verdict import AGAINST, NOT_COMPARED, Verdict, basis, headline, next_steps, verdicts_of
+from tasks.machine.rounds import rounds_of
 from tasks.report.growth import growth, told
 from tasks.report.models_table import against
-from tasks.report.views import Views, latest_snapshots, open_views, rounds_of
+from tasks.report.views import Views, latest_snapshots, open_views
 
 
 def opening(views: Views) -> dict[str, Any] | None:
@@ -60,8 +61,8 @@ def _verdicts(views: Views) -> list[Verdict]:
     if not views.has("verdict"):
         return []
     found = verdicts_of(views.rows("SELECT * FROM verdict ORDER BY model"))
-    model, _, key = views.snapshots["verdict"].inputs.get("ram", "").partition("@")
-    if model in views.snapshots and views.snapshots[model].key != key:
+    measured = views.snapshots["verdict"].inputs.get("ram")
+    if measured and measured.artifact in views.snapshots and views.snapshots[measured.artifact].name != measured:
         reason = "the model was trained again since it was measured: `ram-engine stage evaluate` measures it"
         return [replace(one, word=NOT_COMPARED, reason=reason) for one in found[:1]]
     return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from storage.store import Snapshot
-from tasks.machine.dag import Stage, stages
+from tasks.machine.dag import stages
+from tasks.machine.declaration import Stage
 from tasks.report.views import Views
 
 MOST_REJECTED, MOST_CANDIDATES = 200, 120
@@ -61,7 +62,7 @@ def lineage(snapshots: dict[str, Snapshot]) -> list[dict[str, Any]]:
             "rows": snapshot.rows,
             "bytes": snapshot.bytes,
             "created": snapshot.created,
-            "inputs": snapshot.inputs,
+            "inputs": {alias: str(name) for alias, name in snapshot.inputs.items()},
         }
         for snapshot in sorted(snapshots.values(), key=lambda one: (one.created, one.artifact))
     ]

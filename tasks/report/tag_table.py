@@ -66,7 +66,7 @@ def _synonyms(settings: BuildLabelsSettings) -> str:
     if not settings.synonyms:
         return "No synonyms were looked for."
     sources = source_names(settings.wordnet)
-    missing = "" if "WordNet" in sources else "; WordNet was not at hand (labels.wordnet)"
+    missing = "" if "WordNet" in sources else "; WordNet was not at hand (build_labels.wordnet)"
     return f"Synonyms were proposed by {', '.join(sources)}{missing}."
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import duckdb
 
-from storage.schemas import first_round_name
+from storage.names import first_round_name, of_round
 from storage.store import Snapshot, Store
 from tasks.evaluation.truth import TRUE_TAGS
-from tasks.machine.dag import of_round, stages
+from tasks.machine.dag import stages
 from tasks.machine.inputs import connect
 
 SAMPLED_PARTS = 12  # pictures and stored scores come from at most so many parts, whatever the store's size
@@ -25,7 +25,7 @@ class Views:
 
     ``pictures`` (image_id); ``measured_labels`` and ``measured_captions``, the label system whose active tags the
     ``predictions`` are of, and the captions' tags then (only where they are still there); ``entries`` (round, image_id,
-    tag_id, source, score, region_score, distance, kept, reason, origin), one row for each tag of an image in a round,
+    tag_id, source, score, region_score, typicality, kept, reason, origin), one row for each tag of an image in a round,
     judged or not; ``true_tags`` (image_id, tag_id).
     """
 
@@ -46,12 +46,6 @@ class Views:
         """The rows of a query as dictionaries."""
         rows: list[dict[str, Any]] = self.db.sql(query, params=parameters or None).to_arrow_table().to_pylist()
         return rows
-
-
-def rounds_of(store: Store) -> int:
-    """How many rounds of annotation a store holds, at least 1."""
-    numbered = (name.partition("-") for name in store.artifacts() if first_round_name(name) in ("generated", "ram"))
-    return max((int(number or 1) for _, _, number in numbered), default=1)
 
 
 def latest_snapshots(store: Store, rounds: int) -> dict[str, Snapshot]:
@@ -102,15 +96,15 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Vie
 def _measured_with(store: Store, snapshots: dict[str, Snapshot]) -> dict[str, Snapshot]:
     """What the stored predictions were made with, as far as it is still there."""
     pinned = snapshots["predictions"].inputs if "predictions" in snapshots else {}
-    named = {view: pinned.get(alias, "").partition("@") for view, alias in MEASURED_WITH.items()}
-    found = {view: store.snapshot(artifact, key) for view, (artifact, _, key) in named.items() if key}
+    named = {view: pinned[alias] for view, alias in MEASURED_WITH.items() if alias in pinned}
+    found = {view: store.snapshot(name.artifact, name.key) for view, name in named.items()}
     return {view: snapshot for view, snapshot in found.items() if snapshot is not None}
 
 
 def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
     """The query for one round's tags; empty where it has not begun. Before the verdicts all tags count as kept."""
     verdicts, generated = of_round("tag_verdicts", number), of_round("generated", number)
-    columns = "image_id, tag_id, source, score, region_score, distance, kept, reason"
+    columns = "image_id, tag_id, source, score, region_score, typicality, kept, reason"
     if verdicts in snapshots:
         query = f"SELECT {columns} FROM {_view(verdicts)}"
     elif "caption_tags" in snapshots and (number == 1 or generated in snapshots):
@@ -123,7 +117,7 @@ def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
             scores = f"SELECT image_id, unnest(scores, recursive := true) FROM {view}"
         query = f"""
             SELECT image_id, tag_id, bit_or(bit)::UTINYINT AS source, any_value(score) AS score,
-                NULL::FLOAT AS region_score, NULL::FLOAT AS distance, true AS kept, 'not judged yet' AS reason
+                NULL::FLOAT AS region_score, NULL::FLOAT AS typicality, true AS kept, 'not judged yet' AS reason
             FROM ({" UNION ALL ".join(named)}) LEFT JOIN ({scores}) USING (image_id, tag_id) GROUP BY image_id, tag_id
         """
     else:

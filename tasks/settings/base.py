@@ -1,8 +1,18 @@
-"""The base of all settings."""
+"""The base of all settings, and what of them enters a key."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
 from pydantic import BaseModel, ConfigDict
+
+
+class _IsPath:
+    """Marks a setting that names a file or a folder."""
+
+
+PathName = Annotated[str, _IsPath()]  # a file or a folder of this machine, a URL (scheme:// or scheme:NAME), or nothing
 
 
 class Settings(BaseModel):
@@ -10,6 +20,66 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
+    without_effect: ClassVar[frozenset[str]] = frozenset({"error_budget"})  # fields that change no result
+
     def files(self) -> tuple[str, ...]:
         """Paths of the files that these settings name: their contents matter as the settings themselves do."""
         return ()
+
+    def chosen(self, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """The settings that do not stand at their defaults, but for those ``left_out``, as JSON would hold them.
+
+        The ``kind`` of a member is always among them, and so are defaults that are looked up where the program runs.
+        """
+        fields = type(self).model_fields
+        values = {name: getattr(self, name) for name in fields if name not in left_out}
+        return {
+            name: _chosen(value, left_out)
+            for name, value in values.items()
+            if name == "kind"
+            or fields[name].is_required()
+            or fields[name].default_factory is not None
+            or value != fields[name].default
+        }
+
+    def absolute(self) -> Self:
+        """The same settings with whole paths: they mean the same wherever they are read."""
+        return self.model_copy(
+            update={
+                name: _absolute(getattr(self, name), any(isinstance(mark, _IsPath) for mark in field.metadata))
+                for name, field in type(self).model_fields.items()
+            }
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What enters a key: the chosen settings that change results.
+
+        So a setting that is new leaves the keys of what was made before it as they are.
+        """
+        return self.chosen(self.without_effect)
+
+
+def _chosen(value: Any, left_out: frozenset[str]) -> Any:
+    if isinstance(value, Settings):
+        return value.chosen(left_out)
+    if isinstance(value, tuple):
+        return [_chosen(item, left_out) for item in value]
+    return value
+
+
+def _absolute(value: Any, is_path: bool) -> Any:
+    if isinstance(value, Settings):
+        return value.absolute()
+    if isinstance(value, tuple):
+        return tuple(_absolute(item, is_path) for item in value)
+    return str(Path(value).absolute()) if is_path and value and ":" not in value else value
+
+
+def defaults(model: type[Settings]) -> dict[str, Any]:
+    """The defaults of the settings that have one, as JSON would hold them."""
+    return {
+        name: value.model_dump(mode="json") if isinstance(value, Settings) else value
+        for name, field in model.model_fields.items()
+        if not field.is_required() and field.default_factory is None
+        for value in [field.default]
+    }

@@ -6,13 +6,13 @@ import os
 
 from pydantic import Field
 
-from tasks.settings.base import Settings
+from tasks.settings.base import PathName, Settings
 
 
 class BuildLabelsSettings(Settings):
     """Which phrases become tags."""
 
-    tag_list: str = Field("", description="A ready list of tags, one a line; empty: the corpus' own.")
+    tag_list: PathName = Field("", description="A ready list of tags, one a line; empty: the corpus' own.")
     max_tags: int = Field(5000, ge=1, description="At most so many tags of each type, the most frequent.")
     total: int = Field(0, ge=0, description="At most so many tags in all, the most frequent; 0: no such limit.")
     min_count: int = Field(5, ge=1, description="A tag stands in at least so many captions.")
@@ -22,7 +22,7 @@ class BuildLabelsSettings(Settings):
     merge_bar: float = Field(
         0.8, ge=0, le=1, description="Synonyms proposed with this score or more merge by themselves."
     )
-    wordnet: str = Field(
+    wordnet: PathName = Field(
         default_factory=lambda: os.environ.get("NLTK_DATA", ""),
         description="A folder of nltk's data with WordNet; empty: synonyms are proposed without it.",
     )

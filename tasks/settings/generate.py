@@ -23,7 +23,7 @@ class GenerateSettings(Settings):
     caption_judge: str = Field(
         "tagger",
         description="Who says whether a caption fits its picture: tagger (by the tags that it names), conse, or "
-        "open_clip:MODEL[:PRETRAINED]; what falls for it: clean.least_fit.",
+        "open_clip:MODEL[:PRETRAINED]; what falls for it: judge.least_fit.",
         json_schema_extra={"pattern": "^(tagger|conse|open_clip:.+)$"},
     )
 

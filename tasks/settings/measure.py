@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from tasks.settings.base import Settings
+from tasks.settings.base import PathName, Settings
 
 
 class MeasureSettings(Settings):
@@ -15,7 +15,7 @@ class MeasureSettings(Settings):
         description="Who says how well captions fit: conse, or open_clip:MODEL[:PRETRAINED]; tagger: no one is asked.",
     )
     image_encoder: str = Field("tf_efficientnet_lite0", description="Of conse: the timm model of its classifier.")
-    classifier: str = Field("", description="A filter: timm:MODEL, or a classifier's .onnx file; empty: none.")
+    classifier: PathName = Field("", description="A filter: timm:MODEL, or a classifier's .onnx file; empty: none.")
     unwanted: tuple[int, ...] = Field((), description="Numbers of the classifier's classes that are not wanted.")
 
     @model_validator(mode="after")

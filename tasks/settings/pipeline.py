@@ -1,44 +1,36 @@
-"""All of a pipeline's settings."""
+"""All of a pipeline's settings: those of each stage under the stage's name."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
-from tasks.settings.assign_tags import AssignTagsSettings
+from pydantic import Field, create_model
+
+from tasks.machine.dag import MOST_ROUNDS, declarations
 from tasks.settings.base import Settings
-from tasks.settings.build_labels import BuildLabelsSettings
-from tasks.settings.calibrate import CalibrateSettings
-from tasks.settings.clean import CleanSettings
-from tasks.settings.encode import EncodeSettings
-from tasks.settings.evaluate import EvaluateSettings
-from tasks.settings.generate import GenerateSettings
-from tasks.settings.ground import GroundSettings
-from tasks.settings.ingest import IngestSettings
-from tasks.settings.measure import MeasureSettings
-from tasks.settings.parse_captions import ParseCaptionsSettings
-from tasks.settings.screen import ScreenSettings
-from tasks.settings.train_baseline import TrainBaselineSettings
-from tasks.settings.training import TrainSettings
-
-MOST_ROUNDS = 5
 
 
-class PipelineSettings(Settings):
+class _Rounds(Settings):
     """All of a pipeline's settings; a preset is one of these as YAML."""
 
-    ingest: IngestSettings = IngestSettings()
-    parse: ParseCaptionsSettings = ParseCaptionsSettings()
-    labels: BuildLabelsSettings = BuildLabelsSettings()
-    assign: AssignTagsSettings = AssignTagsSettings()
-    encode: EncodeSettings = EncodeSettings()
-    measure: MeasureSettings = MeasureSettings()
-    screen: ScreenSettings = ScreenSettings()
-    baseline: TrainBaselineSettings = TrainBaselineSettings(architecture="tag2text", caption=True, folds=3)
-    calibrate: CalibrateSettings = CalibrateSettings()
-    generate: GenerateSettings = GenerateSettings()
-    ground: GroundSettings = GroundSettings()
-    clean: CleanSettings = CleanSettings()
-    retrain: TrainSettings = TrainSettings()
-    fine_tune: TrainSettings = TrainSettings(epochs=10)
-    evaluate: EvaluateSettings = EvaluateSettings()
     rounds: int = Field(1, ge=1, le=MOST_ROUNDS, description="In round two and later the retrained model annotates.")
+
+
+def _sections() -> dict[str, Any]:
+    """A field for each stage that has settings of its own."""
+    return {
+        declared.identifier: (type(declared.usual), declared.usual)
+        for declared in declarations()
+        if declared.section in ("", declared.identifier)
+    }
+
+
+if TYPE_CHECKING:
+
+    class PipelineSettings(_Rounds):
+        """The settings of each stage under its name, as the stages' declarations have them."""
+
+        def __getattr__(self, stage: str) -> Any: ...
+
+else:
+    PipelineSettings = create_model("PipelineSettings", __base__=_Rounds, __doc__=_Rounds.__doc__, **_sections())

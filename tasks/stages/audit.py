@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from storage.schemas import contract
+from tasks.judging.typicality import read_clusters
 from tasks.machine.inputs import Inputs
-from tasks.settings.clean import CleanSettings
 from tasks.settings.executor import ExecutorSettings
-from tasks.stages.judge import CAPTION, CAPTIONER, REASONS, cluster_index, decide, expected_shares, measured
+from tasks.settings.judge import JudgeSettings
+from tasks.stages.judge import CAPTION, CAPTIONER, REASONS, decide, expected_shares, measured
 from tasks.training.calibration import damped
 
 SURE = 0.95  # of the bounds
@@ -37,7 +38,7 @@ WORDS = {
 }
 
 
-def reduce(settings: CleanSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
+def reduce(settings: JudgeSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
     """The checks of the judge at these settings, and of the captioner."""
     pairs = inputs.table("pairs", ["image_id", "split"]).sort_by("image_id").slice(0, PICTURES)
     caption_tags = _of(inputs.table("caption_tags"), pairs)
@@ -45,7 +46,7 @@ def reduce(settings: CleanSettings, inputs: Inputs, executor: ExecutorSettings) 
     inputs.progress(1, 3)
     verdicts = decide(
         {"pairs": pairs, "caption_tags": caption_tags, "generated": generated},
-        _regions(inputs, pairs),
+        _regions(inputs, pairs, settings),
         expected_shares(inputs.table("tag_bars")),
         settings,
         inputs.table("label_system", ["tag_id", "groundable"]),
@@ -170,11 +171,8 @@ def _of(table: pa.Table, pairs: pa.Table) -> pa.Table:
     return table.filter(pc.is_in(table["image_id"], value_set=pairs["image_id"].combine_chunks()))
 
 
-def _regions(inputs: Inputs, pairs: pa.Table) -> pa.Table:
-    """The regions of these pairs with their ``distance``, part by part: their features are large."""
-    clusters = cluster_index(inputs.table("clusters"))
-    tables = [measured(_of(part, pairs), clusters) for part in inputs.parts("regions")]
-    schema = contract("regions").schema
-    for name in ("feature", "box"):
-        schema = schema.remove(schema.get_field_index(name))
-    return pa.concat_tables([*tables, schema.append(pa.field("distance", pa.float32())).empty_table()])
+def _regions(inputs: Inputs, pairs: pa.Table, settings: JudgeSettings) -> pa.Table:
+    """The regions of these pairs as the judge measures them, part by part: their features are large."""
+    clusters = read_clusters(inputs.table("clusters"))
+    tables = [measured(_of(part, pairs), clusters, settings) for part in inputs.parts("regions")]
+    return pa.concat_tables(tables or [measured(contract("regions").schema.empty_table(), clusters, settings)])

@@ -55,8 +55,8 @@ def _no_tag(settled: Sequence[Word], captions: int, settings: BuildLabelsSetting
     first = next((word for word in settled if word.lemma not in STOP_WORDS), None)
     most = f"the most frequent word, '{first.lemma}', stands in {first.count}" if first else "no word stands in two"
     return (
-        f"there is no tag to learn: of {captions:,} captions {most}, and labels.min_count asks for "
-        f"{settings.min_count}; bring more captions, or a list of tags with labels.tag_list"
+        f"there is no tag to learn: of {captions:,} captions {most}, and build_labels.min_count asks for "
+        f"{settings.min_count}; bring more captions, or a list of tags with build_labels.tag_list"
     )
 
 

@@ -1,6 +1,6 @@
 """Reduce stage `fit-clusters`: each tag's regions, clustered with k-means++ (Arthur and Vassilvitskii 2007).
 
-Reads regions; writes clusters: centroids, and the radius beyond which a region is an outlier of its tag. Regions are
+Reads regions; writes clusters: centroids, and how far the regions of their tag lie from them. Regions are
 read once and put down by tag in a scratch file; what is in memory is one tag a worker, however many regions there are.
 """
 
@@ -21,15 +21,16 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from storage.schemas import contract
+from tasks.judging.typicality import QUANTILES
 from tasks.machine.devices import cores
 from tasks.machine.inputs import Inputs
-from tasks.settings.clean import CleanSettings
 from tasks.settings.executor import ExecutorSettings
+from tasks.settings.fit_clusters import FitClustersSettings
 
 Features = NDArray[np.float32]
 
 
-def reduce(settings: CleanSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
+def reduce(settings: FitClustersSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
     """``clusters`` of every tag that has regions enough; the others have no rows, and are not judged by distance.
 
     Tags are clustered side by side, each by one thread: the result does not depend on the number of workers.
@@ -44,49 +45,33 @@ def reduce(settings: CleanSettings, inputs: Inputs, executor: ExecutorSettings) 
                 fitted[tag] = fit
                 inputs.progress(done, len(largest_first))
     rows = [
-        {"tag_id": tag, "cluster": number, "centroid": centroid, "radius": radius, "count": count}
+        {"tag_id": tag, "cluster": number, "centroid": centroid, "count": count, "distances": fit.distances}
         for tag, fit in sorted(fitted.items())
-        for number, (centroid, radius, count) in enumerate(
-            zip(fit.centroids.tolist(), fit.radii.tolist(), fit.members.tolist(), strict=True)
-        )
+        for number, (centroid, count) in enumerate(zip(fit.centroids.tolist(), fit.members.tolist(), strict=True))
     ]
     return {"clusters": pa.Table.from_pylist(rows, schema=contract("clusters").schema)}
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A tag's clusters: centroids (k, width), the radius of each (k,) and how many regions it has (k,)."""
+    """A tag's clusters: centroids (k, width), how many regions each has (k,), and the quantiles of the distances of all
+    regions to their centroid (:data:`tasks.judging.typicality.QUANTILES`)."""
 
     centroids: Features
-    radii: Features
     members: NDArray[np.int64]
+    distances: Features
 
 
-def cluster(features: Features, settings: CleanSettings) -> Fit:
-    """Clusters L2-normalised ``features`` (regions, width); k is ``max_clusters`` or what ``regions_a_cluster`` allows.
-
-    By ``distance`` all clusters of a tag have the radius that ``outlier_share`` of its regions exceed. By
-    ``small_clusters`` the smallest clusters that hold at most that share are outliers as they are (radius 0), and the
-    others reach as far as their farthest region.
-    """
+def cluster(features: Features, settings: FitClustersSettings) -> Fit:
+    """Clusters L2-normalised ``features`` (regions, width) into as many as the settings allow."""
     count = min(settings.max_clusters, max(1, len(features) // settings.regions_a_cluster))
     kind = KMeans if len(features) <= settings.mini_batches_from else MiniBatchKMeans
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of equal features there are fewer clusters
         model = kind(count, init="k-means++", n_init=1, random_state=settings.seed).fit(features)
-    labels = model.labels_
-    distances = np.linalg.norm(features - model.cluster_centers_[labels], axis=1)
-    members = np.bincount(labels, minlength=count)
-    if settings.outlier_measure == "distance":
-        radii = np.full(count, np.quantile(distances, 1 - settings.outlier_share), np.float32)
-    else:
-        order = np.argsort(members, kind="stable")
-        small = order[np.cumsum(members[order]) <= settings.outlier_share * len(features)]
-        radii = np.zeros(count, np.float32)
-        np.maximum.at(radii, labels, distances.astype(np.float32))
-        radii = np.nextafter(radii, np.float32(np.inf), dtype=np.float32)
-        radii[small] = 0
-    return Fit(model.cluster_centers_, radii, members)
+    distances = np.linalg.norm(features - model.cluster_centers_[model.labels_], axis=1)
+    members = np.bincount(model.labels_, minlength=count)
+    return Fit(model.cluster_centers_, members, np.quantile(distances, QUANTILES).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -106,7 +91,7 @@ class _ByTag:
         return features
 
 
-def _by_tag(inputs: Inputs, file: Path, settings: CleanSettings) -> _ByTag:
+def _by_tag(inputs: Inputs, file: Path, settings: FitClustersSettings) -> _ByTag:
     """Of tags with very many regions those of the images with the lowest ids: as good as drawn by lot."""
     counts = inputs.sql(_CHOSEN.format(most=settings.max_regions_a_tag)).to_pylist()
     enough = {row["tag_id"]: row for row in counts if row["rows"] >= settings.regions_a_cluster}

@@ -9,7 +9,6 @@ read where the file's name, size or time is new, and then its contents are.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -29,9 +28,9 @@ from storage.store import Part, Snapshot, Store, without
 from tasks.data.merging import merge
 from tasks.data.source_items import PIECE, list_all, named_sources, read_piece, unread
 from tasks.images.decoding import ImageError, check_image, read_image
-from tasks.machine.dag import Stage
 from tasks.machine.inputs import Inputs
-from tasks.machine.planning import Again, StagePlan, finish_plan
+from tasks.machine.planning import StageFailedError, StagePlan, finish_plan
+from tasks.machine.stage_run import StageRun
 from tasks.machine.worker import Shard
 from tasks.sample_world import world
 from tasks.settings.executor import ExecutorSettings
@@ -39,13 +38,15 @@ from tasks.settings.ingest import IngestSettings
 from tasks.settings.sources import LabelsSource, OneSource, SampleSource
 
 
-def plan(store: Store, stage: Stage, settings: IngestSettings, again: Again = Again()) -> StagePlan:
+def plan(run: StageRun) -> StagePlan:
     """Compares the source with the latest snapshot: which items are new, and which rows left."""
+    store, again = run.store, run.again
+    settings = IngestSettings.model_validate(run.settings)
     latest = None if again.force else store.snapshot("pairs")
     if latest is not None:  # the images of a part that was lost are read from the source again
         present = store.parts_present("pairs")
         latest = replace(latest, parts=tuple(part for part in latest.parts if part.key in present))
-    items = list_all(settings, stage.version, _known_pieces(store, latest))
+    items = list_all(settings, run.stage.version, _known_pieces(store, latest))
     tombstones = {} if latest is None else {key: list(ids) for key, ids in latest.tombstones.items()}
     by_size = _by_size(items)
     unclaimed = dict(items)
@@ -84,9 +85,8 @@ def plan(store: Store, stage: Stage, settings: IngestSettings, again: Again = Ag
             for part in latest.parts
             if part.partition not in new
         ]
-    recipe = digest(["ingest", stage.version, _identity(settings)])
-    drafted = StagePlan(stage, settings, {}, key="", recipe=recipe, tombstones=tombstones)
-    return finish_plan(store, drafted, shards, dataclasses.replace(again, retry_rejected=False))
+    recipe = digest(["ingest", run.stage.version, _identity(settings)])
+    return finish_plan(StagePlan(run, {}, key="", recipe=recipe, tombstones=tombstones), shards)
 
 
 def _chunks(items: Mapping[str, SourceItem], size: int) -> Iterator[dict[str, SourceItem]]:
@@ -156,6 +156,20 @@ def _images(items: pa.Table, named: Mapping[str, OneSource]) -> Iterator[tuple[S
 
 def _ready_pair(one: Mapping[str, Any]) -> tuple[int, tuple[tuple[str, str], ...]]:
     return one["caption_index"], tuple((tag["name"], tag["type"]) for tag in one["tags"])
+
+
+def conclude(plan: StagePlan, done: dict[str, list[Part]]) -> dict[str, list[str]]:
+    """Merges what stands in several parts, which adds to ``done``, and returns the snapshot's tombstones.
+
+    Raises :class:`StageFailedError` where the source has no image at all.
+    """
+    store, new = plan.run.store, {shard.key for shard in plan.shards}
+    merged, tombstones = merge_duplicates(store, plan, [part for part in done["pairs"] if part.key in new])
+    for artifact, part in merged.items():
+        done[artifact].append(part)
+    if not any(part.rows for parts in done.values() for part in parts):
+        raise StageFailedError("ingest: the source holds no image; check its path and columns")
+    return tombstones
 
 
 def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[dict[str, Part], dict[str, list[str]]]:
@@ -251,10 +265,10 @@ def _same_contents(known: str, row: _KnownRow, by_size: Mapping[str, list[tuple[
 
 def _identity(settings: IngestSettings) -> Any:
     """What makes a source another source: a larger limit only makes it longer."""
-    dumped = settings.model_dump(mode="json", exclude={"shard_size", "error_budget"})
-    for source in dumped["source"].get("parts", [dumped["source"]]):
+    identity = {name: value for name, value in settings.identity().items() if name != "shard_size"}
+    for source in identity.get("source", {}).get("parts", [identity.get("source", {})]):
         source.pop("limit", None)
-    return dumped
+    return identity
 
 
 ITEMS = pa.schema(

@@ -20,17 +20,15 @@ What a person decided (verdict_edits, optional) wins over all of this, and may a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from storage.schemas import contract
+from tasks.judging.typicality import TagClusters, is_good, read_clusters, typicality
 from tasks.machine.inputs import Inputs
-from tasks.settings.clean import CleanSettings
 from tasks.settings.executor import ExecutorSettings
+from tasks.settings.judge import JudgeSettings
 
 CAPTION, GENERATED_CAPTION, PREDICTED, BY_HAND = 1, 2, 4, 8  # the bits of `source`
 REASONS = ("caption_disagrees", "cluster_outlier", "region_not_predicted", "no_box")  # for which a tag may fall
@@ -38,17 +36,17 @@ CAPTIONER = "captioner"
 
 
 def build(
-    settings: CleanSettings, inputs: Inputs, executor: ExecutorSettings
+    settings: JudgeSettings, inputs: Inputs, executor: ExecutorSettings
 ) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
     """The worker of this stage."""
-    clusters = cluster_index(inputs.table("clusters"))
+    clusters = read_clusters(inputs.table("clusters"))
     expected = expected_shares(inputs.table("tag_bars"))
     proven = proven_tests(inputs.table("judge_checks"))
     label_system = inputs.table("label_system", ["tag_id", "groundable"])
     edits = inputs.table("verdict_edits") if inputs.has("verdict_edits") else None
 
     def judge(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
-        regions = measured(shard["regions"], clusters)
+        regions = measured(shard["regions"], clusters, settings)
         return {"tag_verdicts": decide(shard, regions, expected, settings, label_system, proven, edits)}
 
     return judge
@@ -68,12 +66,12 @@ def decide(
     shard: Mapping[str, pa.Table],
     regions: pa.Table,
     expected: pa.Table,
-    settings: CleanSettings,
+    settings: JudgeSettings,
     label_system: pa.Table,
     proven: Collection[str],
     edits: pa.Table | None = None,
 ) -> pa.Table:
-    """The verdicts of a shard: from its claims and scores, its measured ``regions`` (with their ``distance``), what is
+    """The verdicts of a shard: from its claims and scores, its ``regions`` (as :func:`measured`), what is
     ``expected`` of each tag (tag_id, expected), whose captions are then held against the picture as well, which tags of
     ``label_system`` (tag_id, groundable) can have a region, and the ``edits`` of a person.
 
@@ -93,50 +91,15 @@ def decide(
     return verdicts.cast(contract("tag_verdicts").schema)
 
 
-Clusters = Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
-
-
-def cluster_index(clusters: pa.Table) -> Clusters:
-    """tag_id -> its centroids (k, width) and their radii (k,)."""
-    rows = clusters.sort_by([("tag_id", "ascending"), ("cluster", "ascending")]).to_pylist()
-    found: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault(row["tag_id"], []).append(row)
-    return {
-        tag_id: (
-            np.array([row["centroid"] for row in each], np.float32),
-            np.array([row["radius"] for row in each], np.float32),
-        )
-        for tag_id, each in found.items()
-    }
-
-
-def measured(regions: pa.Table, clusters: Clusters) -> pa.Table:
-    """``regions`` with their ``distance``, and without what is large."""
-    distance = pa.array(distances(regions, clusters), pa.float32(), from_pandas=True)
-    return regions.drop_columns(["feature", "box"]).append_column("distance", distance)
-
-
-def distances(regions: pa.Table, clusters: Clusters) -> NDArray[np.float32]:
-    """Each region's distance to the nearest centroid of its tag, in radii; NaN for a tag without clusters."""
-    found = np.full(regions.num_rows, np.nan, np.float32)
-    if not regions.num_rows:
-        return found
-    tags = regions["tag_id"].to_numpy()
-    features = regions["feature"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(tags), -1)
-    for tag_id in np.unique(tags):
-        if tag_id in clusters:
-            centroids, radii = clusters[tag_id]
-            if centroids.shape[1] != features.shape[1]:
-                raise ValueError(
-                    f"tag {tag_id}: its clusters are of features {centroids.shape[1]} wide, the regions' are "
-                    f"{features.shape[1]} wide: fit the clusters anew (--refit)"
-                )
-            of_tag = features[tags == tag_id].astype(np.float32)
-            apart = np.linalg.norm(of_tag[:, None] - centroids, axis=2)
-            nearest = apart.argmin(axis=1)
-            found[tags == tag_id] = apart.min(axis=1) / np.maximum(radii[nearest], 1e-6)
-    return found
+def measured(regions: pa.Table, clusters: Mapping[int, TagClusters], settings: JudgeSettings) -> pa.Table:
+    """``regions`` with their ``typicality`` and whether they are ``good``, and without what is large."""
+    typical = typicality(regions, clusters, settings.outlier_measure)
+    good = is_good(regions["tag_score"].to_numpy(), typical, settings.region_threshold, settings.outlier_share)
+    return (
+        regions.drop_columns(["feature", "box"])
+        .append_column("typicality", pa.array(typical, pa.float32(), from_pandas=True))
+        .append_column("good", pa.array(good, pa.bool_()))
+    )
 
 
 _COLUMNS = {
@@ -183,14 +146,14 @@ fits AS (  -- of the caption that fits best among those that name a tag
 ),
 looked AS (
     SELECT
-        image_id, tag_id, max(tag_score) AS region_score, min(distance) AS distance,
+        image_id, tag_id, max(tag_score) AS region_score, max(typicality) AS typicality,
         bool_or(tag_score >= $region_threshold) AS any_predicted,
-        bool_or(tag_score >= $region_threshold AND coalesce(distance, 0) <= 1) AS any_good
+        bool_or(good) AS any_good
     FROM regions GROUP BY image_id, tag_id
 ),
 judged AS (
     SELECT
-        tags.*, looked.region_score, looked.distance,
+        tags.*, looked.region_score, looked.typicality,
         -- an agreement is a log-likelihood: relative to the one at which a caption's tag falls it is the log of odds
         CASE WHEN agreement IS NULL THEN coalesce(scores.score, least.score, 0)
             ELSE 1 / (1 + exp(greatest(-30, least(30, $least_agreement - agreement)))) END AS confidence,
@@ -227,7 +190,7 @@ SELECT
         WHEN edits.kept OR source & {CAPTION} = {CAPTION} THEN 1
         ELSE score
     END AS target,
-    region_score, distance, confidence,
+    region_score, typicality, confidence,
     coalesce(edits.kept, decided.kept) AS kept,
     CASE
         WHEN edits.kept THEN 'kept_by_hand'

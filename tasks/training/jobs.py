@@ -35,9 +35,9 @@ from models import (
 )
 from storage.keys import digest
 from storage.schemas import contract
+from tasks.executors.parents import exit_with_creator
 from tasks.machine.allocator import keep_memory
 from tasks.machine.devices import cores
-from tasks.machine.executors import exit_with_creator
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training import parallel, ridge
@@ -173,7 +173,7 @@ def blueprint(
 ) -> Blueprint:
     """A new model of the sizes that ``settings`` name; ``captions`` give the captioner its vocabulary."""
     if not tags.ids:
-        raise ValueError("the label system has no active tag, so there is nothing to train: lower labels.min_count")
+        raise ValueError("the label system has no active tag, so nothing can be trained: lower build_labels.min_count")
     tokenizer = CaptionTokenizer.train(captions, settings.vocabulary) if settings.caption else None
     queries = None
     if settings.architecture == "ram":

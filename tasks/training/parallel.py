@@ -13,9 +13,9 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from tasks.executors.parents import exit_with_creator
 from tasks.machine.allocator import keep_memory
 from tasks.machine.devices import cores
-from tasks.machine.executors import exit_with_creator
 from tasks.settings.executor import ExecutorSettings
 
 START = "spawn"  # a process that has used a GPU cannot be forked

@@ -142,7 +142,7 @@ def test_new_data_starts_a_refresh(deployed: Deployed) -> None:
 @pytest.mark.parametrize(("kind", "moment"), [("processes", "phrases/parts/*"), ("threads", ".work/train-baseline-*")])
 def test_a_cancelled_run_leaves_no_process(deployed: Deployed, tmp_path: Path, kind: str, moment: str) -> None:
     few = "ingest.source={kind: sample, train: 24, fine_tune: 8, calibrate: 8, test: 8}"
-    settings, _ = configure("tiny", sets=[few, "ingest.shard_size=4", "baseline.epochs=1000"])
+    settings, _ = configure("tiny", sets=[few, "ingest.shard_size=4", "train_baseline.epochs=1000"])
     store = tmp_path / "store"
     created = deployed.create_run(
         "ram-data-engine/default", store=str(store), settings=settings.model_dump(mode="json"), executor={"kind": kind}

@@ -44,23 +44,23 @@ def test_whatever_the_facts_settings_hold_and_each_choice_has_its_reason(facts: 
     ready = values["baseline"].pop("pretrained", "")  # configure looks whether it is there
     assert ready == facts.annotator
     chosen, _ = configure(yaml.safe_load(yaml.safe_dump(values)))
-    assert chosen.labels.min_count <= max(3, facts.captions // 30)
+    assert chosen.build_labels.min_count <= max(3, facts.captions // 30)
     assert len(chosen.encode.further()) < max(1, len(facts.encoders))
-    if chosen.baseline.caption:
+    if chosen.train_baseline.caption:
         assert facts.captions >= MANY
         assert facts.gpu or facts.effort == "thorough"
-        assert chosen.baseline.folds
+        assert chosen.train_baseline.folds
     if facts.effort == "quick":
         assert not chosen.encode.annotator_encoders
     if facts.annotator == "" and not facts.sentence_encoder:
-        assert chosen.baseline.folds
+        assert chosen.train_baseline.folds
         assert chosen.retrain.architecture == "tag2text"
 
 
 def test_more_captions_ask_more_of_a_word_and_a_small_disk_holds_fewer_features() -> None:
     def chosen(**changed: float) -> tuple[int, int]:
         made, _ = configure(settings_of(choose(replace(Facts(6_000, 6_000, 16), **changed))))  # type: ignore[arg-type]
-        return made.labels.min_count, len(made.encode.annotator_encoders)
+        return made.build_labels.min_count, len(made.encode.annotator_encoders)
 
     assert [chosen(captions=count)[0] for count in (80, 600, 6_000, 60_000)] == [3, 5, 10, 20]
     assert [chosen(disk_gb=size)[1] for size in (1, 4, 6)] == [0, 1, 2]
@@ -114,7 +114,7 @@ def test_what_was_chosen_stays_until_it_is_chosen_anew(prefect_api: str, picture
     assert f"settings as pinned in {pinned}" in again
     assert "settings for" not in again
     pinned.write_text(pinned.read_text().replace("min_count: 3", "min_count: 4"))
-    made = told("plan", "--preset", str(pinned), "--set", "labels.min_type_share=0.2")
+    made = told("plan", "--preset", str(pinned), "--set", "build_labels.min_type_share=0.2")
     assert "settings for" not in made
     assert yaml.safe_load(pinned.read_text())["labels"]["min_count"] == 4
     assert "effort thorough" in told("plan", "--set", "effort=thorough")  # the dial was turned
@@ -173,4 +173,4 @@ def test_a_store_elsewhere_keeps_its_settings_too(tmp_path: Path) -> None:
     store = Store("memory://kept")
     assert store.read_text("settings.yaml") is None
     store.write_text("settings.yaml", "labels: {min_count: 7}\n")
-    assert configure("memory://kept/settings.yaml")[0].labels.min_count == 7
+    assert configure("memory://kept/settings.yaml")[0].build_labels.min_count == 7

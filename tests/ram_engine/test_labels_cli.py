@@ -20,7 +20,8 @@ from tasks.labels.sheet import SheetError
 from tasks.labels.tags import Tag, read_tags
 from tasks.machine.dag import stage_named
 from tasks.machine.inputs import Inputs
-from tasks.machine.planning import Again, plan_stage
+from tasks.machine.planning import plan
+from tasks.machine.stage_run import Again, StageRun
 from tasks.settings.assign_tags import AssignTagsSettings
 from tasks.settings.build_labels import BuildLabelsSettings
 from tasks.settings.executor import ExecutorSettings
@@ -63,7 +64,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     publish(store, "pairs", pa.Table.from_pylist(pairs, schema=contract("pairs").schema))
     snapshot = publish(store, "phrases", pa.Table.from_pylist(phrases, schema=contract("phrases").schema))
     made = build_labels.reduce(SETTINGS, Inputs(store, {"phrases": snapshot}), ExecutorSettings())
-    recipe = plan_stage(store, stage_named("build-labels"), SETTINGS).recipe
+    recipe = plan(StageRun(store, stage_named("build-labels"), SETTINGS)).recipe
     system = publish(store, "label_system", made["label_system"], recipe=recipe, settings=SETTINGS.model_dump())
     work = assign_tags.build(AssignTagsSettings(), Inputs(store, {"label_system": system}), ExecutorSettings())
     publish(store, "caption_tags", work({"phrases": store.table(snapshot)})["caption_tags"])
@@ -131,8 +132,8 @@ def test_import_makes_a_version_that_a_run_keeps_and_a_refit_repeats(store: Stor
     assert (tags["car"].count, tags["automobile"].count, tags["zebu"].active) == (8, 4, False)
 
     stage = stage_named("build-labels")
-    assert plan_stage(store, stage, SETTINGS).kept
-    refit = plan_stage(store, stage, SETTINGS, Again(refit=True))
+    assert plan(StageRun(store, stage, SETTINGS)).kept
+    refit = plan(StageRun(store, stage, SETTINGS, again=Again(refit=True)))
     assert not refit.kept
     again = build_labels.reduce(SETTINGS, Inputs(store, refit.snapshots), ExecutorSettings())["label_system"]
     assert {tag.name: tag for tag in read_tags(again)} == tags
@@ -153,7 +154,7 @@ def test_a_second_import_adds_to_the_first(store: Store, tmp_path: Path) -> None
                 row["status"] = "off"
         save(tmp_path / "labels.csv", rows)
         labels(store, "import", tmp_path / "labels.csv")
-    refit = plan_stage(store, stage_named("build-labels"), SETTINGS, Again(refit=True))
+    refit = plan(StageRun(store, stage_named("build-labels"), SETTINGS, again=Again(refit=True)))
     again = build_labels.reduce(SETTINGS, Inputs(store, refit.snapshots), ExecutorSettings())["label_system"]
     assert [tag.name for tag in read_tags(again) if not tag.active] == ["dog", "zebu"]
 

@@ -116,9 +116,9 @@ def test_one_collection_at_a_time_and_runs_wait_for_it(tmp_path: Path) -> None:
 def test_gc_lists_first_and_spares_what_runs_need(finished_store: Path, copied_store: Path) -> None:
     store = str(copied_store)
     assert "0 files" in ram_engine("gc", "--store", store, "--keep", "1").stdout
-    ram_engine("run", "--preset", "tiny", "--store", store, "--until", "judge", "--set", "clean.outlier_share=0.3")
+    ram_engine("run", "--preset", "tiny", "--store", store, "--until", "judge", "--set", "judge.outlier_share=0.3")
     assert "0 files" in ram_engine("gc", "--store", store, "--keep", "1").stdout  # the models were made from the first
-    ram_engine("run", "--preset", "tiny", "--store", store, "--until", "judge", "--set", "clean.outlier_share=0.4")
+    ram_engine("run", "--preset", "tiny", "--store", store, "--until", "judge", "--set", "judge.outlier_share=0.4")
     listed = ram_engine("gc", "--store", store, "--keep", "1", "--dry-run").stdout
     assert "clusters/snapshots/" in listed
     assert "would be removed" in listed

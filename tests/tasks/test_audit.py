@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from storage.schemas import check, contract
 from tasks.labels.tags import Tag, tags_table
-from tasks.settings.clean import CleanSettings
 from tasks.settings.executor import ExecutorSettings
+from tasks.settings.judge import JudgeSettings
 from tasks.stages.audit import known_right, reduce, wrong_share
 from tests.tasks.stage_inputs import inputs_of
 
@@ -66,7 +66,7 @@ def audited(folder: Path, named: pa.Table, written: list[list[int]], scores: np.
         "label_system": tags_table([Tag(tag, f"tag {tag}", "object", groundable=True) for tag in range(TAGS)]),
         "tag_bars": pa.Table.from_pylist([bars | {"tag_id": tag} for tag in range(TAGS)], contract("tag_bars").schema),
     }
-    found = reduce(CleanSettings(), inputs_of(folder, tables), ExecutorSettings())["judge_checks"]
+    found = reduce(JudgeSettings(), inputs_of(folder, tables), ExecutorSettings())["judge_checks"]
     return {row["check"]: row for row in check("judge_checks", found).to_pylist()}
 
 

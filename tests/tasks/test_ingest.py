@@ -17,7 +17,7 @@ from tasks.data import source_items
 from tasks.machine import planning
 from tasks.machine.dag import stage_named
 from tasks.machine.inputs import Inputs
-from tasks.machine.planning import Again
+from tasks.machine.stage_run import Again, StageRun
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
 from tasks.settings.sources import CsvSource
@@ -44,21 +44,17 @@ def huge_png() -> bytes:
 
 def ingest_all(store: Store, settings: IngestSettings, again: Again = Again()) -> int:
     """Ingests as the flow does; returns how many shards were computed."""
-    plan = ingest.plan(store, STAGE, settings, again)
+    plan = planning.plan(StageRun(store, STAGE, settings, again=again))
     if plan.kept:
-        planning.point_to(store, plan)
+        planning.point_to(plan)
         return 0
     compute = ingest.build(settings, Inputs(store, {}), ExecutorSettings())
     done = {artifact: list((plan.done or {}).get(artifact, ())) for artifact in STAGE.writes}
-    made = []
     for shard in plan.shards:
         for artifact, table in compute(shard.tables).items():
             part = store.write_part(artifact, shard.key, shard.partition, table)
             done[artifact].append(part)
-            made += [part] if artifact == "pairs" else []
-    merged, tombstones = ingest.merge_duplicates(store, plan, made)
-    for artifact, part in merged.items():
-        done[artifact].append(part)
+    tombstones = ingest.conclude(plan, done)
     dumped = settings.model_dump(mode="json")
     for artifact, parts in done.items():
         store.publish(

@@ -8,21 +8,22 @@ import pyarrow as pa
 import pytest
 
 from storage.schemas import check, contract
-from tasks.settings.clean import CleanSettings
+from tasks.judging.typicality import QUANTILES
 from tasks.settings.executor import ExecutorSettings
+from tasks.settings.judge import JudgeSettings
 from tasks.stages.judge import BY_HAND, CAPTION, CAPTIONER, GENERATED_CAPTION, PREDICTED, REASONS, build, decide
 from tests.tasks.stage_inputs import inputs_of
 
 IMAGE = "00000000000000aa"
 COLOUR = 7  # a tag that has no place in a picture
-# what tag 1's regions look like: its single cluster, with a radius of half a unit
+# what tag 1's regions look like: its single cluster, a tenth of them farther than half a unit from its centroid
 CLUSTERS = pa.table(
     {
         "tag_id": pa.array([1], pa.int32()),
         "cluster": pa.array([0], pa.int16()),
         "centroid": pa.array([[1.0, 0.0]], pa.list_(pa.float32())),
-        "radius": pa.array([0.5], pa.float32()),
         "count": pa.array([30], pa.int32()),
+        "distances": pa.array([(QUANTILES / 0.9 * 0.5).tolist()], pa.list_(pa.float32())),
     }
 )
 LABELS = pa.Table.from_pylist(
@@ -104,7 +105,7 @@ def verdicts(
         rows = [{"image_id": IMAGE, "tag_id": tag, "kept": kept} for tag, kept in edits.items()]
         tables["verdict_edits"] = pa.Table.from_pylist(rows, contract("verdict_edits").schema)
     inputs = inputs_of(folder, tables)
-    judge = build(CleanSettings(**settings), inputs, ExecutorSettings())
+    judge = build(JudgeSettings(**settings), inputs, ExecutorSettings())
     rows = check("tag_verdicts", judge(shard)["tag_verdicts"]).to_pylist()
     return {row["tag_id"]: row for row in rows}
 
@@ -162,13 +163,13 @@ def test_a_captioner_that_proved_nothing_is_not_listened_to(tmp_path: Path) -> N
 def test_the_best_region_is_told(tmp_path: Path) -> None:
     row = verdicts(tmp_path, [1], {1: 0.2}, [], [(1, 0.8, OUTLIER), (1, 0.1, TYPICAL)], **RULES)[1]
     assert row["region_score"] == pytest.approx(0.8)
-    assert row["distance"] == pytest.approx(0.0)
+    assert row["typicality"] == pytest.approx(1.0)
 
 
 def test_a_tag_without_clusters_is_judged_by_its_prediction_alone(tmp_path: Path) -> None:
     found = verdicts(tmp_path, [2, 3], {2: 0.2, 3: 0.2}, [], [(2, 0.8, OUTLIER), (3, 0.1, OUTLIER)], **RULES)
     assert found[2]["kept"]
-    assert found[2]["distance"] is None
+    assert found[2]["typicality"] is None
     assert found[3]["reason"] == "region_not_predicted"
 
 
@@ -241,11 +242,12 @@ def test_a_caption_of_another_picture_loses_its_tags() -> None:
             "tag_id": pa.array([], pa.int32()),
             "detector_score": pa.array([], pa.float32()),
             "tag_score": pa.array([], pa.float32()),
-            "distance": pa.array([], pa.float32()),
+            "typicality": pa.array([], pa.float32()),
+            "good": pa.array([], pa.bool_()),
         }
     )
     expected = pa.table({"tag_id": pa.array([1, 2, 3, 4, 5], pa.int32()), "expected": [0.2] * 5})
-    rows = decide(shard, regions, expected, CleanSettings(), LABELS, PROVEN).to_pylist()
+    rows = decide(shard, regions, expected, JudgeSettings(), LABELS, PROVEN).to_pylist()
     assert {row["tag_id"]: row["reason"] for row in rows} == {
         1: "no_box",
         2: "no_box",

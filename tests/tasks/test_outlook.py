@@ -40,8 +40,8 @@ def test_files_that_are_missing_or_empty_are_named_before_anything_runs(tmp_path
         ("encode", "encode.views=4"),
         ("encode", "encode.image_size=320"),
         ("encode", 'encode.annotator_encoders=["tf_efficientnet_lite1@240"]'),
-        ("train-baseline", "baseline.folds=5"),
-        ("train-baseline", "baseline.epochs=9"),
+        ("train-baseline", "train_baseline.folds=5"),
+        ("train-baseline", "train_baseline.epochs=9"),
         ("generate", "generate.captions=3"),
         ("ground", "ground.proposer=grounding_dino"),
     ],
@@ -52,5 +52,5 @@ def test_the_first_guess_knows_what_a_setting_costs(stage: str, dearer: str) -> 
     chosen = stage_named(stage)
     seconds = [costs.first_guess(chosen, chosen.settings_of(one), one.encode, 1000) for one in (plain, dear)]
     assert seconds[1] > 1.3 * seconds[0]
-    measured = costs.seconds(chosen, chosen.settings_of(plain), plain.encode, 1000, {"judge": 3.0, stage: 2.0})
+    measured = costs.Pricing({"judge": 3.0, stage: 2.0}, plain.encode).seconds(chosen, chosen.settings_of(plain), 1000)
     assert measured == pytest.approx(2 * seconds[0])  # at its own pace, not at another stage's

@@ -20,7 +20,7 @@ from tasks.report.cleaning import FIXED, KEPT
 from tasks.report.data import gather
 from tasks.report.opening import lines
 from tasks.report.write import write_report
-from tests.report_store import CLEAN, HOSTILE, SOURCE, make_store
+from tests.report_store import HOSTILE, JUDGE, SOURCE, make_store
 
 NAMES = [stage.name for stage in stages()]
 
@@ -126,10 +126,10 @@ def test_the_stored_scores_lead_to_the_verdicts_of_the_run(store: Store, gathere
     flags = decode(cleaning["flags"], np.uint8)
     assert [bool(flag & KEPT) for flag in flags] == [row["kept"] for row in rows]
     assert [bool(flag & FIXED) for flag in flags] == [row["region_score"] is None for row in rows]
-    assert cleaning["settings"]["outlier_share"] == CLEAN.outlier_share
-    share = decode(cleaning["share"], np.float32)
-    measured = share[~np.isnan(share)]
-    assert 0 < (measured <= np.float32(CLEAN.outlier_share)).mean() < 0.5
+    assert cleaning["settings"]["outlier_share"] == JUDGE.outlier_share
+    typicality = decode(cleaning["typicality"], np.float32)
+    measured = typicality[~np.isnan(typicality)]
+    assert 0 < (measured < np.float32(JUDGE.outlier_share)).mean() < 0.5
     assert measured.max() == 1
     assert len(cleaning["crops"]) > 3
 

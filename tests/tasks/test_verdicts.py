@@ -56,7 +56,7 @@ def verdict(image_id: str, tag_id: int, source: int, score: float, confidence: f
         "score": score,
         "target": 1.0,
         "region_score": None,
-        "distance": None,
+        "typicality": None,
         "confidence": confidence,
         "kept": True,
         "reason": "kept",

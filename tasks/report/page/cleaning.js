@@ -13,17 +13,17 @@ function readVerdicts(stored) {
   return {
     tag: decode(stored.tag, Uint16Array), score: decode(stored.score, Float32Array), flags: decode(stored.flags, Uint8Array),
     row: decode(stored.row, Uint32Array), regionScore: decode(stored.region_score, Float32Array),
-    share: decode(stored.share, Float32Array), trueTags: stored.true_tags,
+    typicality: decode(stored.typicality, Float32Array), trueTags: stored.true_tags,
   };
 }
 
-// For each tag of an image 1 if it stays under `rule`. A share of NaN is no outlier: comparisons with NaN are false.
+// For each tag of an image 1 if it stays under `rule`. A typicality of NaN is no outlier: comparisons with NaN are false.
 function judge(verdicts, rule) {
-  const { score, flags, row, regionScore, share } = verdicts;
+  const { score, flags, row, regionScore, typicality } = verdicts;
   const limit = Math.fround(rule.outlier_share);
   const stays = new Uint8Array(flags.length);
   for (let at = 0; at < row.length; at++) {
-    if (regionScore[at] >= rule.region_threshold && !(share[at] <= limit)) stays[row[at]] = 1;
+    if (regionScore[at] >= rule.region_threshold && !(typicality[at] < limit)) stays[row[at]] = 1;
   }
   for (let at = 0; at < flags.length; at++) {
     if (flags[at] & FIXED) stays[at] = flags[at] & KEPT;

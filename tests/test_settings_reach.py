@@ -1,0 +1,73 @@
+"""What a setting recomputes: its own stage, those that share it, and what follows; nothing before them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ram_engine.configuration import configure
+from storage.store import Store
+from tasks.machine.dag import stages
+from tasks.machine.planning import plan
+from tasks.machine.stage_run import StageRun
+from tasks.settings.base import PathName, Settings
+from tasks.settings.pipeline import PipelineSettings
+
+SHARED = {"judge": {"audit", "judge"}, "retrain": {"retrain", "train-ablation"}}  # settings that two stages have
+OF_NEW_IMAGES = {"shard_size", "limit"}  # what is there stays in its parts
+FIELDS = [
+    (section, name)
+    for section, settings in PipelineSettings()
+    if isinstance(settings, Settings)
+    for name in type(settings).model_fields
+]
+
+
+def other_value(value: Any, is_path: bool, file: Path) -> Any:
+    """Another value of the same type, sensible or not: a key asks only whether it is another one."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return str(file) if is_path else f"{value}x"
+    if isinstance(value, tuple):
+        return (*value, 1)
+    name = next(name for name in type(value).model_fields if name != "kind")
+    return value.model_copy(update={name: other_value(getattr(value, name), False, file)})
+
+
+@pytest.fixture(scope="module")
+def tiny() -> PipelineSettings:
+    return configure("tiny")[0]
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_a_setting_recomputes_its_own_stages_alone(
+    section: str, name: str, tiny: PipelineSettings, finished_store: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "named.txt"
+    file.write_text("dog\n")
+    settings = getattr(tiny, section)
+    is_path = set(PathName.__metadata__) & set(type(settings).model_fields[name].metadata)  # type: ignore[attr-defined]
+    other = settings.model_copy(update={name: other_value(getattr(settings, name), bool(is_path), file)})
+    changed = tiny.model_copy(update={section: other})
+    store, computed = Store(finished_store), set()
+    for stage in stages(tiny.rounds):
+        if stage.settings_of(changed) != stage.settings_of(tiny):
+            if not plan(StageRun(store, stage, stage.settings_of(changed))).kept:
+                computed.add(stage.name)
+    without_effect = name in Settings.without_effect | OF_NEW_IMAGES or (section, name) == ("retrain", "folds")
+    own = SHARED.get(section, {section.replace("_", "-")})
+    assert computed == (set() if without_effect else own)
+
+
+def test_a_setting_at_its_default_enters_no_key(tiny: PipelineSettings) -> None:
+    judge = tiny.judge
+    assert judge.identity() == {}
+    assert judge.model_copy(update={"doubt": 0.5, "error_budget": 0.1}).identity() == {"doubt": 0.5}
+    assert tiny.ingest.identity()["source"] == {
+        "kind": "sample", "train": 96, "fine_tune": 16, "calibrate": 24, "test": 24
+    }  # fmt: skip
