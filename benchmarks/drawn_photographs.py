@@ -13,12 +13,12 @@ CAPTIONS = 5  # a picture
 
 def draw(folder: Path, train: int, held_out: int = 0) -> Path:
     """Writes ``captions.csv`` (five captions a picture), ``images/``, ``train.txt`` and ``dev.txt``, as Flickr8k has
-    them; returns ``folder``."""
-    source = SampleSource(train=train + held_out, fine_tune=0, calibrate=0, test=1)
+    them; returns ``folder``. All are the sample's test pictures: their captions say different things."""
+    source = SampleSource(train=1, fine_tune=0, calibrate=0, test=train + held_out)
     (folder / "images").mkdir(parents=True)
     names, rows = [], []
     for name, split in world.item_names(source):
-        if split == "train":
+        if split == "test":
             item = world.draw(source, name)
             (folder / "images" / f"{name}.jpg").write_bytes(item.image)
             names.append(f"{name}.jpg")

@@ -95,7 +95,7 @@ def _interval(values: list[float], form: str) -> str:
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures that the documentation prints, an entry of ``benchmarks/measured.yaml``.
+    """Figures that the documentation prints, an entry of ``benchmarks/results/measured.yaml``.
 
     ``places`` maps files to headings, ``stages`` are those that the figures rest on, and ``versions`` those that all
     stages had at ``commit``.
@@ -121,7 +121,7 @@ class Figures:
 def measured() -> Iterator[Figures]:
     """All figures, those that were measured first first."""
     names = [stage.name for stage in stages(1)]
-    for group in yaml.safe_load((ROOT / "benchmarks/measured.yaml").read_text(encoding="utf-8")):
+    for group in yaml.safe_load((ROOT / "benchmarks/results/measured.yaml").read_text(encoding="utf-8")):
         for entry in group["figures"]:
             if "until" in entry:
                 entry["stages"] = names[: names.index(entry.pop("until")) + 1]
@@ -190,7 +190,7 @@ def test_every_benchmark_that_the_documentation_names_has_its_commit() -> None:
     files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     named = {name for file in files for name in re.findall(r"benchmarks/\w+\.py", file.read_text(encoding="utf-8"))}
     told = {name for figures in measured() for name in re.findall(r"benchmarks/\w+\.py", figures.command or "")}
-    assert named <= told, f"add them to benchmarks/measured.yaml: {named - told}"
+    assert named <= told, f"add them to benchmarks/results/measured.yaml: {named - told}"
 
 
 def test_prefect_yaml_names_every_flow_once() -> None:
