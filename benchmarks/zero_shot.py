@@ -85,10 +85,10 @@ def main() -> None:
     parser.add_argument("--flickr8k", type=Path)
     parser.add_argument("--wordnet", default="")
     parser.add_argument("--images", type=int, default=200, help="Of Flickr8k's development photographs.")
-    parser.add_argument("--smoke", action="store_true", help="a dozen drawn pictures: does it work?")
+    parser.add_argument("--smoke", action="store_true", help="four drawn pictures: does it work?")
     options = parser.parse_args()
     if options.smoke:
-        options.coco = options.flickr8k = draw(Path(tempfile.mkdtemp()) / "drawn", 1, 12)
+        options.coco = options.flickr8k = draw(Path(tempfile.mkdtemp()) / "drawn", 1, 3)
         options.classes = boxes(options.coco)
     elif not (options.coco and options.classes and options.flickr8k):
         parser.error("name the folders of both sets, and COCO's classes")

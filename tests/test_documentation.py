@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from ram_engine.configuration import configure
 from tasks.machine.dag import stages
@@ -112,12 +117,67 @@ def prefect_yaml() -> str:
     return deployment_file("default", "runs/sample", *configure("sample"), in_checkout=True)
 
 
+@dataclass(frozen=True)
+class Figures:
+    """Figures that the documentation prints, an entry of ``benchmarks/results/measured.yaml``.
+
+    ``places`` maps files to headings, ``stages`` are those that the figures rest on, and ``versions`` those that all
+    stages had at ``commit``.
+    """
+
+    what: str
+    places: Mapping[str, str]
+    command: str | None
+    commit: str
+    stages: list[str]
+    versions: Mapping[str, int]
+
+    def changed(self) -> list[str]:
+        """What became of the stages since."""
+        versions = {stage.name: stage.version for stage in stages(1)}
+        return [
+            f"`{name}` {self.versions[name]} to {versions[name]}" if name in self.versions else f"`{name}` is new"
+            for name in self.stages
+            if self.versions.get(name) != versions[name]
+        ]
+
+
+def measured() -> Iterator[Figures]:
+    """All figures, those that were measured first first."""
+    names = [stage.name for stage in stages(1)]
+    for group in yaml.safe_load((ROOT / "benchmarks/results/measured.yaml").read_text(encoding="utf-8")):
+        for entry in group["figures"]:
+            if "until" in entry:
+                entry["stages"] = names[: names.index(entry.pop("until")) + 1]
+            yield Figures(**entry, versions=group["versions"])
+
+
+def provenance() -> str:
+    """Where the figures come from, and what changed since, as a table."""
+    lines = ["| figures | measured by | at commit | stages that changed since |", "|---|---|---|---|"]
+    for figures in measured():
+        places = ", ".join(
+            f"[{Path(file).stem}]({'' if file.startswith('docs/') else '../'}{Path(file).name}#{_anchor(heading)})"
+            for file, heading in figures.places.items()
+        )
+        command = f"`{figures.command}`" if figures.command else "a script"
+        changed = ", ".join(figures.changed()) or "none"
+        lines.append(f"| {figures.what} ({places}) | {command} | {figures.commit} | {changed} |")
+    return "\n".join(lines)
+
+
+def _anchor(heading: str) -> str:
+    """What GitHub calls a heading in a link."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 WRITTEN = {
     ("docs/architecture.md", "dag"): dag,
     ("docs/architecture.md", "stages"): table,
     ("docs/operate.md", "flows"): flows,
     ("docs/results.md", "flickr8k"): flickr8k,
     ("docs/results.md", "swapped"): swapped,
+    ("docs/results.md", "provenance"): provenance,
 }
 
 
@@ -146,6 +206,37 @@ def test_pictures_and_tables_are_those_of_the_code() -> None:
         file for (file, name), make in WRITTEN.items() if rewritten(file, name, make()) != (ROOT / file).read_text()
     ]
     assert not stale, "run `python -m tests.test_documentation`"
+
+
+def test_figures_stand_where_they_are_said_to_and_can_be_measured_again() -> None:
+    versions = {stage.name: stage.version for stage in stages(1)}
+    for figures in measured():
+        for file, heading in figures.places.items():
+            headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in headings, f"{file} has no heading '{heading}': {figures.what}"
+        benchmarks = re.findall(r"benchmarks/\S+", figures.command or "")
+        assert all((ROOT / name).is_file() for name in benchmarks), f"{figures.command}: {figures.what}"
+        assert re.fullmatch("[0-9a-f]{7}", figures.commit), f"no commit: {figures.what}"
+        assert set(figures.stages) | figures.versions.keys() <= versions.keys(), f"no such stage: {figures.what}"
+        later = [name for name, version in figures.versions.items() if version > versions[name]]
+        assert not later, f"measured with versions that are not yet there: {figures.what}: {later}"
+
+
+def test_every_benchmark_that_the_documentation_names_has_its_commit() -> None:
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = {name for file in files for name in re.findall(r"benchmarks/\w+\.py", file.read_text(encoding="utf-8"))}
+    told = {name for figures in measured() for name in re.findall(r"benchmarks/\w+\.py", figures.command or "")}
+    assert named <= told, f"add them to benchmarks/results/measured.yaml: {named - told}"
+
+
+def test_prefect_yaml_has_the_settings_of_the_sample() -> None:
+    content = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    parameters = {one["entrypoint"]: one["parameters"] for one in content["deployments"]}
+    sample, _ = configure("sample")
+    assert PipelineSettings(**parameters["flows/pipeline.py:pipeline"]["settings"]) == sample
+    for stage in stages():
+        given = parameters[f"flows/stages.py:{stage.declared.identifier}"]["settings"]
+        assert type(stage.declared.usual)(**given) == stage.settings_of(sample), stage.name
 
 
 if __name__ == "__main__":
