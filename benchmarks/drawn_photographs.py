@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from tasks.sample_world import world
-from tasks.settings.sources import SampleSource
+from tasks.sources.sample import SampleSource
 
 CAPTIONS = 5  # a picture
 

@@ -16,7 +16,7 @@ from storage.exports import WRITERS, ExportedTag, ExportError, Request
 from storage.exports.rows import markdown_table as table
 from storage.store import Snapshot, Store
 from tasks.machine.inputs import connect
-from tasks.settings.sources import source_names
+from tasks.settings.ingest import source_titles
 
 if TYPE_CHECKING:
     from tasks.data.exported_rows import ExportedStore, Selection
@@ -131,7 +131,7 @@ def _what(format_: str) -> str:
 
 
 def _made(snapshots: Mapping[str, Snapshot], selection: Selection) -> str:
-    lines = [f"* Source: {', '.join(source_names(snapshots['pairs'].settings.get('source', {})))}."]
+    lines = [f"* Source: {', '.join(source_titles(snapshots['pairs'].settings.get('source', {})))}."]
     for name, said in (
         ("label_system", "Label system"),
         ("generated", "Tags and captions added by"),

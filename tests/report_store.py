@@ -23,7 +23,7 @@ from tasks.settings.build_labels import BuildLabelsSettings
 from tasks.settings.clean import CleanSettings
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
-from tasks.settings.sources import SampleSource
+from tasks.sources.sample import SampleSource
 from tasks.stages import fit_clusters
 from tasks.stages import judge as judging
 

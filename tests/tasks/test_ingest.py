@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from storage.store import Snapshot, Store
-from tasks.data import source_items
 from tasks.machine import planning
 from tasks.machine.dag import stage_named
 from tasks.machine.inputs import Inputs
 from tasks.machine.planning import Again
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
-from tasks.settings.sources import CsvSource
+from tasks.sources.csv_file import CsvSource
+from tasks.sources.listing.fingerprints import of_image
 from tasks.stages import ingest
 
 STAGE = stage_named("ingest")
@@ -211,11 +211,12 @@ def test_an_image_keeps_its_split_wherever_it_stands(source: Source) -> None:
 
 def test_settings_that_change_rows_make_them_new(source: Source) -> None:
     source.ingest()
-    item = source_items.list_items(source.settings.source)[0]
-    print_one = source_items.fingerprint(item, source.settings, 1)
-    assert print_one != source_items.fingerprint(item, source.settings.model_copy(update={"test_share": 0.5}), 1)
-    assert print_one != source_items.fingerprint(replace(item, captions=("x",)), source.settings, 1)
-    assert print_one == source_items.fingerprint(item, source.settings.model_copy(update={"shard_size": 99}), 1)
+    csv = source.settings.source
+    item = next(iter(csv.items()))
+    fingerprint = of_image(item, csv, source.settings, 1)
+    assert fingerprint != of_image(item, csv, source.settings.model_copy(update={"test_share": 0.5}), 1)
+    assert fingerprint != of_image(replace(item, captions=("x",)), csv, source.settings, 1)
+    assert fingerprint == of_image(item, csv, source.settings.model_copy(update={"shard_size": 99}), 1)
 
 
 def test_rejected_rows_are_tried_again_where_asked(source: Source) -> None:

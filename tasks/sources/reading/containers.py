@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
-from storage.keys import digest
-from storage.sources import datasets_library, parquet, tars
-from storage.sources.columns import Columns
-from storage.sources.item import SourceError, SourceItem, file_version
-
-ROWS = 256  # of a data set that is loaded by name
+from tasks.sources.item import SourceError, SourceItem, file_version
+from tasks.sources.reading import parquet, tars
+from tasks.sources.reading.columns import Columns
 
 
 def list_folder(path: str, columns: Columns) -> list[SourceItem]:
@@ -43,39 +38,13 @@ def list_folder(path: str, columns: Columns) -> list[SourceItem]:
     return items
 
 
-def divide(item: SourceItem) -> Iterator[SourceItem]:
+def divide(file: SourceItem) -> Iterator[SourceItem]:
     """The pieces of a file of images, each of at most a few hundred."""
-    if item.container == "tar":
-        yield from tars.divide_tar(item)
-    elif item.container == "statuses":
-        yield from tars.divide_statuses(item)
-    elif item.container == "parquet":
-        yield from parquet.divide_parquet(item)
-    else:
-        for start in range(0, item.rows, ROWS):
-            yield replace(item, start=start, rows=min(ROWS, item.rows - start))
+    dividing = {"tar": tars.divide_tar, "statuses": tars.divide_statuses, "parquet": parquet.divide_parquet}
+    return dividing[file.container](file)
 
 
-def read(piece: SourceItem, columns: Columns, configuration: str = "", split: str = "") -> Iterator[SourceItem]:
+def read(piece: SourceItem, columns: Columns) -> Iterator[SourceItem]:
     """The images of a piece, one by one, each with its contents or its path."""
-    if piece.container == "tar":
-        yield from tars.read_tar(piece, columns)
-    elif piece.container == "statuses":
-        yield from tars.read_statuses(piece, columns)
-    elif piece.container == "parquet":
-        yield from parquet.read_parquet(piece, columns)
-    else:
-        yield from datasets_library.read_dataset(piece, columns, piece.path, configuration, split)
-
-
-def contents_digest(items: Iterable[SourceItem]) -> str:
-    """A key of all that the images of a piece are: the same contents in a file that was only touched have the same."""
-    return digest(
-        [
-            [
-                item.name, item.captions, item.split, item.url, item.licence, item.extra, item.ready_tags, item.problem,
-                file_version(Path(item.path)) if item.path else hashlib.sha256(item.data or b"").hexdigest(),
-            ]
-            for item in items
-        ]
-    )  # fmt: skip
+    reading = {"tar": tars.read_tar, "statuses": tars.read_statuses, "parquet": parquet.read_parquet}
+    return reading[piece.container](piece, columns)

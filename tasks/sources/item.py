@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 SPLITS = ("", "train", "fine_tune", "calibrate", "test")
-OF_IMAGE = -1  # the caption index of tags that are the image's and no caption's
-DESCRIBED = -2  # the same, of tags that name everything: what is not among them is not there
 
 ReadyTags = tuple[tuple[int, tuple[tuple[str, str], ...]], ...]  # (caption index, ((name, type), ..)), ..
 
@@ -25,10 +23,11 @@ class SourceItem:
 
     ``version`` is ``<size>-<time>`` of its file, or whatever else tells a changed image without reading it.
     ``problem`` is a (reason, sentence) for a row that is unfit before its image is read. ``extra`` are the source's
-    other columns as a JSON object. ``data`` is the image file, where it has no ``path`` of its own.
+    other columns as a JSON object. ``data`` is the image file, where it has no ``path`` of its own. ``truth`` is all
+    that is to be seen, where a drawn image's maker knows it: a row of the artifact `truth` but its ``image_id``.
 
-    An item with a ``container`` (tar, statuses, parquet or datasets) is a whole file of images; with ``rows`` it is a
-    piece of one, which begins at ``start`` (a byte of a tar, else a row).
+    An item with a ``container`` (what kind of file it is) is a whole file of images; with ``rows`` it is a piece of
+    one, which begins at ``start`` (a byte of a tar, else a row).
     """
 
     name: str
@@ -43,6 +42,7 @@ class SourceItem:
     extra: str = "{}"
     ready_tags: ReadyTags | None = None
     data: bytes | None = None
+    truth: Mapping[str, Any] | None = None
     source: str = ""
     container: str = ""
     start: int = 0

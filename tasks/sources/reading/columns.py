@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.sources.item import OF_IMAGE, SPLITS, ReadyTags, SourceItem, extra_of, inside
+from storage.schemas import OF_IMAGE
+from tasks.sources.item import SPLITS, ReadyTags, SourceItem, extra_of, inside
 
 CAPTIONS = ("captions", "caption", "text", "texts", "sentences", "sentence", "alt_text", "alt")
 IMAGES = ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes")

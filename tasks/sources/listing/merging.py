@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tasks.sources.listing.item_rows import ready_of, ready_rows
+
 SPLIT_ORDER = ("test", "calibrate", "fine_tune", "train")
 
 
@@ -26,15 +28,11 @@ def merge(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _merged_tags(rows: list[dict[str, Any]], captions: list[str]) -> list[dict[str, Any]] | None:
     """The ready tags of several rows, with the places of their captions among all ``captions``."""
-    found: dict[int, dict[tuple[str, str], None]] = {}
-    for row in rows:
-        for one in row["ready_tags"] or ():
-            at = one["caption_index"]
-            place = at if at < 0 else captions.index(row["captions"][at])
-            found.setdefault(place, {}).update(((tag["name"], tag["type"]), None) for tag in one["tags"])
     if all(row["ready_tags"] is None for row in rows):
         return None
-    return [
-        {"caption_index": at, "tags": [{"name": name, "type": type_} for name, type_ in tags]}
-        for at, tags in sorted(found.items())
-    ]
+    by_caption: dict[int, dict[tuple[str, str], None]] = {}
+    for row in rows:
+        for at, tags in ready_of(row["ready_tags"]) or ():
+            place = at if at < 0 else captions.index(row["captions"][at])
+            by_caption.setdefault(place, {}).update(dict.fromkeys(tags))
+    return ready_rows((at, tuple(tags)) for at, tags in sorted(by_caption.items()))

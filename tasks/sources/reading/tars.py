@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.sources.columns import Columns, item_of
-from storage.sources.item import SourceItem
+from tasks.sources.item import SourceItem
+from tasks.sources.reading.columns import Columns, item_of
 
 PIECE = 256  # samples
 BLOCK = 512  # bytes of a tar: it ends with blocks of zeros

@@ -13,7 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.sources import Columns, SourceError, SourceItem, divide, list_folder, list_official, official, read
+from tasks.sources import SourceError, SourceItem, official
+from tasks.sources.official import OfficialSource
+from tasks.sources.reading.columns import Columns
+from tasks.sources.reading.containers import divide, list_folder, read
 
 Members = list[tuple[str, bytes]]
 
@@ -208,7 +211,7 @@ def official_folder(tmp_path: Path) -> Path:
 
 
 def test_the_official_json_brings_its_tags(official_folder: Path) -> None:
-    first, *unfit = list_official(str(official_folder / "train.json"), "", str(official_folder / "tag_list.txt"))
+    first, *unfit = OfficialSource(path=str(official_folder / "train.json")).items()
     assert first.captions == ("a dog", "red")
     assert first.ready_tags == ((0, (("dog", ""),)), (1, (("red", "attribute"),)), (-1, (("cat", ""),)))
     found = [item.problem[0] for item in unfit if item.problem]
@@ -220,8 +223,8 @@ def test_evaluation_lists_are_read_by_index_and_by_name(official_folder: Path) -
     found = {}
     for name, text in lists.items():
         (official_folder / f"{name}.txt").write_text(text)
-        tags = str(official_folder / "tag_list.txt")
-        found[name] = list_official("", str(official_folder / "images"), tags, str(official_folder / f"{name}.txt"))
+        listed = OfficialSource(evaluation=str(official_folder / f"{name}.txt"), images=str(official_folder / "images"))
+        found[name] = listed.items()
     by_index, by_name = found["index"], found["name"]
     assert [item.ready_tags for item in by_index[:3]] == [
         ((-1, (("dog", ""), ("red", "attribute"))),),

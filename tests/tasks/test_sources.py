@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.sources import SourceError, SourceItem, list_coco, list_csv, list_labels
-from storage.sources.item import DESCRIBED, OF_IMAGE
+from storage.schemas import DESCRIBED, OF_IMAGE
+from tasks.sources import SourceError, SourceItem
+from tasks.sources.coco import CocoSource
+from tasks.sources.csv_file import CsvSource
+from tasks.sources.labels_file import LabelsSource
 
 
 @pytest.fixture
@@ -26,11 +29,11 @@ def reasons(items: list[SourceItem]) -> list[str]:
 
 def test_a_csv_groups_the_captions_of_an_image(tmp_path: Path, images: Path) -> None:
     (tmp_path / "c.csv").write_text('image,caption,split\na.jpg,"A dog, running",\nb.jpg,A cat,test\na.jpg,A pet,\n')
-    first, second = list_csv(str(tmp_path / "c.csv"))
+    first, second = CsvSource(path=str(tmp_path / "c.csv")).items()
     assert first.captions == ("A dog, running", "A pet")
     assert (first.split, second.split) == ("", "test")
     assert first.path == str(images / "a.jpg")
-    assert len(list_csv(str(tmp_path / "c.csv"), limit=1)) == 1
+    assert len(CsvSource(path=str(tmp_path / "c.csv"), limit=1).items()) == 1
 
 
 def test_unfit_rows_of_a_csv_are_kept_with_their_reason(tmp_path: Path, images: Path) -> None:
@@ -38,7 +41,7 @@ def test_unfit_rows_of_a_csv_are_kept_with_their_reason(tmp_path: Path, images: 
         b"image,caption,split\na.jpg,fine,\nb.jpg,,\n,no image,\n../x.jpg,outside,\na.jpg,caf\xe9,\n"
         b"a.jpg,odd,training\nb.jpg\n"
     )
-    items = list_csv(str(tmp_path / "c.csv"))
+    items = CsvSource(path=str(tmp_path / "c.csv")).items()
     assert reasons(items) == [
         "row_without_caption",
         "row_without_image",
@@ -53,9 +56,9 @@ def test_unfit_rows_of_a_csv_are_kept_with_their_reason(tmp_path: Path, images: 
 def test_a_csv_without_the_columns_says_so(tmp_path: Path, images: Path) -> None:
     (tmp_path / "c.csv").write_text("file,text\na.jpg,hello\n")
     with pytest.raises(SourceError, match=r"lacks \['caption', 'image'\]"):
-        list_csv(str(tmp_path / "c.csv"))
+        CsvSource(path=str(tmp_path / "c.csv")).items()
     with pytest.raises(SourceError, match="does not exist"):
-        list_csv(str(tmp_path / "none.csv"))
+        CsvSource(path=str(tmp_path / "none.csv")).items()
 
 
 def test_coco_captions_are_listed_with_their_licence(tmp_path: Path, images: Path) -> None:
@@ -74,7 +77,7 @@ def test_coco_captions_are_listed_with_their_licence(tmp_path: Path, images: Pat
         ],
     }
     (tmp_path / "coco.json").write_text(json.dumps(content))
-    items = list_coco(str(tmp_path / "coco.json"))
+    items = CocoSource(path=str(tmp_path / "coco.json")).items()
     good = [item for item in items if not item.problem]
     assert [(item.name, item.captions, item.licence, item.url) for item in good] == [
         ("a.jpg", ("A dog.", "A pet."), "CC BY", "http://x/a.jpg")
@@ -91,7 +94,7 @@ def test_coco_captions_are_listed_with_their_licence(tmp_path: Path, images: Pat
 def test_what_is_not_coco_says_what_is_missing(tmp_path: Path, images: Path, text: str) -> None:
     (tmp_path / "coco.json").write_text(text)
     with pytest.raises(SourceError, match="is not COCO captions"):
-        list_coco(str(tmp_path / "coco.json"))
+        CocoSource(path=str(tmp_path / "coco.json")).items()
 
 
 def test_labels_of_ones_own_name_their_pictures_and_say_whether_they_name_everything(
@@ -102,7 +105,7 @@ def test_labels_of_ones_own_name_their_pictures_and_say_whether_they_name_everyt
         "a.jpg,dog,object,test,\na.jpg,grass,,,yes\nb.jpg,cat,,,\nc.jpg,,,calibrate,yes\n"
         "d.jpg,,,,\n,dog,,,\n../e.jpg,dog,,,\nf.jpg,dog,,train,\ng.jpg,dog,animal,,\nh.jpg,dog,,,perhaps\n"
     )
-    items = list_labels(str(tmp_path / "l.csv"))
+    items = LabelsSource(path=str(tmp_path / "l.csv")).items()
     good = {item.name: item for item in items if item.problem is None}
     assert good["a.jpg"].ready_tags == ((DESCRIBED, (("dog", "object"), ("grass", ""))),)
     assert good["a.jpg"].path == str(images / "a.jpg")
@@ -117,7 +120,9 @@ def test_labels_of_ones_own_name_their_pictures_and_say_whether_they_name_everyt
         "unknown_type",
         "unknown_mark",
     ]
-    assert len([item for item in list_labels(str(tmp_path / "l.csv"), limit=1) if item.problem is None]) == 1
+    assert (
+        len([item for item in LabelsSource(path=str(tmp_path / "l.csv"), limit=1).items() if item.problem is None]) == 1
+    )
     (tmp_path / "other.csv").write_text("image,caption\n")
     with pytest.raises(SourceError, match=r"lacks \['tag'\]"):
-        list_labels(str(tmp_path / "other.csv"))
+        LabelsSource(path=str(tmp_path / "other.csv")).items()

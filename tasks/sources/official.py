@@ -5,33 +5,59 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from storage.sources.item import OF_IMAGE, ReadyTags, SourceError, SourceItem, file_version, images_folder, inside
+from pydantic import Field
+
+from storage.schemas import OF_IMAGE
+from tasks.sources.item import ReadyTags, SourceError, SourceItem, file_version, images_folder, inside
+from tasks.sources.source import Limit, Source
 
 BLOCK = 2**20
+TAG_LISTS = ("tag_list_types.txt", "tag_list.txt")  # as our own export writes them
 
 
-def list_official(path: str, images: str, tags: str, evaluation: str = "", limit: int = 0) -> list[SourceItem]:
-    """One item an entry of the training JSON, and one a line of an evaluation list, which becomes the split `test`.
+class OfficialSource(Source):
+    """The training JSON and evaluation lists of RAM's authors, whose tags are taken in place of parsed captions.
 
-    Ids are lines of the list ``tags``, from 0. Raises :class:`SourceError` where a file is missing or another.
+    Ids in them are lines of the list ``tags``, from 0.
     """
-    names = read_names(Path(tags))
-    items = []
-    if path:
-        file = Path(path)
-        folder = _folder(file, images)
-        for number, entry in enumerate(_entries(file)):
-            if limit and number == limit:
-                break
-            items.append(_training(entry, f"{file.name} entry {number}", folder, names))
-    if evaluation:
-        items += _evaluation(Path(evaluation), _folder(Path(evaluation), images), names)
-    return items
+
+    kind: Literal["official"] = "official"
+    path: str = Field("", description="The training JSON; empty: only the evaluation list is read.")
+    tags: str = Field("", description="The list of tags that labels are lines of; empty: tag_list.txt beside the JSON.")
+    evaluation: str = Field("", description="An evaluation list, by index or by name: it becomes the split test.")
+    images: str = Field("", description="The folder of images; empty: the JSON's own.")
+    limit: Limit = 0
+
+    def items(self) -> list[SourceItem]:
+        """One item an entry of the training JSON, and one a line of the evaluation list."""
+        names = _read_names(self._tag_list())
+        items = []
+        if self.path:
+            file = Path(self.path)
+            folder = _folder(file, self.images)
+            for number, entry in enumerate(_entries(file)):
+                if self.limit and number == self.limit:
+                    break
+                items.append(_training(entry, f"{file.name} entry {number}", folder, names))
+        if self.evaluation:
+            file = Path(self.evaluation)
+            items += _evaluation(file, _folder(file, self.images), names)
+        return items
+
+    def place(self) -> str:
+        """The training JSON, else the evaluation list."""
+        return self.path or self.evaluation
+
+    def _tag_list(self) -> Path:
+        if self.tags:
+            return Path(self.tags)
+        beside = [Path(self.place()).parent / name for name in TAG_LISTS]
+        return next((file for file in beside if file.is_file()), beside[-1])
 
 
-def read_names(path: Path) -> list[tuple[str, str]]:
+def _read_names(path: Path) -> list[tuple[str, str]]:
     """Names and types of a list of tags, by id; the type "" where the list, a name a line, does not say it."""
     if not path.is_file():
         raise SourceError(f"the list of tags '{path}' does not exist: name it with --set ingest.source.tags=FILE")
@@ -81,26 +107,26 @@ def _training(entry: Any, where: str, folder: Path, names: list[tuple[str, str]]
     parsed = entry.get("parse_label_id") or []
     if parsed and isinstance(parsed[0], int):
         parsed = [parsed]
-    if not isinstance(captions, list) or not all(isinstance(one, str) for one in captions):
+    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         return SourceItem(name, where, problem=("caption_not_text", f"the captions are {captions!r}"))
     if len(parsed) not in (0, len(captions)):
         detail = f"{len(captions)} captions and {len(parsed)} lists in `parse_label_id`"
         return SourceItem(name, where, problem=("labels_do_not_fit", detail))
     union = entry.get("union_label_id") or []
     try:
-        named = {one for ids in parsed for one in ids}
-        tags = _ready([*enumerate(parsed), (OF_IMAGE, [one for one in union if one not in named])], names)
+        named = {tag for ids in parsed for tag in ids}
+        tags = _ready([*enumerate(parsed), (OF_IMAGE, [tag for tag in union if tag not in named])], names)
     except (IndexError, TypeError, ValueError) as error:
         return SourceItem(name, where, problem=("unknown_label", f"a label is none of the {len(names)} tags: {error}"))
     # a caption without a list of its own, beside others that have one, names nothing
-    found = _find(folder, name)
-    if found is None:
+    image = _find(folder, name)
+    if image is None:
         return SourceItem(name, where, problem=("image_outside_folder", "the name leads out of the folder of images"))
-    texts = tuple(dict.fromkeys(one.strip() for one in captions))
+    texts = tuple(dict.fromkeys(caption.strip() for caption in captions))
     if len(texts) < len(captions):
         places = {text: at for at, text in enumerate(texts)}
         tags = tuple((at if at < 0 else places[captions[at].strip()], named) for at, named in tags)
-    return SourceItem(name, where, texts, path=str(found), version=file_version(found), ready_tags=tags)
+    return SourceItem(name, where, texts, path=str(image), version=file_version(image), ready_tags=tags)
 
 
 def _evaluation(file: Path, folder: Path, names: list[tuple[str, str]]) -> list[SourceItem]:
@@ -114,32 +140,32 @@ def _evaluation(file: Path, folder: Path, names: list[tuple[str, str]]) -> list[
         if not name.strip():
             items.append(SourceItem(where, where, problem=("row_without_image", "the line names no image")))
             continue
-        found = _find(folder, name.strip())
-        if found is None:
+        image = _find(folder, name.strip())
+        if image is None:
             detail = "the name leads out of the folder of images"
             items.append(SourceItem(name, where, problem=("image_outside_folder", detail)))
             continue
-        words = [one.strip() for one in rest.split(",") if one.strip()]
+        words = [word.strip() for word in rest.split(",") if word.strip()]
         try:
-            if len(words) == 1 and all(one.isdigit() for one in words[0].split()):
-                tags = _ready([(OF_IMAGE, [int(one) for one in words[0].split()])], names)
-            elif foreign := [one for one in words if one not in known]:
+            if len(words) == 1 and all(number.isdigit() for number in words[0].split()):
+                tags = _ready([(OF_IMAGE, [int(number) for number in words[0].split()])], names)
+            elif foreign := [word for word in words if word not in known]:
                 raise ValueError(foreign[0])
             else:
-                tags = ((OF_IMAGE, tuple((one, known[one]) for one in words)),)
+                tags = ((OF_IMAGE, tuple((word, known[word]) for word in words)),)
         except (IndexError, ValueError) as error:
             items.append(SourceItem(name, where, problem=("unknown_label", f"a label is none of the tags: {error}")))
             continue
-        version = file_version(found)
-        items.append(SourceItem(name, where, split="test", path=str(found), version=version, ready_tags=tags))
+        version = file_version(image)
+        items.append(SourceItem(name, where, split="test", path=str(image), version=version, ready_tags=tags))
     return items
 
 
 def _ready(lists: list[tuple[int, list[int]]], names: list[tuple[str, str]]) -> ReadyTags:
     for _, ids in lists:
-        if any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in ids):
+        if any(isinstance(tag, bool) or not isinstance(tag, int) or tag < 0 for tag in ids):
             raise ValueError(ids)
-    return tuple((at, tuple(names[one] for one in ids)) for at, ids in lists)
+    return tuple((at, tuple(names[tag] for tag in ids)) for at, ids in lists)
 
 
 def _find(folder: Path, name: str) -> Path | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.sources.columns import Columns, item_of
-from storage.sources.item import SourceItem
+from tasks.sources.item import SourceItem
+from tasks.sources.reading.columns import Columns, item_of
 
 PIECE = 256  # rows, by whole row groups
 LARGEST = 2048  # rows: larger row groups are cut
