@@ -31,6 +31,7 @@ from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
 from storage import garbage, leases
 from storage.store import Store, StoreError
+from tasks.exports.room import EXPORTS
 from tasks.machine import planning, refreshing
 from tasks.machine.allocator import keep_memory
 from tasks.machine.dag import stage_named
@@ -342,7 +343,7 @@ def main() -> None:
         from tasks.machine.executors import exit_with
 
         exit_with(os.getppid())
-    for sentence in SOURCES.left_out.values():
+    for sentence in (*SOURCES.left_out.values(), *EXPORTS.left_out.values()):
         Console(stderr=True, soft_wrap=True).print(f"ram-engine: {sentence}", style="yellow", markup=False)
     try:
         app()

@@ -6,28 +6,35 @@ import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
-from storage.exports.rows import JsonArray, Request, encode, save_image
+from tasks.exports.export import Export
+from tasks.exports.request import Request
+from tasks.exports.writing.files import JsonArray, encode, save_image
 
 
-def write(request: Request) -> Mapping[str, int]:
-    """``captions_<split>.json`` and ``instances_<split>.json``; returns the images of each split.
+class CocoExport(Export):
+    """COCO captions, and regions as COCO detections, a file a split.
 
     Detections are the regions of tags that were kept; a category's id is its tag's plus 1, since COCO's 0 is the
     background. All tags of an image, also those that have no place in it, are its ``tag_ids`` (categories) with
     ``tag_scores``.
     """
-    categories = [{"id": tag.tag_id + 1, "name": tag.name, "supercategory": tag.type} for tag in request.tags]
-    splits: dict[str, _Split] = {}
-    with ExitStack() as stack:
-        for number, row in enumerate(request.rows(), 1):
-            split = row["split"]
-            if split not in splits:
-                splits[split] = _Split(request.folder, split, categories)
-                stack.callback(splits[split].close)
-            splits[split].add(number, row, save_image(request.folder / "images", row))
-    return {name: split.instances.count for name, split in splits.items()}
+
+    kind: Literal["coco"] = "coco"
+
+    def write(self, request: Request) -> Mapping[str, int]:
+        """``captions_<split>.json`` and ``instances_<split>.json``; returns the images of each split."""
+        categories = [{"id": tag.tag_id + 1, "name": tag.name, "supercategory": tag.type} for tag in request.tags]
+        splits: dict[str, _Split] = {}
+        with ExitStack() as stack:
+            for number, row in enumerate(request.rows(regions=True), 1):
+                split = row["split"]
+                if split not in splits:
+                    splits[split] = _Split(request.folder, split, categories)
+                    stack.callback(splits[split].close)
+                splits[split].add(number, row, save_image(request.folder / "images", row))
+        return {name: split.instances.count for name, split in splits.items()}
 
 
 class _Split:

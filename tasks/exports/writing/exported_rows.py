@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from storage.exports import ROWS, ExportError
-from storage.exports.rows import CHANGES, REGION, TAG
 from storage.schemas import IMAGE, contract
 from storage.store import Snapshot, Store, StoreError
+from tasks.exports.request import CHANGES, REGION, ROWS, TAG, ExportError
 from tasks.judging.verdict_sheet import SOURCE_BITS, judged_rounds
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import Tag, read_tags
@@ -78,7 +77,7 @@ class ExportedStore:
         self.active = [tag for tag in self.tags if tag.active]
 
     def rows(self, selection: Selection, regions: bool = True) -> Iterator[pa.Table]:
-        """Tables of :data:`storage.exports.ROWS`, a part each; without ``regions`` there are none.
+        """Tables of :data:`tasks.exports.ROWS`, a part each; without ``regions`` there are none.
 
         Raises ExportError for a split that has no image.
         """
@@ -100,7 +99,7 @@ class ExportedStore:
             )
 
     def changes(self, selection: Selection) -> Iterator[pa.Table]:
-        """Tables of :data:`storage.exports.rows.CHANGES`: what became of the captions' words, and what came to them.
+        """Tables of :data:`tasks.exports.CHANGES`: what became of the captions' words, and what came to them.
 
         Raises ExportError before there are verdicts.
         """

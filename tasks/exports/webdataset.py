@@ -7,29 +7,37 @@ import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from storage.exports.rows import ExportError, Request, suffix_of
+from tasks.exports.export import Export
+from tasks.exports.request import ExportError, Request
+from tasks.exports.writing.files import suffix_of
 
 SAMPLES = 1000  # a shard
 
 
-def write(request: Request) -> Mapping[str, int]:
-    """``<split>-000000.tar``, .. and ``sizes.json``, by which open_clip's trainer knows how many samples there are.
+class WebDatasetExport(Export):
+    """WebDataset tars, as open_clip's trainer reads them."""
 
-    Raises :class:`ExportError` where images are left out: a sample without one is none.
-    """
-    if not request.images:
-        raise ExportError("WebDataset shards hold the images: leave out --no-images")
-    shards: dict[str, _Shards] = {}
-    for row in request.rows():
-        shards.setdefault(row["split"], _Shards(request.folder, row["split"])).add(row)
-    sizes: dict[str, int] = {}
-    for one in shards.values():
-        one.close()
-        sizes |= one.sizes
-    (request.folder / "sizes.json").write_text(json.dumps(sizes, indent=1), encoding="utf-8")
-    return {split: sum(one.sizes.values()) for split, one in shards.items()}
+    kind: Literal["webdataset"] = "webdataset"
+
+    def write(self, request: Request) -> Mapping[str, int]:
+        """``<split>-000000.tar``, .. and ``sizes.json``, by which open_clip's trainer knows how many samples there are.
+
+        Returns the samples of each split. Raises :class:`ExportError` where images are left out: a sample without one
+        is none.
+        """
+        if not request.images:
+            raise ExportError("WebDataset shards hold the images: leave out --no-images")
+        splits: dict[str, _Shards] = {}
+        for row in request.rows(regions=True):
+            splits.setdefault(row["split"], _Shards(request.folder, row["split"])).add(row)
+        sizes: dict[str, int] = {}
+        for shards in splits.values():
+            shards.close()
+            sizes |= shards.sizes
+        (request.folder / "sizes.json").write_text(json.dumps(sizes, indent=1), encoding="utf-8")
+        return {split: sum(shards.sizes.values()) for split, shards in splits.items()}
 
 
 class _Shards:

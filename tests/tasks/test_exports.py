@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from storage.exports.rows import save_image
 from storage.schemas import contract
 from storage.store import Store
-from tasks.data.exported_rows import ExportedStore
+from tasks.exports import save_image
+from tasks.exports.writing.exported_rows import ExportedStore
 from tasks.labels.tags import read_tags
 from tasks.settings.ingest import IngestSettings
 from tasks.sources.coco import CocoSource

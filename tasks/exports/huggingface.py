@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.exports.rows import Request
 from storage.schemas import IMAGE
+from tasks.exports.export import Export
+from tasks.exports.request import Request
 
 FILE_BYTES = 400_000_000
 ROW_GROUP = 128  # rows with images; of rows without them a table at a time
@@ -21,21 +22,34 @@ AFTER = ("split", "sources", "name", "url", "licence", "sha256", "width", "heigh
 TAG_COLUMNS = {"tags": "name", "tag_types": "type", "tag_scores": "score", "tag_sources": "sources"}
 
 
-def write(request: Request) -> Mapping[str, int]:
-    """``data/<split>-00000.parquet``, .. and ``README.md``; returns the rows of each split."""
-    writers: dict[str, _Files] = {}
-    try:
-        for table in request.tables:
-            flat = _flat(table, request.extra)
-            for split in pc.unique(table["split"]).to_pylist():
-                if split not in writers:
-                    writers[split] = _Files(request.folder / "data", split, flat.schema, request.images)
-                writers[split].write(flat.filter(pc.equal(table["split"], split)))
-    finally:
-        for writer in writers.values():
-            writer.close()
-    request.write_card()
-    return {split: writer.rows for split, writer in writers.items()}
+WHAT = (
+    "Images with captions and tags of everyday words, made by the data engine of "
+    "[RAM](https://arxiv.org/abs/2306.03514). Nobody labelled by hand: tags were parsed from captions, added by a "
+    "model that was trained on them, and cleaned. `tag_sources` says who said a tag (caption, generated caption, "
+    "predicted, or a person's hand), `tag_scores` how probable the annotator thinks it."
+)
+
+
+class HuggingFaceExport(Export):
+    """A Hugging Face data set in Parquet files, with its card."""
+
+    kind: Literal["huggingface"] = "huggingface"
+
+    def write(self, request: Request) -> Mapping[str, int]:
+        """``data/<split>-00000.parquet``, .. and ``README.md``; returns the rows of each split."""
+        writers: dict[str, _Files] = {}
+        try:
+            for table in request.tables():
+                flat = _flat(table, request)
+                for split in pc.unique(table["split"]).to_pylist():
+                    if split not in writers:
+                        writers[split] = _Files(request.folder / "data", split, flat.schema, request.images)
+                    writers[split].write(flat.filter(pc.equal(table["split"], split)))
+        finally:
+            for writer in writers.values():
+                writer.close()
+        request.write_card(WHAT, {split: f"data/{split}-*.parquet" for split in writers})
+        return {split: writer.rows for split, writer in writers.items()}
 
 
 class _Files:
@@ -68,7 +82,7 @@ class _Files:
             self.writer = None
 
 
-def _flat(table: pa.Table, extra: Mapping[str, pa.DataType]) -> pa.Table:
+def _flat(table: pa.Table, request: Request) -> pa.Table:
     """The rows with plain columns and lists alone, which every viewer shows; the source's other columns come last."""
     columns: dict[str, Any] = {name: table[name] for name in PLAIN}
     tags = table["tags"].combine_chunks()
@@ -76,16 +90,12 @@ def _flat(table: pa.Table, extra: Mapping[str, pa.DataType]) -> pa.Table:
     for name, part in TAG_COLUMNS.items():
         columns[name] = pa.ListArray.from_arrays(offsets, tags.flatten().field(part))
     columns |= {name: table[name] for name in AFTER}
-    if extra:
-        values = [json.loads(text or "{}") for text in table["extra"].to_pylist()]
-        for name, type_ in extra.items():
-            columns[free_name(name, columns)] = pa.array([as_type(one.get(name), type_) for one in values], type_)
+    if request.extra:
+        rows = [json.loads(text or "{}") for text in table["extra"].to_pylist()]
+        for name, column in request.extra_names(columns).items():
+            type_ = request.extra[name]
+            columns[column] = pa.array([as_type(values.get(name), type_) for values in rows], type_)
     return pa.table(columns)
-
-
-def free_name(name: str, taken: Mapping[str, Any]) -> str:
-    """``name``, or ``source_<name>`` where a column of our own has it."""
-    return name if name not in taken else f"source_{name}"
 
 
 def as_type(value: Any, type_: pa.DataType) -> Any:
