@@ -80,12 +80,12 @@ def configure(
             raise ConfigurationError(f"--set {one}: write it as name=value, such as clean.outlier_share=0.2")
         _set(values, name.strip(), yaml.safe_load(value))
     executor = values.pop("executor", {})
-    settings: PipelineSettings = _checked(PipelineSettings, values, "")
+    settings: PipelineSettings = checked(PipelineSettings, values)
     for name, stage in settings:
         for path in stage.files() if isinstance(stage, Settings) else ():
             if not Path(path).is_file():
                 raise ConfigurationError(f"a setting of {name} names the file {path}, which does not exist")
-    return settings, _checked(ExecutorSettings, executor, "executor.")
+    return settings, checked(ExecutorSettings, executor, "executor.")
 
 
 def kinds_in_words(room: Room[Any]) -> str:
@@ -136,7 +136,8 @@ def _field(model: Any, step: str, name: str, prefix: str, values: dict[str, Any]
     return known[step]
 
 
-def _checked(model: type[Any], values: dict[str, Any], prefix: str) -> Any:
+def checked(model: type[Any], values: Mapping[str, Any], prefix: str = "") -> Any:
+    """``values`` as a ``model`` of settings. Raises :class:`ConfigurationError` that names the setting."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

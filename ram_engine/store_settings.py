@@ -79,7 +79,10 @@ def _effort(sets: Sequence[str]) -> tuple[Effort | str, list[str]]:
 
 def _last_source(store: Store) -> Source | None:
     pairs = store.snapshot("pairs")
-    return IngestSettings(source=pairs.settings["source"]).source if pairs is not None and pairs.settings else None
+    if pairs is None or not pairs.settings:
+        return None
+    ingest: IngestSettings = configuration.checked(IngestSettings, {"source": pairs.settings["source"]}, "ingest.")
+    return ingest.source
 
 
 def _called(source: Source) -> str:

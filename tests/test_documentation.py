@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 from ram_engine.configuration import configure
+from tasks.exports.room import EXPORTS
 from tasks.machine.dag import Stage, stages
 from tasks.settings.pipeline import PipelineSettings
+from tasks.sources.room import SOURCES
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- {name}: written by python -m tests.test_documentation -->", "<!-- end of {name} -->"
@@ -88,7 +90,26 @@ def _interval(values: list[float], form: str) -> str:
     return f"{values[0]:{form}} ({values[1]:{form}} to {values[2]:{form}})"
 
 
+def sources() -> str:
+    """The room of sources as a table."""
+    lines = ["| `--source` | what it is | settings: `ingest.source.` |", "|---|---|---|"]
+    for member in SOURCES.own:
+        settings = [name for name in member.model_fields if name not in ("kind", "path")]
+        called = f"{member.kind_of()}:PATH" if "path" in member.model_fields else member.kind_of()
+        lines.append(f"| `{called}` | {member.about()} | {', '.join(f'`{name}`' for name in settings)} |")
+    return "\n".join(lines)
+
+
+def exports() -> str:
+    """The room of exports as a table."""
+    lines = ["| `--format` | what it writes |", "|---|---|"]
+    lines += [f"| `{member.kind_of()}` | {member.about()} |" for member in EXPORTS.own]
+    return "\n".join(lines)
+
+
 WRITTEN = {
+    ("docs/data.md", "sources"): sources,
+    ("docs/data.md", "exports"): exports,
     ("docs/architecture.md", "dag"): dag,
     ("README.md", "stages"): table,
     ("docs/results.md", "flickr8k"): flickr8k,
