@@ -70,7 +70,7 @@ def configure(
     """
     values: dict[str, Any] = read_preset(preset) if isinstance(preset, str) else copy.deepcopy(dict(preset))
     values.pop(CHOSEN_FOR, None)
-    named = [_source(one) for one in ([source] if isinstance(source, str) else source) if one]
+    named = [_source(text) for text in ([source] if isinstance(source, str) else source) if text]
     if named:
         together = {"kind": "mixed", "parts": named} if len(named) > 1 else named[0]
         values.setdefault("ingest", {})["source"] = together

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from storage.store import Snapshot, Store
@@ -20,7 +22,9 @@ from tasks.machine.planning import Again
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
 from tasks.sources.csv_file import CsvSource
-from tasks.sources.listing.fingerprints import of_image
+from tasks.sources.item import SourceItem
+from tasks.sources.listing.fingerprints import Fingerprint, of_image
+from tasks.sources.listing.item_rows import from_table, to_table
 from tasks.stages import ingest
 
 STAGE = stage_named("ingest")
@@ -217,6 +221,37 @@ def test_settings_that_change_rows_make_them_new(source: Source) -> None:
     assert fingerprint != of_image(item, csv, source.settings.model_copy(update={"test_share": 0.5}), 1)
     assert fingerprint != of_image(replace(item, captions=("x",)), csv, source.settings, 1)
     assert fingerprint == of_image(item, csv, source.settings.model_copy(update={"shard_size": 99}), 1)
+
+
+WORDS = st.text("0123456789abcdef", min_size=1)
+VERSIONS = st.text(max_size=20)
+FINGERPRINTS = st.builds(Fingerprint, WORDS, version=VERSIONS) | st.builds(
+    Fingerprint, WORDS, st.integers(0), st.integers(1), WORDS | st.just(""), VERSIONS
+)
+TEXTS = st.text(st.characters(codec="utf-8"))
+TAGS = st.lists(st.tuples(TEXTS, TEXTS)).map(tuple)
+ITEMS = st.builds(
+    SourceItem,
+    name=TEXTS,
+    where=TEXTS,
+    captions=st.lists(TEXTS).map(tuple),
+    path=TEXTS,
+    url=TEXTS | st.none(),
+    problem=st.none() | st.tuples(st.just("image_missing"), TEXTS),
+    ready_tags=st.none()
+    | st.lists(st.tuples(st.integers(-2, 9), st.lists(st.tuples(TEXTS, TEXTS)).map(tuple))).map(tuple),
+    container=st.sampled_from(["", "tar"]),
+    start=st.integers(0, 2**40),
+    rows=st.integers(0, 2**20),
+)
+
+
+@given(st.dictionaries(FINGERPRINTS, ITEMS))
+def test_items_go_to_their_worker_and_come_back_as_they_were(items: dict[Fingerprint, SourceItem]) -> None:
+    assert dict(from_table(to_table(items))) == items
+    for fingerprint in items:
+        assert Fingerprint.parse(str(fingerprint)) == fingerprint
+        assert fingerprint.read([]).unread() == fingerprint.unread()
 
 
 def test_rejected_rows_are_tried_again_where_asked(source: Source) -> None:

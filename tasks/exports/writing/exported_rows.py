@@ -67,8 +67,10 @@ class ExportedStore:
             **{name: name for name in ("pairs", "phrases", "caption_tags", "label_system", "screening")},
             **{name: of_round(name, number) for name in ("generated", "regions", "tag_verdicts")},
         }
-        found = {name: store.snapshot(artifact) for name, artifact in names.items()}
-        self.snapshots: dict[str, Snapshot] = {name: one for name, one in found.items() if one is not None}
+        self.snapshots: dict[str, Snapshot] = {}
+        for name, artifact in names.items():
+            if (snapshot := store.snapshot(artifact)) is not None:
+                self.snapshots[name] = snapshot
         if "pairs" not in self.snapshots:
             raise StoreError(f"{store.url} has no pairs yet: `ram-engine run --store {store.url}` makes them")
         self.tags: list[Tag] = []
@@ -81,19 +83,19 @@ class ExportedStore:
 
         Raises ExportError for a split that has no image.
         """
-        if unknown := [one for one in selection.sources if one not in SOURCE_BITS]:
+        if unknown := [source for source in selection.sources if source not in SOURCE_BITS]:
             raise ExportError(f"tags are said by {', '.join(SOURCE_BITS)}, not by '{unknown[0]}'")
         if selection.min_score and "tag_verdicts" not in self.snapshots:
             raise ExportError("tags have no score before `judge` has run: run the pipeline, or leave out --min-score")
-        found = False
+        any_row = False
         with duckdb.connect() as connection:
             connection.register("labels", self._label_table())
             aligned = ("caption_tags", "generated", "tag_verdicts", *(("regions",) if regions else ()))
             for part in self._parts(selection, aligned):
                 joined = _joined(connection, part, selection)
-                found |= joined.num_rows > 0
+                any_row |= joined.num_rows > 0
                 yield joined
-        if not found:
+        if not any_row:
             raise ExportError(
                 f"no image is of the split '{selection.split}'" if selection.split else "there is no image"
             )
@@ -144,14 +146,14 @@ class ExportedStore:
                 table = table.filter(pc.invert(pc.is_in(table["image_id"], value_set=unfit.combine_chunks())))
             if not table.num_rows:
                 continue
-            found = {"pairs": table}
+            tables = {"pairs": table}
             for name in aligned:
                 own = parts.get(name, {}).get(part.partition)
                 if own is None:
-                    found[name] = contract(name).schema.empty_table().select(_READ[name])
+                    tables[name] = contract(name).schema.empty_table().select(_READ[name])
                 else:
-                    found[name] = self.store.rows_of(self.snapshots[name], own, _READ[name])
-            yield found
+                    tables[name] = self.store.rows_of(self.snapshots[name], own, _READ[name])
+            yield tables
 
     def _label_table(self) -> pa.Table:
         return pa.table(

@@ -32,12 +32,12 @@ def divide_tar(item: SourceItem) -> Iterator[SourceItem]:
                 tar.members = []  # type: ignore[attr-defined] # it would keep all of them
                 if member.isdir():
                     continue
-                found = _key(member.name)
-                if found != key:
+                member_key = _key(member.name)
+                if member_key != key:
                     if rows == PIECE:
                         yield _piece(item, first, rows)
                         first, rows = member.offset, 0
-                    key, rows = found, rows + 1
+                    key, rows = member_key, rows + 1
             file.seek(tar.offset)  # a header that is no header ends an archive as silently as its end does
             if file.read(BLOCK) != bytes(BLOCK):
                 broken = f"the archive has no end: it breaks off or is damaged at byte {tar.offset}"
@@ -58,16 +58,17 @@ def read_tar(piece: SourceItem, columns: Columns) -> Iterator[SourceItem]:
             problem: tuple[str, str] | None = None
             key, done, seen = "", 0, set[str]()
             for member in _members(tar):
-                found = _key(member.name)
-                if found != key:
+                member_key = _key(member.name)
+                if member_key != key:
                     if key:
                         yield _sample(piece, key, sample, problem, columns)
                         done += 1
                     if done == piece.rows:
                         return
-                    problem = ("duplicate_key", f"the key '{found}' stands more than once") if found in seen else None
-                    key, sample = found, {}
-                    seen.add(found)
+                    twice = ("duplicate_key", f"the key '{member_key}' stands more than once")
+                    problem = twice if member_key in seen else None
+                    key, sample = member_key, {}
+                    seen.add(member_key)
                 suffix = PurePosixPath(member.name).name.partition(".")[2].lower()
                 if problem is None:
                     problem = _unfit(member, suffix, sample)
