@@ -110,6 +110,7 @@ class Room(Generic[AnyMember]):
                 member = self._loaded(entry)
                 if (kind := member.kind_of()) in members:
                     raise RoomError(f"its kind '{kind}' is there already")
+                member.package = _package_of(entry)
                 members[kind] = member
             except Exception as error:  # whatever a package's module raises
                 left_out[entry.name] = (
@@ -121,7 +122,6 @@ class Room(Generic[AnyMember]):
         member = entry.load()
         if not (isinstance(member, type) and issubclass(member, self.base) and member.kind_of()):
             raise RoomError(f'it is no {self.base.__name__} with a `kind: Literal["name"] = "name"`')
-        member.package = _package_of(entry)
         return member
 
 

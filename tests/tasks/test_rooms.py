@@ -45,6 +45,7 @@ version = "1.2"
 [project.entry-points."test.drinks"]
 coffee = "drinks:Coffee"
 milk = "drinks:Milk"
+tea = "drinks:Tea"
 mud = "drinks:Mud"
 no-drink = "drinks:NOTHING"
 broken = "drinks_that_break:Any"
@@ -52,7 +53,7 @@ broken = "drinks_that_break:Any"
 MODULE = '''
 from typing import Literal
 
-from tests.tasks.test_rooms import Drink
+from tests.tasks.test_rooms import Drink, Tea
 
 NOTHING = "water"
 
@@ -79,7 +80,7 @@ class Mud(Drink):
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room[Drink]]:
-    """A room into which a package brings a member that fits, and four that do not."""
+    """A room into which a package brings a member that fits, and five that do not."""
     files = {"pyproject.toml": PROJECT, "drinks.py": MODULE, "drinks_that_break.py": "import no_such_library"}
     lay(tmp_path, files)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -105,6 +106,7 @@ def test_what_does_not_fit_is_left_out_with_its_reason_and_package(room: Room[Dr
     reasons = {
         "broken": "No module named 'no_such_library'",
         "milk": "its kind 'tea' is there already",
+        "tea": "its kind 'tea' is there already",
         "mud": "it is no Drink with a `kind",
         "no-drink": "it is no Drink with a `kind",
     }
