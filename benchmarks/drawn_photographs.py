@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from tasks.sample_world import world
-from tasks.settings.sources import SampleSource
+from tasks.sources.sample import SampleSource
 
 CAPTIONS = 5  # a picture
 SMALL_WORLD = [f"ingest.source.{size}" for size in ("train=32", "fine_tune=8", "calibrate=12", "test=12")]

@@ -34,7 +34,7 @@ import json, sys, time
 from pathlib import Path
 from ram_engine.data_export import export_data
 from storage.store import Store
-from tasks.data.exported_rows import Selection
+from tasks.exports.writing.exported_rows import Selection
 started = time.perf_counter()
 export_data(Store(sys.argv[1], create=False), sys.argv[2], Path(sys.argv[3]), Selection(images=False))
 seconds = time.perf_counter() - started

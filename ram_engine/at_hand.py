@@ -13,9 +13,9 @@ from pathlib import Path
 from ram_engine.automatic import SIDES, Effort, Facts
 from ram_engine.configuration import ConfigurationError
 from storage.store import Store
-from tasks.data.source_items import list_all
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
+from tasks.sources.listing.current import list_all
 
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, WSL's
@@ -24,7 +24,7 @@ ADVICE = "The engine learns from captions, a sentence a picture; `ram-engine tag
 
 def facts_of(ingest: IngestSettings, executor: ExecutorSettings, store: Store, effort: Effort, annotator: str) -> Facts:
     """The facts for a run of ``store``. Raises :class:`ConfigurationError` where the source gives nothing to learn
-    from, :class:`~storage.sources.SourceError` where it cannot be listed."""
+    from, :class:`~tasks.sources.SourceError` where it cannot be listed."""
     pictures, captions = count(ingest)
     return Facts(
         pictures=pictures,
@@ -41,13 +41,13 @@ def facts_of(ingest: IngestSettings, executor: ExecutorSettings, store: Store, e
 
 def count(ingest: IngestSettings) -> tuple[int, int]:
     """Pictures of a source, and captions (or pictures with ready tags) to learn from, by its listing alone: no picture
-    is opened. A row of a file of many pictures counts as one with one caption.
+    is opened. A picture that is no file of its own counts as one with one caption.
 
     Raises :class:`ConfigurationError` where there are none.
     """
     pictures = captions = missing = 0
     problems: dict[str, str] = {}
-    for item in list_all(ingest, 0, ()).values():
+    for item in list_all(ingest, 0).values():
         if item.problem is not None:
             problems.setdefault(*item.problem)
         elif item.version == "missing-0":
@@ -56,8 +56,8 @@ def count(ingest: IngestSettings) -> tuple[int, int]:
             rows = item.rows if item.container else 1
             pictures += rows
             if item.split in ("", "train"):
-                said = rows if item.container or item.source.startswith("sample") else len(item.captions)
-                captions += said or int(bool(item.ready_tags))
+                when_read = bool(item.container) or not item.path  # captions too are known only then
+                captions += rows if when_read else len(item.captions) or int(bool(item.ready_tags))
     if not pictures:
         why = list(problems.values())[:3]
         if missing:

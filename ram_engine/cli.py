@@ -27,18 +27,21 @@ from ram_engine import (
     verdicts_cli,
     why_command,
 )
+from ram_engine.configuration import kinds_in_words
 from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
 from storage import garbage, leases
 from storage.names import SnapshotName
-from storage.sources import SourceError
 from storage.store import Store, StoreError
+from tasks.exports.room import EXPORTS
 from tasks.machine import planning, refreshing
 from tasks.machine.allocator import keep_memory
 from tasks.machine.dag import stage_named
 from tasks.machine.outlook import Request, cost, outlook
 from tasks.machine.planning import PlanError, StageFailedError
 from tasks.machine.stage_run import Again, StageRun
+from tasks.sources.item import SourceError
+from tasks.sources.room import SOURCES
 
 DEFAULT_STORE = default_store()
 
@@ -73,8 +76,7 @@ SourceOption = Annotated[
     list[str],
     typer.Option(
         "--source",
-        help="csv:FILE, coco:FILE, img2dataset:DIR, huggingface:DIR, datasets:NAME, official:FILE, "
-        "labels:FILE (your own labels, to calibrate and to test); repeat to mix.",
+        help=f"Where images and captions come from, as KIND:PATH; repeat to mix. {kinds_in_words(SOURCES)}",
     ),
 ]
 SetOption = Annotated[
@@ -343,6 +345,8 @@ def main() -> None:
         from tasks.executors.parents import exit_with
 
         exit_with(os.getppid())
+    for sentence in (*SOURCES.left_out.values(), *EXPORTS.left_out.values()):
+        Console(stderr=True, soft_wrap=True).print(f"ram-engine: {sentence}", style="yellow", markup=False)
     try:
         app()
     except (PlanError, SourceError, StageFailedError, StoreError, ValueError, OSError) as error:

@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from tasks.settings.base import Settings
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.pipeline import PipelineSettings
-from tasks.settings.sources import (
-    CocoSource,
-    CsvSource,
-    DatasetsSource,
-    HuggingFaceSource,
-    Img2datasetSource,
-    LabelsSource,
-    MixedSource,
-    OfficialSource,
-    SampleSource,
-)
-
-SOURCES: dict[str, type[BaseModel]] = {
-    "sample": SampleSource,
-    "csv": CsvSource,
-    "coco": CocoSource,
-    "img2dataset": Img2datasetSource,
-    "huggingface": HuggingFaceSource,
-    "datasets": DatasetsSource,
-    "official": OfficialSource,
-    "labels": LabelsSource,
-    "mixed": MixedSource,
-}
+from tasks.settings.rooms import Room, RoomError
+from tasks.sources.mixed import MixedSource
+from tasks.sources.room import SOURCES
+from tasks.sources.sample import SampleSource
 
 AUTO = "auto"
 CHOSEN_FOR = "chosen_for"  # in a preset file: what `auto` chose its settings for
@@ -89,7 +70,7 @@ def configure(
     """
     values: dict[str, Any] = read_preset(preset) if isinstance(preset, str) else copy.deepcopy(dict(preset))
     values.pop(CHOSEN_FOR, None)
-    named = [_source(one) for one in ([source] if isinstance(source, str) else source) if one]
+    named = [_source(text) for text in ([source] if isinstance(source, str) else source) if text]
     if named:
         together = {"kind": "mixed", "parts": named} if len(named) > 1 else named[0]
         values.setdefault("ingest", {})["source"] = together
@@ -99,23 +80,28 @@ def configure(
             raise ConfigurationError(f"--set {one}: write it as name=value, such as judge.outlier_share=0.2")
         _set(values, name.strip(), yaml.safe_load(value))
     executor = values.pop("executor", {})
-    settings: PipelineSettings = _checked(PipelineSettings, values, "")
+    settings: PipelineSettings = checked(PipelineSettings, values)
     for name, stage in settings:
         for path in stage.files() if isinstance(stage, Settings) else ():
             if not Path(path).is_file():
                 raise ConfigurationError(f"a setting of {name} names the file {path}, which does not exist")
-    return settings, _checked(ExecutorSettings, executor, "executor.")
+    return settings, checked(ExecutorSettings, executor, "executor.")
+
+
+def kinds_in_words(room: Room[Any]) -> str:
+    """The members of a room with what they are, for the help of an option."""
+    return " ".join(f"{kind}: {member.about()}" for kind, member in room.members.items())
 
 
 def _source(source: str) -> dict[str, Any]:
     kind, _, path = source.partition(":")
-    if kind not in SOURCES:
-        raise ConfigurationError(
-            f"there is no source '{kind}'{_nearest(kind, list(SOURCES))}; write csv:captions.csv, say"
-        )
-    if kind == "sample":
-        return {"kind": "sample"}
-    if not path or kind == "mixed":
+    try:
+        member = SOURCES.named(kind)
+    except RoomError as error:
+        raise ConfigurationError(f"{error}; write csv:captions.csv, say") from error
+    if "path" not in member.model_fields:
+        return {"kind": kind}
+    if not path:
         raise ConfigurationError(f"--source {kind} needs a file or a folder, as in --source csv:PATH; several mix")
     return {"kind": kind, "path": path}
 
@@ -145,26 +131,35 @@ def _field(model: Any, step: str, name: str, prefix: str, values: dict[str, Any]
         hint = f"; did you mean '{'.'.join(filter(None, [prefix, near[0]]))}'?" if near else ""
         raise ConfigurationError(f"there is no setting '{name}'{hint}; there are: {', '.join(sorted(known))}")
     if step == "source":
-        return SOURCES[values.get("source", {}).get("kind", "sample")]
+        kind = values.setdefault("source", {}).setdefault("kind", SampleSource.kind_of())
+        return MixedSource if kind == MixedSource.kind_of() else SOURCES.named(kind)
     return known[step]
 
 
-def _checked(model: type[Any], values: dict[str, Any], prefix: str) -> Any:
+def checked(model: type[Any], values: Mapping[str, Any], prefix: str = "") -> Any:
+    """``values`` as a ``model`` of settings. Raises :class:`ConfigurationError` that names the setting."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        errors = error.errors()
-        # a source of another kind complains as well: that is not what is wrong
-        others = [one["loc"][:-1] for one in errors if one["type"] == "literal_error" and one["loc"][-1:] == ("kind",)]
-        own = [one for one in errors if not any(one["loc"][: len(other)] == other for other in others)]
-        problem = (own or errors)[0]
-        kinds = {kind.__name__ for kind in SOURCES.values()}
-        steps = [str(step) for step in problem["loc"] if str(step) not in kinds]
-        where = prefix + ".".join(steps)
-        hint = ""
-        if problem["type"] == "extra_forbidden":
-            hint = " (no such setting)"
+        problem = error.errors()[0]
+        where = prefix + ".".join(_steps(problem["loc"], values))
+        if problem["type"] == "union_tag_invalid":
+            kind, kinds = problem["ctx"]["tag"], problem["ctx"]["expected_tags"].replace("'", "").split(", ")
+            raise ConfigurationError(f"setting {where}: there is no kind '{kind}'{_nearest(kind, kinds)}") from error
+        if problem["type"] == "union_tag_not_found":
+            raise ConfigurationError(f"setting {where}: its `kind` is missing, as in `{{kind: csv, ..}}`") from error
+        hint = " (no such setting)" if problem["type"] == "extra_forbidden" else ""
         raise ConfigurationError(f"setting {where}: {problem['msg']}{hint}, not {problem['input']!r}") from error
+
+
+def _steps(place: Sequence[str | int], values: Any) -> Iterator[str]:
+    """The names that lead to a setting within ``values``: pydantic also names the kind that was chosen on the way."""
+    for step in place:
+        if isinstance(values, Mapping) and step not in values and step == values.get("kind"):
+            continue
+        yield str(step)
+        within = (isinstance(values, Mapping) and step in values) or isinstance(values, list | tuple)
+        values = values[step] if within else None
 
 
 def _nearest(word: str, known: list[str]) -> str:

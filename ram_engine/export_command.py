@@ -10,24 +10,24 @@ import typer
 from rich.console import Console
 
 from ram_engine import model_commands
+from ram_engine.configuration import kinds_in_words
 from ram_engine.options import StoreOption, default_store
 from storage.store import Store
+from tasks.exports.room import EXPORTS
 
 console = Console(highlight=False, soft_wrap=True)
 
-Format = Literal[
-    "folder", "onnx", "official", "huggingface", "coco", "webdataset", "fiftyone", "csv", "diff"
-]  # the first two are models
+MODELS: tuple[Literal["folder", "onnx"], ...] = ("folder", "onnx")
 
 
 def export(
     to: Annotated[Path, typer.Argument(help="The folder to write.")],
     format_: Annotated[
-        Format,
+        str,
         typer.Option(
             "--format",
-            help="A model: folder or onnx. Data: official (RAM's training JSON and lists), huggingface, coco, "
-            "webdataset, fiftyone, csv, or diff (only what the engine changed).",
+            metavar="KIND",
+            help=f"A model: {' or '.join(MODELS)}. Data: one of these. {kinds_in_words(EXPORTS)}",
         ),
     ] = "folder",
     model: Annotated[str, typer.Option("--model", help="A model folder; default: the store's best model.")] = "",
@@ -45,15 +45,17 @@ def export(
     store: StoreOption = default_store(),
 ) -> None:
     """Write out a model (weights or ONNX, with its card), or data: images, captions and tags by the last verdicts."""
-    if format_ in ("folder", "onnx"):
+    of_model = next((kind for kind in MODELS if kind == format_), None)
+    if of_model is not None:
         if split or min_score or source or not images:
             raise ValueError(f"--split, --min-score, --source and --no-images are for data, not for --format {format_}")
-        model_commands.export_model(to, format_, model, int8, store)
+        model_commands.export_model(to, of_model, model, int8, store)
     else:
+        EXPORTS.named(format_, MODELS)
         if model or int8:
             raise ValueError(f"--model and --int8 are for models: leave them out with --format {format_}")
         from ram_engine.data_export import export_data
-        from tasks.data.exported_rows import Selection
+        from tasks.exports.writing.exported_rows import Selection
 
         started = time.monotonic()
         chosen = Selection(split, min_score, tuple(source), images)
@@ -63,4 +65,4 @@ def export(
     if push:
         from ram_engine.hub import push_folder
 
-        console.print(push_folder(to, push, "model" if format_ in ("folder", "onnx") else "dataset"), markup=False)
+        console.print(push_folder(to, push, "model" if of_model else "dataset"), markup=False)

@@ -8,7 +8,7 @@ from models.model_card import table
 from ram_engine.runs import latest_model
 from storage.store import Store
 from tasks.report.opening import known_against, lines
-from tasks.settings.sources import source_names
+from tasks.settings.ingest import source_titles
 
 MEASURED_AS = {"ram_fine_tuned": "fine_tuned", "ram": "cleaning"}
 SUBSETS = {
@@ -35,7 +35,7 @@ def sections_of(store: Store) -> dict[str, str]:
         splits = Counter(split for part in store.tables(pairs, ["split"]) for split in part["split"].to_pylist())
         counted = ", ".join(f"{count:,} {split.replace('_', ' ')}" for split, count in splits.most_common())
         sections["Data"] = (
-            f"Image-caption pairs of {' and '.join(source_names(pairs.settings['source']))}: {counted}. Nothing was "
+            f"Image-caption pairs of {' and '.join(source_titles(pairs.settings['source']))}: {counted}. Nothing was "
             "labelled by hand to learn from: tags were parsed from captions, added by a first model, and cleaned."
         )
     if labels is not None:

@@ -22,10 +22,10 @@ from tasks.machine.rounds import rounds_of
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
 from tasks.settings.pipeline import PipelineSettings
-from tasks.settings.sources import MixedSource, OneSource
+from tasks.sources.source import Source
 
 FILE = "settings.yaml"
-DEFAULT = "sample"
+DEFAULT = "sample"  # the preset, and the source
 GROWN = 3  # times the pictures that settings were chosen for, from which on a person is told
 Tell = Callable[[str], None]
 
@@ -52,7 +52,7 @@ def settle(
             raise ConfigurationError(f"the store {url} holds no pictures yet: name the source, as in {EXAMPLE}")
         values: str | Mapping[str, Any] = kept
         _tell_kept(store, kept, tell)
-    elif preset == AUTO or (not preset and (effort or kept is not None or ingest.source.kind != "sample")):
+    elif preset == AUTO or (not preset and (effort or kept is not None or ingest.source.kind_of() != DEFAULT)):
         if not named and last is None:
             raise ConfigurationError(f"{AUTO} chooses settings for pictures of your own: name them, as in {EXAMPLE}")
         values = _chosen(store, ingest, executor, sets, effort or "normal", tell, keep)
@@ -61,7 +61,7 @@ def settle(
     else:
         values = preset or DEFAULT
     settings, executor = configuration.configure(values, source, sets)
-    if last is None or last.kind == "sample" or settings.ingest.source.kind != "sample":
+    if last is None or last.kind_of() == DEFAULT or settings.ingest.source.kind_of() != DEFAULT:
         return settings, executor
     tell(f"the source is the one that the store was made from: {_called(last)}")
     return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"source": last})}), executor
@@ -93,14 +93,16 @@ def _effort(sets: Sequence[str]) -> tuple[Effort | str, list[str]]:
     return (values[-1] if values else ""), others
 
 
-def _last_source(store: Store) -> OneSource | MixedSource | None:
+def _last_source(store: Store) -> Source | None:
     pairs = store.snapshot("pairs")
-    return IngestSettings(source=pairs.settings["source"]).source if pairs is not None and pairs.settings else None
+    if pairs is None or not pairs.settings:
+        return None
+    ingest: IngestSettings = configuration.checked(IngestSettings, {"source": pairs.settings["source"]}, "ingest.")
+    return ingest.source
 
 
-def _called(source: OneSource | MixedSource) -> str:
-    parts = source.parts if isinstance(source, MixedSource) else (source,)
-    return " and ".join("sample" if one.kind == "sample" else f"{one.kind}:{one.path}" for one in parts)
+def _called(source: Source) -> str:
+    return " and ".join(":".join(filter(None, [part.kind_of(), part.place()])) for part in source.sources())
 
 
 def _place(store: Store) -> str:

@@ -1,1 +1,1 @@
-"""The artifact store: contracts, content keys, parts, snapshots and sources. It knows neither models nor Prefect."""
+"""The artifact store: contracts, content keys, parts and snapshots. It knows neither models nor Prefect."""

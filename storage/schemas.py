@@ -24,9 +24,11 @@ PHRASE = pa.struct(
     ]
 )
 TAG_SCORE = pa.struct([("tag_id", pa.int32()), ("score", pa.float32())])
+OF_IMAGE = -1  # the caption index of tags that are the image's and no caption's
+DESCRIBED = -2  # the same, of tags that name everything: what is not among them is not there
 READY_TAGS = pa.struct(
     [
-        ("caption_index", pa.int16()),  # -1: of the image, said by no caption; -2: and they name everything
+        ("caption_index", pa.int16()),  # or OF_IMAGE, or DESCRIBED
         ("tags", pa.list_(pa.struct([("name", pa.string()), ("type", pa.string())]))),  # type "": the source names none
     ]
 )

@@ -26,7 +26,7 @@ from tasks.settings.executor import ExecutorSettings
 from tasks.settings.fit_clusters import FitClustersSettings
 from tasks.settings.ingest import IngestSettings
 from tasks.settings.judge import JudgeSettings
-from tasks.settings.sources import SampleSource
+from tasks.sources.sample import SampleSource
 from tasks.stages import fit_clusters
 from tasks.stages import judge as judging
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import yaml
 
 from ram_engine.configuration import configure
+from tasks.exports.room import EXPORTS
 from tasks.machine.dag import stages
 from tasks.machine.declaration import Stage
 from tasks.settings.pipeline import PipelineSettings
+from tasks.sources.room import SOURCES
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- {name}: written by python -m tests.test_documentation -->", "<!-- end of {name} -->"
@@ -171,7 +173,26 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+def sources() -> str:
+    """The room of sources as a table."""
+    lines = ["| `--source` | what it is | settings: `ingest.source.` |", "|---|---|---|"]
+    for member in SOURCES.own:
+        settings = [name for name in member.model_fields if name not in ("kind", "path")]
+        called = f"{member.kind_of()}:PATH" if "path" in member.model_fields else member.kind_of()
+        lines.append(f"| `{called}` | {member.about()} | {', '.join(f'`{name}`' for name in settings)} |")
+    return "\n".join(lines)
+
+
+def exports() -> str:
+    """The room of exports as a table."""
+    lines = ["| `--format` | what it writes |", "|---|---|"]
+    lines += [f"| `{member.kind_of()}` | {member.about()} |" for member in EXPORTS.own]
+    return "\n".join(lines)
+
+
 WRITTEN = {
+    ("docs/data.md", "sources"): sources,
+    ("docs/data.md", "exports"): exports,
     ("docs/architecture.md", "dag"): dag,
     ("docs/architecture.md", "stages"): table,
     ("docs/operate.md", "flows"): flows,

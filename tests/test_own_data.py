@@ -15,7 +15,7 @@ from storage.store import Snapshot, Store
 from tasks.judging import verdict_sheet
 from tasks.machine.outlook import Request, outlook
 from tasks.sample_world import world
-from tasks.settings.sources import SampleSource
+from tasks.sources.sample import SampleSource
 from tests.conftest import ram_engine
 from tests.tasks.test_ingest import huge_png
 

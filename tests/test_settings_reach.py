@@ -16,7 +16,6 @@ from tasks.settings.base import PathName, Settings
 from tasks.settings.pipeline import PipelineSettings
 
 SHARED = {"judge": {"audit", "judge"}, "retrain": {"retrain", "train-ablation"}}  # settings that two stages have
-OF_NEW_IMAGES = {"shard_size", "limit"}  # what is there stays in its parts
 FIELDS = [
     (section, name)
     for section, settings in PipelineSettings()
@@ -59,7 +58,7 @@ def test_a_setting_recomputes_its_own_stages_alone(
         if stage.settings_of(changed) != stage.settings_of(tiny):
             if not plan(StageRun(store, stage, stage.settings_of(changed))).kept:
                 computed.add(stage.name)
-    without_effect = name in Settings.without_effect | OF_NEW_IMAGES or (section, name) == ("retrain", "folds")
+    without_effect = name in settings.without_effect or (section, name) == ("retrain", "folds")
     own = SHARED.get(section, {section.replace("_", "-")})
     assert computed == (set() if without_effect else own)
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.sources import list_coco, list_csv
 from storage.store import Store
 from tasks.machine.dag import stage_named
 from tasks.machine.planning import gather
 from tasks.machine.stage_run import StageRun
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.pipeline import PipelineSettings
+from tasks.sources.coco import CocoSource
+from tasks.sources.csv_file import CsvSource
 
 KEPT = "reports/ablation"  # .json, .svg and .md: where a store keeps what the flow `ablate` found
 
@@ -88,8 +89,9 @@ def all_captions(source: str) -> dict[str, list[str]]:
     kind, _, path = source.partition(":")
     if kind not in ("csv", "coco"):
         raise ValueError(f"captions {source}: say csv:FILE or coco:FILE")
-    listing = list_csv if kind == "csv" else list_coco
-    items = listing(path, str(Path(path).parent))
+    images = str(Path(path).parent)
+    file = CsvSource(path=path, images=images) if kind == "csv" else CocoSource(path=path, images=images)
+    items = file.items()
     return {item.name: list(item.captions) for item in items if item.captions}
 
 

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Label
-from storage.sources.item import SourceError, images_folder, inside
 from tasks.labels import ready_lists
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import Tag
 from tasks.parsing import CaptionParser
+from tasks.sources.item import SourceError, images_folder, inside
 
 SUFFIXES = ("", ".jpg", ".jpeg", ".png", ".webp")
 

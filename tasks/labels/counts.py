@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from storage.sources.item import DESCRIBED
+from storage.schemas import DESCRIBED
 from tasks.labels.words import words
 from tasks.machine.inputs import Inputs
 from tasks.settings.build_labels import BuildLabelsSettings

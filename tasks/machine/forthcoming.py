@@ -12,8 +12,6 @@ from storage.store import Store
 from tasks.machine.declaration import Stage
 from tasks.machine.planning import StagePlan, recipe_of
 from tasks.machine.stage_run import StageRun
-from tasks.settings.ingest import IngestSettings
-from tasks.settings.sources import SampleSource
 
 MOST_NAMED = 3  # unfit rows that a note names
 
@@ -79,11 +77,11 @@ def new_items(work: StagePlan) -> Iterator[dict[str, Any]]:
 
 
 def new_bytes(work: StagePlan) -> int | None:
-    """The bytes of the image files that `ingest` will store; None for a source that has none yet."""
-    settings = work.settings
-    if isinstance(settings, IngestSettings) and isinstance(settings.source, SampleSource):
+    """The bytes of the image files that `ingest` will store; None where some are no files before they are read."""
+    items = list(new_items(work))
+    if any(not item["path"] and not item["reason"] for item in items):
         return None
-    files = {item["path"]: item["version"].partition("-")[0] for item in new_items(work) if item["path"]}
+    files = {item["path"]: item["version"].partition("-")[0] for item in items if item["path"]}
     return sum(int(size) for size in files.values() if size.isdigit())
 
 

@@ -20,7 +20,7 @@ from tasks.report.run_record import candidates, lineage, rejected, screened, sta
 from tasks.report.tag_flow import tag_flow
 from tasks.report.tag_table import tag_table
 from tasks.report.views import latest_snapshots, open_views, sampled
-from tasks.settings.sources import source_names
+from tasks.settings.ingest import source_titles
 
 
 def gather(store: Store, rounds: int = 1) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def gather(store: Store, rounds: int = 1) -> dict[str, Any]:
 def _header(store: Store, snapshots: dict[str, Snapshot]) -> dict[str, Any]:
     created = max((snapshot.created for snapshot in snapshots.values()), default=0.0)
     return {
-        "dataset": " and ".join(source_names(snapshots["pairs"].settings.get("source", {})))
+        "dataset": " and ".join(source_titles(snapshots["pairs"].settings.get("source", {})))
         if "pairs" in snapshots
         else "no data yet",
         "store": store.url,

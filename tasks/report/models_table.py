@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from storage.sources.item import DESCRIBED
+from storage.schemas import DESCRIBED
 from tasks.evaluation.truth import TRUE_TAGS
 from tasks.report.views import MEASURED_WITH, Views
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +11,9 @@ from tasks.sample_world import captions as writing
 from tasks.sample_world.drawing import Box, paint
 from tasks.sample_world.layout import Layout, compose
 from tasks.sample_world.scenes import Rng
-from tasks.settings.sources import SampleSource
+
+if TYPE_CHECKING:
+    from tasks.sources.sample import SampleSource
 
 VERSION = 2  # raise it when the same seed gives another world
 SWAPPED_OF = 12  # one training caption in so many belongs to another picture

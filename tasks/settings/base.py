@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -26,21 +27,19 @@ class Settings(BaseModel):
         """Paths of the files that these settings name: their contents matter as the settings themselves do."""
         return ()
 
-    def chosen(self, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """The settings that do not stand at their defaults, but for those ``left_out``, as JSON would hold them.
+    def chosen(self) -> dict[str, Any]:
+        """The settings that do not stand at their defaults, as JSON would hold them.
 
         The ``kind`` of a member is always among them, and so are defaults that are looked up where the program runs.
         """
-        fields = type(self).model_fields
-        values = {name: getattr(self, name) for name in fields if name not in left_out}
-        return {
-            name: _chosen(value, left_out)
-            for name, value in values.items()
-            if name == "kind"
-            or fields[name].is_required()
-            or fields[name].default_factory is not None
-            or value != fields[name].default
-        }
+        return self._differing(Settings.chosen, frozenset())
+
+    def identity(self) -> dict[str, Any]:
+        """What enters a key: the chosen settings that change results.
+
+        So a setting that is new leaves the keys of what was made before it as they are.
+        """
+        return self._differing(lambda settings: settings.identity(), self.without_effect)
 
     def absolute(self) -> Self:
         """The same settings with whole paths: they mean the same wherever they are read."""
@@ -51,19 +50,24 @@ class Settings(BaseModel):
             }
         )
 
-    def identity(self) -> dict[str, Any]:
-        """What enters a key: the chosen settings that change results.
+    def _differing(self, of_nested: Callable[[Settings], Any], left_out: frozenset[str]) -> dict[str, Any]:
+        fields = type(self).model_fields
+        values = {name: getattr(self, name) for name in fields if name not in left_out}
+        return {
+            name: _plain(value, of_nested)
+            for name, value in values.items()
+            if name == "kind"
+            or fields[name].is_required()
+            or fields[name].default_factory is not None
+            or value != fields[name].default
+        }
 
-        So a setting that is new leaves the keys of what was made before it as they are.
-        """
-        return self.chosen(self.without_effect)
 
-
-def _chosen(value: Any, left_out: frozenset[str]) -> Any:
+def _plain(value: Any, of_nested: Callable[[Settings], Any]) -> Any:
     if isinstance(value, Settings):
-        return value.chosen(left_out)
+        return of_nested(value)
     if isinstance(value, tuple):
-        return [_chosen(item, left_out) for item in value]
+        return [_plain(item, of_nested) for item in value]
     return value
 
 

@@ -5,15 +5,20 @@ fields are its settings; ``files()`` are the files that it reads; and it makes w
 asked of it, so that planning loads no library that a member needs. A package adds one by an entry point::
 
     [project.entry-points."ram_engine.sources"]
-    birds = "birds.source:BirdSource"
+    birds = "birds:BirdSource"
+
+A package's module imports the class of its room's members from the room (``from tasks.sources import Source``), which
+loads no other member: so it does not matter which of the two is imported first.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, ClassVar, Union, cast, get_args
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, Union, cast, get_args
 
 from pydantic import Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -23,7 +28,7 @@ from tasks.settings.base import Settings
 
 
 class RoomError(ValueError):
-    """An installed package brings a member that does not fit its room; the message names the package."""
+    """There is no member of that kind, or the one that an installed package brings does not fit; with the mend."""
 
 
 class Member(Settings):
@@ -31,20 +36,33 @@ class Member(Settings):
 
     package: ClassVar[str] = ""  # name and version of the package that brought it; "" for the project's own
 
+    def identity(self) -> dict[str, Any]:
+        """The package that brought it counts too: another version of it may make something else."""
+        return {**super().identity(), **({"package": self.package} if self.package else {})}
+
     @classmethod
     def kind_of(cls) -> str:
-        """The member's ``kind``."""
+        """The member's ``kind``; "" for a class that is no member by itself."""
         field = cls.model_fields.get("kind")
-        return str(get_args(field.annotation)[0]) if field is not None and get_args(field.annotation) else ""
+        return str(field.default) if field is not None and get_args(field.annotation) == (field.default,) else ""
 
     @classmethod
     def about(cls) -> str:
         """The first line of its docstring: what forms and tables say of it."""
-        return (cls.__doc__ or "").strip().splitlines()[0] if cls.__doc__ else ""
+        return (cls.__doc__ or "").strip().partition("\n")[0]
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        handler.resolve_ref_schema(schema).update(title=cls.kind_of(), description=cls.about())
+        return schema
+
+
+AnyMember = TypeVar("AnyMember", bound=Member)
 
 
 @dataclass(frozen=True)
-class Room:
+class Room(Generic[AnyMember]):
     """The members of one kind of thing: the project's ``own`` and those of installed packages.
 
     ``what`` is what a person calls one of them; ``group`` is the entry points' group; ``base`` is the class that all of
@@ -53,40 +71,72 @@ class Room:
 
     what: str
     group: str
-    base: type[Member]
-    own: tuple[type[Member], ...]
+    base: type[AnyMember]
+    own: tuple[type[AnyMember], ...]
 
-    @cached_property
-    def members(self) -> dict[str, type[Member]]:
-        """Member by kind, the project's own first. Raises :class:`RoomError` where an installed one does not fit."""
-        members = {member.kind_of(): member for member in self.own}
-        for entry in sorted(entry_points(group=self.group), key=lambda entry: entry.name):
-            member = self._loaded(entry)
-            kind = member.kind_of()
-            if kind in members:
-                raise RoomError(f"{member.package} brings the {self.what} '{kind}', which is there already")
-            members[kind] = member
-        return members
+    @property
+    def members(self) -> dict[str, type[AnyMember]]:
+        """Member by kind, the project's own first."""
+        return self._entered[0]
 
-    def union(self) -> Any:
-        """The type of a setting that is one of the members: the ``kind`` says which."""
-        members = tuple(self.members.values())
+    @property
+    def left_out(self) -> dict[str, str]:
+        """What installed packages bring that does not fit, by the entry point's name: a sentence that says why.
+
+        One that fails leaves the others, and every command that has no need of it, as they are.
+        """
+        return self._entered[1]
+
+    def named(self, kind: str, others: Iterable[str] = ()) -> type[AnyMember]:
+        """The member ``kind``. Raises :class:`RoomError` naming the nearest of its kinds and of ``others``."""
+        if kind in self.members:
+            return self.members[kind]
+        if kind in self.left_out:
+            raise RoomError(self.left_out[kind])
+        kinds = [*others, *self.members]
+        near = difflib.get_close_matches(kind, kinds, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise RoomError(f"there is no {self.what} '{kind}'{hint} (there are: {', '.join(kinds)})")
+
+    def union(self, *others: type[Member]) -> Any:
+        """The type of a setting that is one of the members, or of ``others``: the ``kind`` says which."""
+        members = (*self.members.values(), *others)
         if len(members) == 1:
             return members[0]
         return Annotated[cast(Any, Union)[members], Field(discriminator="kind"), _Tabs()]
 
-    def _loaded(self, entry: EntryPoint) -> type[Member]:
-        brought_by = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
-        try:
-            member = entry.load()
-        except Exception as error:
-            raise RoomError(f"{brought_by} brings the {self.what} '{entry.name}', which fails: {error}") from error
+    @cached_property
+    def _entered(self) -> tuple[dict[str, type[AnyMember]], dict[str, str]]:
+        members = {member.kind_of(): member for member in self.own}
+        left_out: dict[str, str] = {}
+        for entry in sorted(_entry_points().select(group=self.group), key=lambda entry: entry.name):
+            try:
+                member = self._loaded(entry)
+                if (kind := member.kind_of()) in members:
+                    raise RoomError(f"its kind '{kind}' is there already")
+                member.package = _package_of(entry)
+                members[kind] = member
+            except Exception as error:  # whatever a package's module raises
+                left_out[entry.name] = (
+                    f"the {self.what} '{entry.name}' of {_package_of(entry)} is left out: {error} ({entry.value})"
+                )
+        return members, left_out
+
+    def _loaded(self, entry: EntryPoint) -> type[AnyMember]:
+        member = entry.load()
         if not (isinstance(member, type) and issubclass(member, self.base) and member.kind_of()):
-            raise RoomError(
-                f"{brought_by} brings the {self.what} '{entry.name}', which is no {self.base.__name__} with a kind"
-            )
-        member.package = brought_by
+            raise RoomError(f'it is no {self.base.__name__} with a `kind: Literal["name"] = "name"`')
         return member
+
+
+def _package_of(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+
+
+@cache
+def _entry_points() -> Any:
+    """Those of all installed packages: finding them reads a file a package."""
+    return entry_points()
 
 
 class _Tabs:

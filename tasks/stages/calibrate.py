@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from storage.schemas import contract
-from storage.sources.item import DESCRIBED
+from storage.schemas import DESCRIBED, contract
 from tasks.annotators.trained import AnnotatorEvidence, annotator_evidence
 from tasks.judging import additions
 from tasks.judging.additions import Bars, Estimate

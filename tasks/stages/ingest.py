@@ -10,7 +10,6 @@ read where the file's name, size or time is new, and then its contents are.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,23 +18,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage import sources
 from storage.keys import digest
-from storage.schemas import CONTRACTS, READY_TAGS
-from storage.sources import SourceItem
-from storage.sources.containers import contents_digest
+from storage.schemas import CONTRACTS
 from storage.store import Part, Snapshot, Store, without
-from tasks.data.merging import merge
-from tasks.data.source_items import PIECE, list_all, named_sources, read_piece, unread
 from tasks.images.decoding import ImageError, check_image, read_image
 from tasks.machine.inputs import Inputs
 from tasks.machine.planning import StageFailedError, StagePlan, finish_plan
-from tasks.machine.stage_run import StageRun
+from tasks.machine.stage_run import Again, StageRun
 from tasks.machine.worker import Shard
-from tasks.sample_world import world
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
-from tasks.settings.sources import LabelsSource, OneSource, SampleSource
+from tasks.sources.item import SourceItem
+from tasks.sources.listing.current import list_all, named_sources
+from tasks.sources.listing.fingerprints import Fingerprint
+from tasks.sources.listing.item_rows import from_table, ready_rows, to_table
+from tasks.sources.listing.merging import merge
+from tasks.sources.source import Source
+
+ItemsByPrint = Mapping[Fingerprint, SourceItem]
 
 
 def plan(run: StageRun) -> StagePlan:
@@ -47,37 +47,14 @@ def plan(run: StageRun) -> StagePlan:
         present = store.parts_present("pairs")
         latest = replace(latest, parts=tuple(part for part in latest.parts if part.key in present))
     items = list_all(settings, run.stage.version, _known_pieces(store, latest))
-    tombstones = {} if latest is None else {key: list(ids) for key, ids in latest.tombstones.items()}
-    by_size = _by_size(items)
-    unclaimed = dict(items)
-    homes: dict[str, str] = {}
-    parted: list[tuple[_KnownRow, str]] = []
-    for row in _known_rows(store, latest):
-        matched = [one if one in items else _same_contents(one, row, by_size) for one in row.fingerprints]
-        if all(matched) and not (row.rejected and again.retry_rejected):
-            for one in matched:
-                unclaimed.pop(one, None)
-            if len(matched) == 1 and items[matched[0]].container:
-                homes[matched[0]] = row.partition
-        else:
-            tombstones.setdefault(row.partition, []).append(row.row_id)
-            parted += [(row, one) for one in matched if PIECE.fullmatch(one)]
-    # An image whose other source left: where its row within the piece is still there it is alive again, else the piece
-    # is read again, as it is for a rejected row that is to be retried.
-    for row, one in parted:
-        home = homes.get(one, row.partition)
-        if home != row.partition and row.row_id in tombstones.get(home, ()):
-            tombstones[home].remove(row.row_id)
-        else:
-            unclaimed[one] = items[one]
-    tombstones = {partition: ids for partition, ids in tombstones.items() if ids}
+    unclaimed, tombstones = _compared(items, latest, _known_rows(store, latest), again)
     shards = []
-    for chunk in _chunks({unread(name): item for name, item in unclaimed.items()}, settings.shard_size):
+    for chunk in _chunks({fingerprint.unread(): item for fingerprint, item in unclaimed.items()}, settings.shard_size):
         retried = [latest.key] if latest is not None and again.retry_rejected else []  # its first part stays as it is
-        key = digest(["ingest", list(chunk), *retried])
+        key = digest(["ingest", [str(fingerprint) for fingerprint in chunk], *retried])
         tombstones.pop(key, None)  # the same items came back: their part is alive again
         rows = sum(item.rows or 1 for item in chunk.values())
-        shards.append(Shard(key=key, partition=key, tables={"items": _item_table(chunk)}, rows=rows))
+        shards.append(Shard(key=key, partition=key, tables={"items": to_table(chunk)}, rows=rows))
     if latest is not None:
         new = {shard.partition for shard in shards}
         shards += [
@@ -85,16 +62,50 @@ def plan(run: StageRun) -> StagePlan:
             for part in latest.parts
             if part.partition not in new
         ]
-    recipe = digest(["ingest", run.stage.version, _identity(settings)])
+    recipe = digest(["ingest", run.stage.version, settings.identity()])
     return finish_plan(StagePlan(run, {}, key="", recipe=recipe, tombstones=tombstones), shards)
 
 
-def _chunks(items: Mapping[str, SourceItem], size: int) -> Iterator[dict[str, SourceItem]]:
+def _compared(
+    items: ItemsByPrint, latest: Snapshot | None, known: Iterator[_KnownRow], again: Again
+) -> tuple[ItemsByPrint, dict[str, list[str]]]:
+    """The items to read, and the tombstones by partition of what left, where the ``known`` rows are what was read."""
+    tombstones = {} if latest is None else {key: list(ids) for key, ids in latest.tombstones.items()}
+    by_size = _by_size(items)
+    unclaimed = dict(items)
+    homes: dict[Fingerprint, str] = {}
+    parted: list[tuple[_KnownRow, Fingerprint]] = []
+    for row in known:
+        matched = [
+            fingerprint if fingerprint in items else _same_contents(fingerprint, row, by_size)
+            for fingerprint in row.fingerprints
+        ]
+        present = [fingerprint for fingerprint in matched if fingerprint is not None]
+        if len(present) == len(matched) and not (row.rejected and again.retry_rejected):
+            for fingerprint in present:
+                unclaimed.pop(fingerprint, None)
+            if len(present) == 1 and present[0].of_piece:
+                homes[present[0]] = row.partition
+        else:
+            tombstones.setdefault(row.partition, []).append(row.row_id)
+            parted += [(row, fingerprint) for fingerprint in present if fingerprint.of_piece]
+    # An image whose other source left: where its row within the piece is still there it is alive again, else the piece
+    # is read again, as it is for a rejected row that is to be retried.
+    for row, fingerprint in parted:
+        home = homes.get(fingerprint, row.partition)
+        if home != row.partition and row.row_id in tombstones.get(home, ()):
+            tombstones[home].remove(row.row_id)
+        else:
+            unclaimed[fingerprint] = items[fingerprint]
+    return unclaimed, {partition: ids for partition, ids in tombstones.items() if ids}
+
+
+def _chunks(items: ItemsByPrint, size: int) -> Iterator[dict[Fingerprint, SourceItem]]:
     """Items by fingerprint in groups of ``size`` images; a piece of a file stays whole."""
-    chunk: dict[str, SourceItem] = {}
+    chunk: dict[Fingerprint, SourceItem] = {}
     rows = 0
-    for name, item in items.items():
-        chunk[name] = item
+    for fingerprint, item in items.items():
+        chunk[fingerprint] = item
         rows += item.rows or 1
         if rows >= size:
             yield chunk
@@ -113,17 +124,19 @@ def build(
         pairs: dict[str, dict[str, Any]] = {}
         rejected: list[dict[str, Any]] = []
         truths: list[dict[str, Any]] = []
-        for item, print_ in _images(tables["items"], named):
+        for fingerprint, item in _images(tables["items"], named):
             try:
-                row, truth = _read(item, print_, settings, named[item.source])
+                row = _row_of(item, fingerprint, settings, named[item.source].held_out)
             except ImageError as error:
-                rejected.append(_rejected(item, print_, error.reason, error.detail))
+                rejected.append(_rejected(item, fingerprint, error.reason, error.detail))
                 continue
-            if row["image_id"] in pairs:
-                pairs[row["image_id"]] = merge([pairs[row["image_id"]], row])
-            else:
-                pairs[row["image_id"]] = row
-                truths += truth
+            image_id = row["image_id"]
+            if image_id in pairs:
+                pairs[image_id] = merge([pairs[image_id], row])
+                continue
+            pairs[image_id] = row
+            if item.truth is not None:
+                truths.append({"image_id": image_id, **item.truth})
         return {
             "pairs": pa.Table.from_pylist(list(pairs.values()), CONTRACTS["pairs"].schema),
             "pairs_rejected": pa.Table.from_pylist(rejected, CONTRACTS["pairs_rejected"].schema),
@@ -133,29 +146,18 @@ def build(
     return ingest
 
 
-def _images(items: pa.Table, named: Mapping[str, OneSource]) -> Iterator[tuple[SourceItem, str]]:
-    """Single images with their fingerprints: pieces of files are read here."""
-    for row in items.to_pylist():
-        name = row.pop("fingerprint")
-        problem = (row.pop("reason"), row.pop("detail"))
-        ready = row.pop("ready_tags")
-        item = SourceItem(
-            **{**row, "captions": tuple(row["captions"])},
-            problem=problem if problem[0] else None,
-            ready_tags=None if ready is None else tuple(_ready_pair(one) for one in ready),
-        )
-        if not item.container:
-            yield item, name
+def _images(items: pa.Table, named: Mapping[str, Source]) -> Iterator[tuple[Fingerprint, SourceItem]]:
+    """Single images with their fingerprints: what is more than a file of its own is read here."""
+    for fingerprint, item in from_table(items):
+        if item.problem is not None:
+            yield fingerprint, item
             continue
-        images = read_piece(item, named[item.source])
-        start, version = name.split(".-")
-        name = f"{start}.{contents_digest(images)}-{version}"
+        images = named[item.source].read(item)
+        if item.container:
+            images = list(images)
+            fingerprint = fingerprint.read(images)
         for image in images:
-            yield replace(image, source=item.source), name
-
-
-def _ready_pair(one: Mapping[str, Any]) -> tuple[int, tuple[tuple[str, str], ...]]:
-    return one["caption_index"], tuple((tag["name"], tag["type"]) for tag in one["tags"])
+            yield fingerprint, replace(image, source=item.source)
 
 
 def conclude(plan: StagePlan, done: dict[str, list[Part]]) -> dict[str, list[str]]:
@@ -184,7 +186,7 @@ def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[d
         without(store.read_columns("pairs", part, ["image_id"]), tombstones.get(part.partition, []))["image_id"]
         for part in parts
     ]
-    counts = pc.value_counts(pa.chunked_array([chunk for each in ids for chunk in each.chunks], pa.string()))
+    counts = pc.value_counts(pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string()))
     several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
     if not len(several):
         return {}, tombstones
@@ -193,11 +195,11 @@ def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[d
         for image_id in own.filter(pc.is_in(own, value_set=several)).to_pylist():
             double.setdefault(image_id, []).append(part)
     rows = []
-    for image_id, found in double.items():
-        rows.append(merge([_row(store, part, image_id) for part in found]))
-        for part in found:
+    for image_id, homes in double.items():
+        rows.append(merge([_row(store, part, image_id) for part in homes]))
+        for part in homes:
             tombstones.setdefault(part.partition, []).append(image_id)
-    key = digest(["ingest", "merged", sorted(one for row in rows for one in row["fingerprints"])])
+    key = digest(["ingest", "merged", sorted(fingerprint for row in rows for fingerprint in row["fingerprints"])])
     tombstones.pop(key, None)
     tables = {"pairs": pa.Table.from_pylist(rows, CONTRACTS["pairs"].schema)}
     return {
@@ -211,7 +213,7 @@ class _KnownRow:
     partition: str
     row_id: str  # what tombstones name it by: its image's id, of a rejected row its fingerprint
     sha256: str
-    fingerprints: tuple[str, ...]
+    fingerprints: tuple[Fingerprint, ...]
     rejected: bool = False
 
 
@@ -223,125 +225,73 @@ def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
         columns = store.read_columns("pairs", part, ["image_id", "sha256", "fingerprints"]).to_pylist()
         for row in columns:
             if row["image_id"] not in gone:
-                yield _KnownRow(part.partition, row["image_id"], row["sha256"], tuple(row["fingerprints"]))
+                fingerprints = tuple(map(Fingerprint.parse, row["fingerprints"]))
+                yield _KnownRow(part.partition, row["image_id"], row["sha256"], fingerprints)
     rejected = store.snapshot("pairs_rejected")
     for part in rejected.parts if rejected is not None else ():
         gone = set(latest.tombstones.get(part.partition, ()))
         for row in store.read_part("pairs_rejected", part, ["fingerprint"]).to_pylist():
             if row["fingerprint"] not in gone:
-                yield _KnownRow(part.partition, row["fingerprint"], "", (row["fingerprint"],), rejected=True)
+                fingerprints = (Fingerprint.parse(row["fingerprint"]),)
+                yield _KnownRow(part.partition, row["fingerprint"], "", fingerprints, rejected=True)
 
 
-def _known_pieces(store: Store, latest: Snapshot | None) -> Iterator[re.Match[str]]:
+def _known_pieces(store: Store, latest: Snapshot | None) -> Iterator[Fingerprint]:
     """The fingerprints of pieces of files that were read before."""
     rejected = store.snapshot("pairs_rejected") if latest is not None else None
     for snapshot, column in ((latest, "fingerprints"), (rejected, "fingerprint")):
         if snapshot is None:
             continue
         for part in snapshot.parts:
-            found = store.read_columns(snapshot.artifact, part, [column])[column]
-            flat = pc.list_flatten(found) if column == "fingerprints" else found
-            for one in pc.unique(flat).to_pylist():
-                if match := PIECE.fullmatch(one or ""):
-                    yield match
+            texts = store.read_columns(snapshot.artifact, part, [column])[column]
+            flat = pc.list_flatten(texts) if column == "fingerprints" else texts
+            fingerprints = map(Fingerprint.parse, filter(None, pc.unique(flat).to_pylist()))
+            yield from (fingerprint for fingerprint in fingerprints if fingerprint.of_piece)
 
 
-def _by_size(items: Mapping[str, SourceItem]) -> Mapping[str, list[tuple[str, SourceItem]]]:
+def _by_size(items: ItemsByPrint) -> Mapping[tuple[str, str], list[tuple[Fingerprint, SourceItem]]]:
     """Items with a file, by all of their fingerprint but the time."""
-    grouped: dict[str, list[tuple[str, SourceItem]]] = {}
-    for listed, item in items.items():
+    grouped: dict[tuple[str, str], list[tuple[Fingerprint, SourceItem]]] = {}
+    for fingerprint, item in items.items():
         if item.path and not item.container and not item.version.startswith("missing"):
-            grouped.setdefault(listed.rsplit("-", 1)[0], []).append((listed, item))
+            grouped.setdefault(fingerprint.but_time, []).append((fingerprint, item))
     return grouped
 
 
-def _same_contents(known: str, row: _KnownRow, by_size: Mapping[str, list[tuple[str, SourceItem]]]) -> str:
-    """The listed fingerprint of a file that only was touched: its digest decides; "" where it left or changed."""
-    for listed, item in by_size.get(known.rsplit("-", 1)[0], ()):
+def _same_contents(
+    known: Fingerprint, row: _KnownRow, by_size: Mapping[tuple[str, str], list[tuple[Fingerprint, SourceItem]]]
+) -> Fingerprint | None:
+    """The listed fingerprint of a file that only was touched: its digest decides; None where it left or changed."""
+    for listed, item in by_size.get(known.but_time, ()):
         if row.sha256 and hashlib.sha256(Path(item.path).read_bytes()).hexdigest() == row.sha256:
             return listed
-    return ""
+    return None
 
 
-def _identity(settings: IngestSettings) -> Any:
-    """What makes a source another source: a larger limit only makes it longer."""
-    identity = {name: value for name, value in settings.identity().items() if name != "shard_size"}
-    for source in identity.get("source", {}).get("parts", [identity.get("source", {})]):
-        source.pop("limit", None)
-    return identity
-
-
-ITEMS = pa.schema(
-    [
-        *((name, pa.string()) for name in ("name", "where", "split", "path", "version", "url", "licence", "extra")),
-        *((name, pa.string()) for name in ("source", "container", "fingerprint", "reason", "detail")),
-        ("captions", pa.list_(pa.string())),
-        ("ready_tags", pa.list_(READY_TAGS)),
-        ("start", pa.int64()),
-        ("rows", pa.int64()),
-    ]
-)
-
-
-def _item_table(items: Mapping[str, SourceItem]) -> pa.Table:
-    rows = []
-    for name, item in items.items():
-        row = {column: getattr(item, column) for column in ITEMS.names if hasattr(item, column)}
-        reason, detail = item.problem or (None, None)
-        rows.append(
-            {**row, "fingerprint": name, "reason": reason, "detail": detail, "ready_tags": _ready_rows(item.ready_tags)}
-        )
-    return pa.Table.from_pylist(rows, ITEMS)
-
-
-def _ready_rows(ready: sources.ReadyTags | None) -> list[dict[str, Any]] | None:
-    if ready is None:
-        return None
-    return [
-        {"caption_index": at, "tags": [{"name": name, "type": type_} for name, type_ in tags]} for at, tags in ready
-    ]
-
-
-def _read(
-    item: SourceItem, print_: str, settings: IngestSettings, source: OneSource
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A row of `pairs`, and of `truth` where it is known. Raises :class:`ImageError` for an unfit row."""
+def _row_of(item: SourceItem, fingerprint: Fingerprint, settings: IngestSettings, held_out: bool) -> dict[str, Any]:
+    """A row of `pairs`. Raises :class:`ImageError` for an unfit one."""
     if item.problem:
         raise ImageError(*item.problem)
-    captions, truth = list(item.captions), []
-    if isinstance(source, SampleSource):
-        drawn = world.draw(source, item.name)
-        data, captions = drawn.image, list(drawn.captions)
-    else:
-        data = read_image({"bytes": item.data, "path": item.path})
+    data = read_image({"bytes": item.data, "path": item.path})
     width, height = check_image(data, settings.max_pixels)
     sha256 = hashlib.sha256(data).hexdigest()
     image_id = sha256[:16]
-    if isinstance(source, SampleSource):
-        truth = [
-            {
-                "image_id": image_id,
-                "objects": [{"name": name, "box": list(box)} for name, box in drawn.objects],
-                "tags": [{"name": name, "type": type_} for name, type_ in (*drawn.tags, *drawn.other_words)],
-                "caption_of": drawn.caption_of,
-            }
-        ]
     return {
         "image_id": image_id,
         "image": {"bytes": data, "path": item.name},
-        "captions": captions,
-        "split": item.split or _split_of(image_id, settings, isinstance(source, LabelsSource)),
+        "captions": list(item.captions),
+        "split": item.split or _split_of(image_id, settings, held_out),
         "sources": [item.source],
         "names": [item.name],
-        "fingerprints": [print_],
+        "fingerprints": [str(fingerprint)],
         "url": item.url,
         "licence": item.licence,
         "sha256": sha256,
         "width": width,
         "height": height,
         "extra": item.extra,
-        "ready_tags": _ready_rows(item.ready_tags),
-    }, truth
+        "ready_tags": ready_rows(item.ready_tags),
+    }
 
 
 def _split_of(image_id: str, settings: IngestSettings, held_out: bool) -> str:
@@ -365,11 +315,11 @@ def _row(store: Store, part: Part, image_id: str) -> dict[str, Any]:
     return row
 
 
-def _rejected(item: SourceItem, print_: str, reason: str, detail: str) -> dict[str, Any]:
+def _rejected(item: SourceItem, fingerprint: Fingerprint, reason: str, detail: str) -> dict[str, Any]:
     return {
         "image_id": None,
         "where": f"{item.where}: {item.name}",
         "reason": reason,
         "detail": detail,
-        "fingerprint": print_,
+        "fingerprint": str(fingerprint),
     }

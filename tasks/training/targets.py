@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from storage.sources.item import DESCRIBED
+from storage.schemas import DESCRIBED
 from tasks.evaluation.truth import TRUE_TAGS
 from tasks.machine.inputs import Inputs
 from tasks.training.data import TagColumns

@@ -17,14 +17,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from storage.exports.rows import save_image
 from storage.schemas import contract
-from storage.sources import list_coco, list_csv, list_official
 from storage.store import Store
-from tasks.data.exported_rows import ExportedStore
+from tasks.exports import save_image
+from tasks.exports.writing.exported_rows import ExportedStore
 from tasks.labels.tags import read_tags
 from tasks.settings.ingest import IngestSettings
-from tasks.settings.sources import HuggingFaceSource, Img2datasetSource, OneSource
+from tasks.sources.coco import CocoSource
+from tasks.sources.csv_file import CsvSource
+from tasks.sources.huggingface import HuggingFaceSource
+from tasks.sources.img2dataset import Img2datasetSource
+from tasks.sources.official import OfficialSource
+from tasks.sources.source import Source
 from tests.conftest import ram_engine
 from tests.report_store import make_store
 from tests.tasks.test_ingest import ingest_all
@@ -81,7 +85,7 @@ def export(truth: Truth, folder: Path, format_: str, *more: str) -> Path:
     return folder / format_
 
 
-def ingested(folder: Path, source: OneSource) -> dict[str, dict[str, Any]]:
+def ingested(folder: Path, source: Source) -> dict[str, dict[str, Any]]:
     """What our own reader makes of an export."""
     store = Store(folder / "again")
     ingest_all(store, IngestSettings(source=source))
@@ -154,7 +158,7 @@ def test_webdataset_shards_are_read_by_the_library_and_by_ours(truth: Truth, tmp
 
 def test_coco_files_hold_tags_regions_and_captions(truth: Truth, tmp_path: Path) -> None:
     folder = export(truth, tmp_path, "coco")
-    items = list_coco(str(folder / "captions_train.json"))
+    items = CocoSource(path=str(folder / "captions_train.json")).items()
     assert {item.captions for item in items} == {
         tuple(caption.strip() for caption in row["captions"]) for row in truth.pairs.values() if row["split"] == "train"
     }
@@ -180,9 +184,8 @@ def test_the_official_files_come_back_with_their_tags(truth: Truth, tmp_path: Pa
     lists = [(folder / name).read_text().splitlines() for name in ("tag_list.txt", "tag_list_threshold.txt")]
     assert lists[0] == [row["name"] for row in sorted(truth.label.values(), key=lambda row: row["tag_id"])]
     assert set(lists[1]) == {"0.68"}  # this store has no model
-    tags = str(folder / "tag_list_types.txt")
-    items = list_official(str(folder / "train.json"), "", tags, str(folder / "test_annots.txt"))
-    by_name = list_official("", "", tags, str(folder / "test_tags.txt"))
+    items = OfficialSource(path=str(folder / "train.json"), evaluation=str(folder / "test_annots.txt")).items()
+    by_name = OfficialSource(evaluation=str(folder / "test_tags.txt")).items()
     assert Counter(item.split for item in items) == {"": 36, "test": 4}
     ids = {row["names"][0]: image_id for image_id, row in truth.pairs.items()}
     for item in items:
@@ -205,7 +208,7 @@ def test_the_official_files_come_back_with_their_tags(truth: Truth, tmp_path: Pa
 
 def test_a_csv_and_fiftyones_json_hold_all_rows(truth: Truth, tmp_path: Path) -> None:
     folder = export(truth, tmp_path, "csv")
-    items = list_csv(str(folder / "captions.csv"))
+    items = CsvSource(path=str(folder / "captions.csv")).items()
     assert Counter(item.split for item in items) == {"train": 36, "test": 4}
     assert {item.captions for item in items} == {
         tuple(caption.strip() for caption in row["captions"]) for row in truth.pairs.values()

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models import Label
-from storage.sources.item import SourceError
 from tasks.evaluation.comparison import compare
 from tasks.evaluation.metrics import mean_average_precision
 from tasks.evaluation.scores import Scores, ScoresError, difference, measure, per_tag
 from tasks.evaluation.sets import EvaluationSet, read
 from tasks.evaluation.verdict import verdict
 from tasks.labels.tags import Tag
+from tasks.sources import SourceError
 from tests.conftest import shared
 
 

@@ -10,17 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from storage.store import Snapshot, Store
-from tasks.data import source_items
 from tasks.machine import planning
 from tasks.machine.dag import stage_named
 from tasks.machine.inputs import Inputs
 from tasks.machine.stage_run import Again, StageRun
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
-from tasks.settings.sources import CsvSource
+from tasks.sources.csv_file import CsvSource
+from tasks.sources.item import SourceItem
+from tasks.sources.listing.fingerprints import Fingerprint, of_image
+from tasks.sources.listing.item_rows import from_table, to_table
 from tasks.stages import ingest
 
 STAGE = stage_named("ingest")
@@ -207,11 +211,43 @@ def test_an_image_keeps_its_split_wherever_it_stands(source: Source) -> None:
 
 def test_settings_that_change_rows_make_them_new(source: Source) -> None:
     source.ingest()
-    item = source_items.list_items(source.settings.source)[0]
-    print_one = source_items.fingerprint(item, source.settings, 1)
-    assert print_one != source_items.fingerprint(item, source.settings.model_copy(update={"test_share": 0.5}), 1)
-    assert print_one != source_items.fingerprint(replace(item, captions=("x",)), source.settings, 1)
-    assert print_one == source_items.fingerprint(item, source.settings.model_copy(update={"shard_size": 99}), 1)
+    csv = source.settings.source
+    item = next(iter(csv.items()))
+    fingerprint = of_image(item, csv, source.settings, 1)
+    assert fingerprint != of_image(item, csv, source.settings.model_copy(update={"test_share": 0.5}), 1)
+    assert fingerprint != of_image(replace(item, captions=("x",)), csv, source.settings, 1)
+    assert fingerprint == of_image(item, csv, source.settings.model_copy(update={"shard_size": 99}), 1)
+
+
+WORDS = st.text("0123456789abcdef", min_size=1)
+VERSIONS = st.text(max_size=20)
+FINGERPRINTS = st.builds(Fingerprint, WORDS, version=VERSIONS) | st.builds(
+    Fingerprint, WORDS, st.integers(0), st.integers(1), WORDS | st.just(""), VERSIONS
+)
+TEXTS = st.text(st.characters(codec="utf-8"))
+TAGS = st.lists(st.tuples(TEXTS, TEXTS)).map(tuple)
+ITEMS = st.builds(
+    SourceItem,
+    name=TEXTS,
+    where=TEXTS,
+    captions=st.lists(TEXTS).map(tuple),
+    path=TEXTS,
+    url=TEXTS | st.none(),
+    problem=st.none() | st.tuples(st.just("image_missing"), TEXTS),
+    ready_tags=st.none()
+    | st.lists(st.tuples(st.integers(-2, 9), st.lists(st.tuples(TEXTS, TEXTS)).map(tuple))).map(tuple),
+    container=st.sampled_from(["", "tar"]),
+    start=st.integers(0, 2**40),
+    rows=st.integers(0, 2**20),
+)
+
+
+@given(st.dictionaries(FINGERPRINTS, ITEMS))
+def test_items_go_to_their_worker_and_come_back_as_they_were(items: dict[Fingerprint, SourceItem]) -> None:
+    assert dict(from_table(to_table(items))) == items
+    for fingerprint in items:
+        assert Fingerprint.parse(str(fingerprint)) == fingerprint
+        assert fingerprint.read([]).unread() == fingerprint.unread()
 
 
 def test_rejected_rows_are_tried_again_where_asked(source: Source) -> None:

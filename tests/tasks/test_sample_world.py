@@ -11,7 +11,7 @@ from PIL import Image
 from tasks.sample_world import world
 from tasks.sample_world.layout import TINTS
 from tasks.sample_world.nouns import NEVER_CAPTIONED, NOUNS, plural
-from tasks.settings.sources import SampleSource
+from tasks.sources.sample import SampleSource
 
 SOURCE = SampleSource(train=240, fine_tune=20, calibrate=10, test=40)
 NAMES = [name for name, _ in world.item_names(SOURCE)]

@@ -20,7 +20,7 @@ from tasks.images.classifiers import unwanted_probability
 from tasks.sample_world import world
 from tasks.settings.measure import MeasureSettings
 from tasks.settings.screen import ScreenSettings
-from tasks.settings.sources import SampleSource
+from tasks.sources.sample import SampleSource
 from tasks.stages import screen
 from tasks.stages.measure import perceptual_hash
 from tasks.training.targets import split_ids

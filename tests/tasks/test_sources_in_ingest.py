@@ -13,9 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models import Label
-from storage.schemas import contract
-from storage.sources import SourceError
-from storage.sources.item import DESCRIBED
+from storage.schemas import DESCRIBED, contract
 from storage.store import Store
 from tasks.evaluation.known import known_targets, measured
 from tasks.evaluation.verdict import FEWEST
@@ -23,22 +21,21 @@ from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
 from tasks.settings.parse_captions import ParseCaptionsSettings
-from tasks.settings.sources import (
-    CsvSource,
-    DatasetsSource,
-    HuggingFaceSource,
-    Img2datasetSource,
-    LabelsSource,
-    MixedSource,
-    OfficialSource,
-)
 from tasks.settings.training import TrainSettings
+from tasks.sources import SourceError
+from tasks.sources.csv_file import CsvSource
+from tasks.sources.datasets_library import DatasetsSource
+from tasks.sources.huggingface import HuggingFaceSource
+from tasks.sources.img2dataset import Img2datasetSource
+from tasks.sources.labels_file import LabelsSource
+from tasks.sources.mixed import MixedSource
+from tasks.sources.official import OfficialSource
 from tasks.stages import parse_captions
 from tasks.training.data import TagColumns
 from tasks.training.loop import data_order
 from tasks.training.material import _weights
-from tests.storage.test_containers import write_tar
 from tests.tasks.stage_inputs import inputs_of
+from tests.tasks.test_containers import write_tar
 from tests.tasks.test_ingest import ingest_all, picture
 
 

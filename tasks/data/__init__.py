@@ -1,1 +1,0 @@
-"""What comes into a store from its sources, and what leaves it."""

@@ -1,0 +1,142 @@
+"""What every export gets: the folder to write into, and rows that are read and joined as they are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from storage.schemas import IMAGE
+
+if TYPE_CHECKING:
+    from tasks.exports.writing.exported_rows import ExportedStore, Selection
+
+TAG = pa.struct(
+    [
+        ("tag_id", pa.int32()),
+        ("name", pa.string()),
+        ("type", pa.string()),
+        ("sources", pa.list_(pa.string())),  # caption, generated, predicted, hand: who said it
+        ("score", pa.float32()),  # the annotator's probability, null before there is one
+    ]
+)
+REGION = pa.struct(
+    [
+        ("tag_id", pa.int32()),
+        ("name", pa.string()),
+        ("box", pa.list_(pa.float32(), 4)),  # x0, y0, x1, y1 in shares of the picture's width and height
+        ("score", pa.float32()),
+    ]
+)
+ROWS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("image", IMAGE),  # null where images are left out
+        ("captions", pa.list_(pa.string())),
+        ("generated_captions", pa.list_(pa.string())),
+        ("split", pa.string()),
+        ("sources", pa.list_(pa.string())),
+        ("name", pa.string()),  # what the source calls it
+        ("url", pa.string()),
+        ("licence", pa.string()),
+        ("sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("extra", pa.string()),  # the source's other columns, a JSON object
+        ("tags", pa.list_(TAG)),
+        ("caption_tags", pa.list_(pa.list_(pa.int32()))),  # the ids of tags that each caption names
+        ("regions", pa.list_(REGION)),
+    ]
+)
+CHANGES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("sha256", pa.string()),
+        ("name", pa.string()),
+        ("url", pa.string()),
+        ("split", pa.string()),
+        ("change", pa.string()),  # added, removed or changed
+        ("tag", pa.string()),
+        ("type", pa.string()),
+        ("before", pa.string()),  # changed: the word of the caption
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("score", pa.float32()),
+    ]
+)
+
+
+class ExportError(ValueError):
+    """An export that cannot be made as asked; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class ExportedTag:
+    """An active tag of the label system; ``threshold`` is the best model's, 0..1."""
+
+    tag_id: int
+    name: str
+    type: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """One export: the ``folder`` to write into, what the data set is called, its active ``tags``, and what was chosen.
+
+    Rows and changes are read part by part while they are asked for, and can be asked for again.
+    """
+
+    folder: Path
+    name: str
+    tags: Sequence[ExportedTag]
+    exported: ExportedStore
+    selection: Selection
+
+    @property
+    def images(self) -> bool:
+        """Whether the images themselves leave too."""
+        return self.selection.images
+
+    @cached_property
+    def extra(self) -> Mapping[str, pa.DataType]:
+        """The source's other columns, each with the type that holds all of its values."""
+        return self.exported.extra_columns(self.selection)
+
+    def extra_names(self, taken: Container[str]) -> dict[str, str]:
+        """The source's other columns, and what they are called beside the columns ``taken``: ``source_<name>`` where
+        one of these has the name."""
+        return {name: name if name not in taken else f"source_{name}" for name in self.extra}
+
+    def tables(self, regions: bool = False) -> Iterator[pa.Table]:
+        """Tables of :data:`ROWS`, a part each; looking up the ``regions`` costs time, without it there are none.
+
+        Raises :class:`ExportError` for a choice that leaves no image.
+        """
+        return self.exported.rows(self.selection, regions)
+
+    def rows(self, regions: bool = False) -> Iterator[dict[str, Any]]:
+        """The rows of :meth:`tables` one by one, ``extra`` as a dictionary."""
+        for table in self.tables(regions):
+            for row in table.to_pylist():
+                yield {**row, "extra": json.loads(row["extra"] or "{}")}
+
+    def changes(self) -> Iterator[pa.Table]:
+        """Tables of :data:`CHANGES`, a part each: what the engine made of the captions' tags.
+
+        Raises :class:`ExportError` before there are verdicts.
+        """
+        return self.exported.changes(self.selection)
+
+    def write_card(self, what: str, files: Mapping[str, str]) -> None:
+        """Writes ``README.md``: ``what`` the data is, as a paragraph, beside what the store knows; ``files`` are the
+        paths of Parquet files by split, as Hugging Face's viewer wants to know them."""
+        from tasks.exports.writing.card import card
+
+        text = card(self.exported, self.selection, self.name, what, files)
+        (self.folder / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,87 @@
+"""The card of a data set: counts, licences, how it was made. No path of the machine stands in it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from storage.store import Snapshot
+from tasks.exports.writing.exported_rows import ExportedStore, Selection
+from tasks.machine.inputs import connect
+from tasks.settings.ingest import source_titles
+
+METADATA = """\
+---
+pretty_name: {name}
+task_categories: [image-classification, image-to-text]
+tags: [image-tagging, recognize-anything, ram-engine]
+configs:
+- config_name: default
+  data_files:
+{files}
+---
+"""
+MADE_BY = (
+    ("label_system", "Label system"),
+    ("generated", "Tags and captions added by"),
+    ("regions", "Regions found by"),
+    ("tag_verdicts", "Tags kept or removed by"),
+    ("screening", "Images left out by"),
+)
+
+
+def card(exported: ExportedStore, selection: Selection, name: str, what: str, files: Mapping[str, str]) -> str:
+    """The README of a data set called ``name``; ``files`` are paths of its Parquet files by split."""
+    splits, licences = (_counts(exported, column, selection) for column in ("split", "coalesce(licence, 'not known')"))
+    listed = "\n".join(f"  - split: {split}\n    path: {path}" for split, path in files.items())
+    parts = [
+        METADATA.format(name=json.dumps(name), files=listed),
+        f"# {name}",
+        what,
+        "## Images",
+        _table(("split", "images"), [(split, f"{count:,}") for split, count in splits]),
+        "## Licences",
+        _table(("licence", "images"), [(licence.replace("|", "/"), f"{count:,}") for licence, count in licences]),
+        "The images and captions stay under the terms of where they come from.",
+        "## How it was made",
+        _made(exported.snapshots, selection),
+        "## Tags",
+        _table(("type", "tags"), _tags_by_type(exported)),
+    ]
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _counts(exported: ExportedStore, column: str, selection: Selection) -> list[tuple[str, int]]:
+    """The values of a column of the pairs, the most frequent first, with how many images have each."""
+    with connect(exported.store, {"pairs": exported.snapshots["pairs"]}) as connection:
+        return connection.execute(
+            f"SELECT {column}, count(*) FROM pairs WHERE $split = '' OR split = $split "
+            "GROUP BY ALL ORDER BY 2 DESC, 1 LIMIT 30",
+            {"split": selection.split},
+        ).fetchall()
+
+
+def _made(snapshots: Mapping[str, Snapshot], selection: Selection) -> str:
+    lines = [f"* Source: {', '.join(source_titles(snapshots['pairs'].settings.get('source', {})))}."]
+    for name, said in MADE_BY:
+        if name in snapshots:
+            made = snapshots[name]
+            lines.append(f"* {said}: stage `{made.stage}`, version {made.stage_version}, snapshot {made.key}.")
+    chosen = {
+        "split": selection.split,
+        "score of a tag at least": selection.min_score or "",
+        "said by": ", ".join(selection.sources),
+    }
+    lines += [f"* Only {name} {value}." for name, value in chosen.items() if value]
+    return "\n".join(lines)
+
+
+def _tags_by_type(exported: ExportedStore) -> list[tuple[str, str]]:
+    counts = Counter(tag.type for tag in exported.active)
+    return [(type_, f"{count:,}") for type_, count in counts.most_common()]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))

@@ -1,0 +1,301 @@
+"""What an export holds: the rows of a store joined part by part, in the memory of a part, by the latest verdicts.
+
+Images that `screen` set apart are left out, and so are the tags that `judge` removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from storage.names import of_round
+from storage.schemas import IMAGE, contract
+from storage.store import Snapshot, Store, StoreError
+from tasks.exports.request import CHANGES, REGION, ROWS, TAG, ExportError
+from tasks.judging.verdict_sheet import SOURCE_BITS
+from tasks.labels.lookup import TagLookup
+from tasks.labels.tags import Tag, read_tags
+from tasks.machine.inputs import connect
+from tasks.machine.rounds import last_round
+from tasks.stages.judge import BY_HAND
+
+_PLAIN = ("image_id", "captions", "split", "names", "url", "licence", "sha256", "width", "height", "sources", "extra")
+
+
+_READ = {
+    "caption_tags": ["image_id", "caption_index", "tag_ids"],
+    "generated": ["image_id", "captions"],
+    "phrases": ["image_id", "phrases"],
+    "regions": ["image_id", "tag_id", "box", "tag_score"],
+    "tag_verdicts": ["image_id", "tag_id", "source", "score", "kept", "reason"],
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows and tags leave. Empty: all of them.
+
+    A tag leaves where one of ``sources`` (caption, generated, predicted) said it and its score is at least
+    ``min_score``; before there are verdicts tags have no score.
+    """
+
+    split: str = ""
+    min_score: float = 0.0
+    sources: tuple[str, ...] = ()
+    images: bool = True
+
+    @property
+    def bits(self) -> int:
+        """The sources as bits of `tag_verdicts.source`."""
+        chosen = [SOURCE_BITS[name] for name in self.sources] or [*SOURCE_BITS.values(), BY_HAND]
+        return sum(chosen)
+
+
+class ExportedStore:
+    """The latest snapshots of a store that an export reads. Raises StoreError where nothing has been ingested."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        number = max(1, last_round(store, "tag_verdicts"))
+        names = {
+            **{name: name for name in ("pairs", "phrases", "caption_tags", "label_system", "screening")},
+            **{name: of_round(name, number) for name in ("generated", "regions", "tag_verdicts")},
+        }
+        self.snapshots: dict[str, Snapshot] = {}
+        for name, artifact in names.items():
+            if (snapshot := store.snapshot(artifact)) is not None:
+                self.snapshots[name] = snapshot
+        if "pairs" not in self.snapshots:
+            raise StoreError(f"{store.url} has no pairs yet: `ram-engine run --store {store.url}` makes them")
+        self.tags: list[Tag] = []
+        if "label_system" in self.snapshots:
+            self.tags = read_tags(store.table(self.snapshots["label_system"]))
+        self.active = [tag for tag in self.tags if tag.active]
+
+    def rows(self, selection: Selection, regions: bool = True) -> Iterator[pa.Table]:
+        """Tables of :data:`tasks.exports.ROWS`, a part each; without ``regions`` there are none.
+
+        Raises ExportError for a split that has no image.
+        """
+        if unknown := [source for source in selection.sources if source not in SOURCE_BITS]:
+            raise ExportError(f"tags are said by {', '.join(SOURCE_BITS)}, not by '{unknown[0]}'")
+        if selection.min_score and "tag_verdicts" not in self.snapshots:
+            raise ExportError("tags have no score before `judge` has run: run the pipeline, or leave out --min-score")
+        any_row = False
+        with duckdb.connect() as connection:
+            connection.register("labels", self._label_table())
+            aligned = ("caption_tags", "generated", "tag_verdicts", *(("regions",) if regions else ()))
+            for part in self._parts(selection, aligned):
+                joined = _joined(connection, part, selection)
+                any_row |= joined.num_rows > 0
+                yield joined
+        if not any_row:
+            raise ExportError(
+                f"no image is of the split '{selection.split}'" if selection.split else "there is no image"
+            )
+
+    def changes(self, selection: Selection) -> Iterator[pa.Table]:
+        """Tables of :data:`tasks.exports.CHANGES`: what became of the captions' words, and what came to them.
+
+        Raises ExportError before there are verdicts.
+        """
+        if "tag_verdicts" not in self.snapshots:
+            raise ExportError("there is no difference before `judge` has run: run the pipeline first")
+        lookup = TagLookup(self.tags)
+        with duckdb.connect() as connection:
+            connection.register("labels", self._label_table())
+            for part in self._parts(selection, ("phrases", "tag_verdicts")):
+                renamed = _renamed(part["phrases"], lookup)
+                for name, table in (("pairs", part["pairs"]), ("verdicts", part["tag_verdicts"]), ("renamed", renamed)):
+                    connection.register(name, table.drop_columns(["image"]) if "image" in table.column_names else table)
+                chosen = {"bits": selection.bits, "least": selection.min_score}
+                yield connection.sql(_CHANGES, params=chosen).to_arrow_table().cast(CHANGES)
+
+    def extra_columns(self, selection: Selection) -> dict[str, pa.DataType]:
+        """The names of the source's other columns, each with the type that holds all of its values."""
+        types: dict[str, set[str]] = {}
+        with connect(self.store, {"pairs": self.snapshots["pairs"]}) as connection:
+            for name, type_ in connection.execute(_EXTRA, {"split": selection.split}).fetchall():
+                types.setdefault(name, set()).add(type_)
+        return {name: _type_of(kinds) for name, kinds in types.items()}
+
+    def _parts(self, selection: Selection, aligned: tuple[str, ...]) -> Iterator[dict[str, pa.Table]]:
+        """Part by part the pairs of the split that are not set apart, and what descends from them."""
+        unfit = None
+        if "screening" in self.snapshots:
+            screening = self.store.table(self.snapshots["screening"], ["image_id", "kept"])
+            unfit = screening.filter(pc.invert(screening["kept"]))["image_id"]
+        pairs = self.snapshots["pairs"]
+        columns = [*_PLAIN, "image"] if selection.images else [*_PLAIN]
+        parts = {
+            name: {part.partition: part for part in self.snapshots[name].parts}
+            for name in aligned
+            if name in self.snapshots
+        }
+        for part in pairs.parts:
+            table = self.store.rows_of(pairs, part, columns)
+            if selection.split:
+                table = table.filter(pc.equal(table["split"], selection.split))
+            if unfit is not None:
+                table = table.filter(pc.invert(pc.is_in(table["image_id"], value_set=unfit.combine_chunks())))
+            if not table.num_rows:
+                continue
+            tables = {"pairs": table}
+            for name in aligned:
+                own = parts.get(name, {}).get(part.partition)
+                if own is None:
+                    tables[name] = contract(name).schema.empty_table().select(_READ[name])
+                else:
+                    tables[name] = self.store.rows_of(self.snapshots[name], own, _READ[name])
+            yield tables
+
+    def _label_table(self) -> pa.Table:
+        return pa.table(
+            {
+                "tag_id": pa.array([tag.tag_id for tag in self.active], pa.int32()),
+                "name": pa.array([tag.name for tag in self.active], pa.string()),
+                "type": pa.array([tag.type for tag in self.active], pa.string()),
+            }
+        )
+
+
+def _joined(connection: duckdb.DuckDBPyConnection, part: Mapping[str, pa.Table], selection: Selection) -> pa.Table:
+    """The rows of a part. DuckDB joins, and gives back flat rows in order: lists are laid over them here."""
+    pairs, count = part["pairs"], part["pairs"].num_rows
+    place = pa.array(range(count), pa.int32())
+    connection.register("places", pa.table({"image_id": pairs["image_id"], "place": place}))
+    connection.register("verdicts", part["tag_verdicts"] if part["tag_verdicts"].num_rows else _claims(part))
+    connection.register("caption_tags", part["caption_tags"])
+    connection.register(
+        "regions", part.get("regions", contract("regions").schema.empty_table().select(_READ["regions"]))
+    )
+    connection.execute(_CHOSEN, {"bits": selection.bits, "least": selection.min_score})
+    tags, named, regions = (connection.sql(query).to_arrow_table() for query in (_TAGS, _NAMED, _REGIONS))
+    said = _SAID_BY.take(tags["source"].combine_chunks().cast(pa.int32()))
+    tags = tags.set_column(tags.column_names.index("source"), "sources", said)
+    captions = pairs["captions"].combine_chunks()
+    first = captions.offsets.to_numpy() - captions.offsets[0].as_py()
+    caption = first[named["place"].to_numpy()] + named["caption_index"].to_numpy()
+    ids = pa.ListArray.from_arrays(_offsets(caption, first[-1]), named["tag_id"].combine_chunks().cast(pa.int32()))
+    columns = {
+        **{name: pairs[name] for name in _PLAIN if name != "names"},
+        "image": pairs["image"] if "image" in pairs.column_names else pa.nulls(count, IMAGE),
+        "name": pc.list_element(pairs["names"], 0),
+        "tags": _lists(tags, TAG, count),
+        "caption_tags": pa.ListArray.from_arrays(pa.array(first, pa.int32()), ids),
+        "regions": _lists(regions, REGION, count),
+        "generated_captions": _generated(pairs["image_id"], part["generated"]),
+    }
+    return pa.table(columns).select(ROWS.names).cast(ROWS)
+
+
+def _lists(rows: pa.Table, type_: pa.StructType, count: int) -> pa.ListArray:
+    """Rows in the order of their column ``place`` as a list of structs for each of ``count`` places."""
+    fields = [type_.field(at) for at in range(type_.num_fields)]
+    values = [rows[field.name].combine_chunks().cast(field.type) for field in fields]
+    return pa.ListArray.from_arrays(
+        _offsets(rows["place"].to_numpy(), count), pa.StructArray.from_arrays(values, fields=fields)
+    )
+
+
+def _offsets(places: NDArray[np.integer], count: int) -> pa.Array:
+    """Where the rows of each of ``count`` places begin among ``places``, which ascend, and where the last ends."""
+    return pa.array(np.searchsorted(places, np.arange(count + 1)), pa.int32())
+
+
+def _generated(image_ids: pa.ChunkedArray, generated: pa.Table) -> pa.Array:
+    """The generated captions of each image; none where there are none yet."""
+    rows = pc.index_in(image_ids, value_set=generated["image_id"].combine_chunks())
+    if not generated.num_rows:
+        return pa.array([[]] * len(image_ids), pa.list_(pa.string()))
+    return generated["captions"].combine_chunks().take(rows.combine_chunks())
+
+
+def _claims(part: Mapping[str, pa.Table]) -> pa.Table:
+    """What captions name as verdicts, where nothing has been judged yet."""
+    with duckdb.connect() as connection:
+        connection.register("caption_tags", part["caption_tags"])
+        return connection.sql(
+            "SELECT DISTINCT image_id, unnest(tag_ids) AS tag_id, 1::UTINYINT AS source, NULL::FLOAT AS score, "
+            "true AS kept, 'kept' AS reason FROM caption_tags"
+        ).to_arrow_table()
+
+
+def _renamed(phrases: pa.Table, lookup: TagLookup) -> pa.Table:
+    """(image_id, tag_id, word): where a caption's word became a tag of another name."""
+    rows: list[dict[str, Any]] = []
+    for row in phrases.select(["image_id", "phrases"]).to_pylist():
+        seen = set()
+        for phrase in row["phrases"]:
+            tag = lookup.find(phrase["lemma"], phrase["type"])
+            if tag is not None and tag.active and tag.name.lower() != phrase["lemma"].lower():
+                seen.add((tag.tag_id, phrase["lemma"]))
+        rows += [{"image_id": row["image_id"], "tag_id": tag_id, "word": word} for tag_id, word in sorted(seen)]
+    schema = pa.schema([("image_id", pa.string()), ("tag_id", pa.int32()), ("word", pa.string())])
+    return pa.Table.from_pylist(rows, schema)
+
+
+def _type_of(kinds: set[str]) -> pa.DataType:
+    numbers = {"BIGINT", "UBIGINT", "HUGEINT"}
+    known = kinds - {"NULL"}
+    if known and known <= numbers:
+        return pa.int64()
+    if known and known <= numbers | {"DOUBLE"}:
+        return pa.float64()
+    return pa.bool_() if known == {"BOOLEAN"} else pa.string()
+
+
+_SAID_BY = pa.array(
+    [[name for name, bit in {**SOURCE_BITS, "hand": BY_HAND}.items() if bits & bit] for bits in range(16)],
+    pa.list_(pa.string()),
+)
+_CHOSEN = """
+CREATE OR REPLACE TEMP TABLE chosen AS
+SELECT place, image_id, tag_id, name, type, source, score
+FROM verdicts JOIN labels USING (tag_id) JOIN places USING (image_id)
+WHERE kept AND source & $bits > 0 AND coalesce(score, 1) >= $least
+"""
+_TAGS = "SELECT place, tag_id, name, type, source, score FROM chosen ORDER BY place, score DESC NULLS LAST, tag_id"
+_NAMED = """
+SELECT place, caption_index, tag_id FROM (
+    SELECT image_id, caption_index, unnest(tag_ids) AS tag_id FROM caption_tags WHERE caption_index >= 0
+) JOIN chosen USING (image_id, tag_id) ORDER BY place, caption_index, tag_id
+"""
+_REGIONS = """
+SELECT place, tag_id, name, box, tag_score AS score FROM regions JOIN chosen USING (image_id, tag_id)
+ORDER BY place, tag_score DESC, tag_id
+"""
+
+_CHANGES = """
+WITH judged AS (SELECT * FROM verdicts WHERE source & $bits > 0 AND coalesce(score, 1) >= $least),
+changes AS (
+    SELECT image_id, tag_id, 'removed' AS change, NULL AS before,
+        CASE WHEN reason = 'removed_by_hand' THEN 'verdicts import' ELSE 'judge' END AS stage, reason, score
+    FROM judged WHERE NOT kept AND source & 1 = 1
+    UNION ALL
+    SELECT image_id, tag_id, 'added', NULL,
+        CASE WHEN source & 6 > 0 THEN 'generate' ELSE 'verdicts import' END,
+        CASE source & 6 WHEN 2 THEN 'generated caption' WHEN 4 THEN 'predicted'
+            WHEN 6 THEN 'generated caption and predicted' ELSE 'by hand' END,
+        score
+    FROM judged WHERE kept AND source & 1 = 0
+    UNION ALL
+    SELECT image_id, tag_id, 'changed', word, 'build-labels', 'synonym', score
+    FROM renamed JOIN judged USING (image_id, tag_id) WHERE kept AND source & 1 = 1
+)
+SELECT image_id, sha256, names[1] AS name, url, split, change, labels.name AS tag, type, before, stage, reason, score
+FROM changes JOIN pairs USING (image_id) JOIN labels USING (tag_id) ORDER BY image_id, change, tag
+"""
+
+_EXTRA = """
+SELECT DISTINCT key, json_type(extra, '$."' || replace(key, '"', '\\"') || '"') AS type FROM (
+    SELECT extra, unnest(json_keys(extra)) AS key FROM pairs WHERE $split = '' OR split = $split
+) ORDER BY key
+"""
