@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from models import Label, Tagger, load_tagger, tagger_folder
-from tasks.images.decoding import decode_image, read_image
+from tasks.images.decoding import pictures
+from tasks.images.tokens import token_matrix
 from tasks.training.calibration import Calibration, Evidence, TagCounts
-from tasks.training.data import TagColumns, fold_of, token_matrix
+from tasks.training.data import TagColumns, fold_of
 from tasks.training.jobs import WHOLE, read_record
 from tasks.training.ridge import Ridge, image_numbers
 
@@ -210,7 +210,7 @@ def whole_tokens(
         if stored is not None:
             yield batch, stored.tokens(batch).to(member.device)
         else:
-            images = torch.stack([prepare(picture(pairs, int(row))) for row in batch]).to(member.device)
+            images = torch.stack([prepare(image) for image in pictures(pairs.take(batch))]).to(member.device)
             with torch.inference_mode():
                 yield batch, member.model.encode_image(images)
 
@@ -269,9 +269,3 @@ class _Stored:
                 f"features: image {lacking} has no tokens at {self.size} pixels; run the stage encode again"
             )
         return torch.from_numpy(self.matrix[places].astype(np.float32))
-
-
-def picture(pairs: pa.Table, row: int) -> Image.Image:
-    """The decoded picture of a row of ``pairs``."""
-    pair = pairs.select(["image", "width", "height"]).slice(row, 1).to_pylist()[0]
-    return decode_image(read_image(pair["image"]), max_pixels=pair["width"] * pair["height"])

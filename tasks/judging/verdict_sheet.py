@@ -14,7 +14,7 @@ from PIL import Image
 from storage.keys import digest
 from storage.schemas import contract
 from storage.store import Snapshot, Store, StoreError
-from tasks.images.decoding import ImageError, decode_image, read_image
+from tasks.images.decoding import ImageError, picture
 from tasks.images.drawing import boxed, grid
 from tasks.machine.dag import of_round
 from tasks.machine.inputs import Inputs
@@ -77,7 +77,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
                 END AS "right"
             FROM claims JOIN frequency USING (tag_id) CROSS JOIN wrong
         )
-        SELECT judged.*, label_system.name AS tag, type, names[1] AS picture, image, width * height AS pixels
+        SELECT judged.*, label_system.name AS tag, type, names[1] AS picture, image, width, height
         FROM judged JOIN label_system USING (tag_id) JOIN pairs USING (image_id)
         WHERE tag_id IN ({", ".join(map(str, ids))}) {"AND kept" if verdict == "kept" else ""}
             {"AND NOT kept" if verdict == "removed" else ""}
@@ -105,7 +105,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
             )
         )
         try:
-            image = decode_image(read_image(one["image"]), one["pixels"])
+            image = picture(one)
         except ImageError:  # it left since it was read
             image = Image.new("RGB", (CELL, CELL), "grey")
         box = boxes.get((one["image_id"], one["tag_id"]))

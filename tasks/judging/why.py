@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from storage.store import Store
-from tasks.images.decoding import decode_image, read_image
+from tasks.images.decoding import picture
 from tasks.images.drawing import boxed
 from tasks.judging.verdict_sheet import inputs_of, judged_rounds, tag_ids
 from tasks.labels.lookup import TagLookup
@@ -119,7 +119,7 @@ def draw(pair: Mapping[str, Any], found: Sequence[Life]) -> Image.Image:
         if regions:
             best = max(regions, key=lambda region: region.tag_score)
             boxes.append((best.box, life.tag.name + ("" if life.kept is not False else " (removed)")))
-    return boxed(decode_image(read_image(pair["image"]), pair["width"] * pair["height"]), boxes, DRAWN)
+    return boxed(picture(pair), boxes, DRAWN)
 
 
 def _round(store: Store, number: int, image_id: str) -> dict[int, Round]:

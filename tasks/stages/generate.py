@@ -17,19 +17,18 @@ import torch
 from numpy.typing import NDArray
 
 from storage.schemas import contract
-from tasks.annotators.trained import Annotator, Member, answers, named_tags, picture
+from tasks.annotators.trained import Annotator, Member, answers, named_tags
+from tasks.images.decoding import pictures
 from tasks.judging.caption_fit import caption_fit
-from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
+from tasks.labels.texts import TagIds, tag_reader
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
-from tasks.parsing import CaptionParser, ParsedCaption
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.generate import GenerateSettings
 from tasks.training.data import TagColumns, tag_columns
 
 Captions = list[list[str]]
-TagIds = list[list[list[int]]]
 
 
 def build(
@@ -41,7 +40,7 @@ def build(
     annotator = Annotator(inputs.model("annotator"), tags, device_of(executor), inputs.table("tag_bars"))
     names = [label.name for label in tags.labels]
     captions = settings.captions > 0 and annotator.whole.model.captioner is not None
-    parse = _caption_parser(label_system) if captions else None
+    parse = tag_reader(read_tags(label_system)) if captions else None
     fit = caption_fit(settings.caption_judge, annotator.whole.model.config.image_encoder, device_of(executor))
 
     def generate(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
@@ -64,7 +63,7 @@ def build(
                     for row, text in zip(batch, texts, strict=True):
                         written[row] = text
                 if fit is not None:
-                    images = [picture(pairs, int(row)) for row in batch]
+                    images = pictures(pairs.take(batch))
                     for row, both in zip(
                         batch, fit(images, [[written[row], originals[row]] for row in batch]), strict=True
                     ):
@@ -113,21 +112,6 @@ def _write(
         for captions, text in zip(written, texts, strict=True):
             captions.append(text)
     return written
-
-
-def _caption_parser(label_system: pa.Table) -> Callable[[Captions], TagIds]:
-    """Captions of each image -> the ids of the tags that each names."""
-    parser, look_up = CaptionParser(), TagLookup(read_tags(label_system))
-
-    def parse(captions: Captions) -> TagIds:
-        parsed = iter(parser.parse([text for texts in captions for text in texts]))
-        return [[named(next(parsed)) for _ in texts] for texts in captions]
-
-    def named(caption: ParsedCaption) -> list[int]:
-        tags = (look_up.find(phrase.lemma, phrase.type) for phrase in caption.phrases)
-        return list(dict.fromkeys(tag.tag_id for tag in tags if tag is not None and tag.active))
-
-    return parse
 
 
 def _supported(named: TagIds, scores: NDArray[np.float32], tags: TagColumns, least: float) -> TagIds:

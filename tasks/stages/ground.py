@@ -32,7 +32,8 @@ from models.regions import (
     region_tokens,
 )
 from storage.schemas import contract
-from tasks.annotators.trained import Annotator, Member, named_tags, picture, whole_tokens
+from tasks.annotators.trained import Annotator, Member, named_tags, whole_tokens
+from tasks.images.decoding import pictures
 from tasks.labels.tags import read_tags
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
@@ -92,7 +93,7 @@ def build(
                 proposals = _attended(member, tokens, rest, own, settings.max_regions)
                 if detector is not None:
                     seen = [[tag for tag in each if tag in known] for each in asked]
-                    images = [picture(pairs, int(row)) for row in batch]
+                    images = pictures(pairs.take(batch))
                     found = detected(detector.proposer, images, seen, names, rejected)
                     proposals = [[*one, *other] for one, other in zip(found, proposals, strict=True)]
                 proposals = [usable(each, name, rejected) for each, name in zip(proposals, names, strict=True)]

@@ -16,14 +16,14 @@ from PIL import Image
 from scipy.fft import dctn
 
 from storage.schemas import contract
-from tasks.annotators.trained import picture
 from tasks.images.classifiers import unwanted_probability
+from tasks.images.decoding import pictures
+from tasks.images.tokens import token_matrix
 from tasks.judging.caption_fit import caption_fit
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.measure import MeasureSettings
-from tasks.training.data import token_matrix
 
 HASH_SIDE, HASH_BITS = 32, 8  # pixels that are transformed, and the lowest frequencies that are kept, each way
 VECTOR_WIDTH = 128
@@ -46,12 +46,12 @@ def build(
         probabilities: list[float | None] = []
         for start in range(0, pairs.num_rows, BATCH):
             rows = range(start, min(start + BATCH, pairs.num_rows))
-            pictures = [picture(pairs, row) for row in rows]
-            hashes += map(perceptual_hash, pictures)
+            shown = pictures(pairs.slice(start, len(rows)))
+            hashes += map(perceptual_hash, shown)
             agreements += (
-                [each[0] for each in fit(pictures, [[captions[row]] for row in rows])] if fit else [[] for _ in rows]
+                [each[0] for each in fit(shown, [[captions[row]] for row in rows])] if fit else [[] for _ in rows]
             )
-            probabilities += unwanted(pictures) if unwanted else [None for _ in rows]
+            probabilities += unwanted(shown) if unwanted else [None for _ in rows]
         vectors = whole_vectors(pairs["image_id"], shard["features"])
         columns = {name: pairs[name] for name in ("image_id", "split", "width", "height")}
         table = pa.table(
