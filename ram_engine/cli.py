@@ -26,6 +26,7 @@ from ram_engine import (
     verdicts_cli,
     why_command,
 )
+from ram_engine.configuration import as_sets
 from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
 from storage import garbage, leases
@@ -73,6 +74,17 @@ SourceOption = Annotated[
         "labels:FILE (your own labels, to calibrate and to test); repeat to mix.",
     ),
 ]
+AnnotatorOption = Annotated[
+    str,
+    typer.Option("--annotator", help="Who annotates: KIND[:VALUE], as in pretrained:models/ram; by default trained."),
+]
+ProposerOption = Annotated[
+    str,
+    typer.Option(
+        "--proposer",
+        help="Who finds regions: KIND[:VALUE], as in grounding_dino:FILE; by default the annotator's cross_attention.",
+    ),
+]
 SetOption = Annotated[
     list[str],
     typer.Option(
@@ -92,6 +104,8 @@ def run(
     store: StoreOption = DEFAULT_STORE,
     preset: PresetOption = "",
     source: SourceOption = [],  # noqa: B006
+    annotator: AnnotatorOption = "",
+    proposer: ProposerOption = "",
     sets: SetOption = [],  # noqa: B006 - typer reads the default and never changes it
     start: StartOption = "",
     until: UntilOption = "",
@@ -100,6 +114,7 @@ def run(
     refit: RefitOption = False,
 ) -> None:
     """Run the pipeline: whatever is not up to date, from ingest to the report."""
+    sets = [*as_sets(annotator, proposer), *sets]
     settings, executor = settle(store, preset, source, sets, _tell, keep=True)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     runs.run(store, settings, executor, request, console.print)
@@ -113,6 +128,8 @@ def plan(
     store: StoreOption = DEFAULT_STORE,
     preset: PresetOption = "",
     source: SourceOption = [],  # noqa: B006
+    annotator: AnnotatorOption = "",
+    proposer: ProposerOption = "",
     sets: SetOption = [],  # noqa: B006
     start: StartOption = "",
     until: UntilOption = "",
@@ -121,7 +138,7 @@ def plan(
     refit: RefitOption = False,
 ) -> None:
     """Show what a run would compute, with minutes and disk, before it starts, and what is unfit of its source."""
-    settings, _ = settle(store, preset, source, sets, _tell)
+    settings, _ = settle(store, preset, source, [*as_sets(annotator, proposer), *sets], _tell)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     opened = Store(store)
     planned = outlook(opened, settings, request)

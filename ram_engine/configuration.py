@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import fsspec
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
+from tasks.proposers.room import PROPOSERS
 from tasks.settings.base import Settings
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.pipeline import PipelineSettings
+from tasks.settings.rooms import from_text
 from tasks.settings.sources import (
     CocoSource,
     CsvSource,
@@ -40,6 +44,7 @@ SOURCES: dict[str, type[BaseModel]] = {
     "mixed": MixedSource,
 }
 
+ROOMS = (PROPOSERS,)
 AUTO = "auto"
 CHOSEN_FOR = "chosen_for"  # in a preset file: what `auto` chose its settings for
 
@@ -107,6 +112,12 @@ def configure(
     return settings, _checked(ExecutorSettings, executor, "executor.")
 
 
+def as_sets(annotator: str, proposer: str) -> list[str]:
+    """What ``--annotator`` and ``--proposer`` (KIND or KIND:VALUE, or empty) are as ``sets``."""
+    named = {"baseline.annotator": annotator, "ground.proposer": proposer}
+    return [f"{setting}={json.dumps(text)}" for setting, text in named.items() if text]
+
+
 def _source(source: str) -> dict[str, Any]:
     kind, _, path = source.partition(":")
     if kind not in SOURCES:
@@ -122,31 +133,45 @@ def _source(source: str) -> dict[str, Any]:
 
 def _set(values: dict[str, Any], name: str, value: Any) -> None:
     *outer, last = name.split(".")
-    model: Any = PipelineSettings
+    model: type[BaseModel] = PipelineSettings
     where = values
     for number, step in enumerate(outer):
-        model = _field(model, step, name, ".".join(outer[:number]), where)
-        where = where.setdefault(step, {})
-    _field(model, last, name, ".".join(outer), where)
+        field = _field(model, step, name, ".".join(outer[:number]))
+        model, where[step] = _inner(field, where.get(step), name)
+        where = where[step]
+    _field(model, last, name, ".".join(outer))
     where[last] = value
 
 
-def _field(model: Any, step: str, name: str, prefix: str, values: dict[str, Any]) -> Any:
-    """The model of the setting ``step``; raises naming the nearest one where it is unknown."""
-    fields = dict(model.model_fields)
+def _field(model: type[BaseModel], step: str, name: str, prefix: str) -> FieldInfo:
+    """The setting ``step``; raises naming the nearest one where it is unknown."""
+    known = dict(model.model_fields)
     if model is PipelineSettings:
-        known: dict[str, Any] = {key: field.annotation for key, field in fields.items()} | {
-            "executor": ExecutorSettings
-        }
-    else:
-        known = {key: field.annotation for key, field in fields.items()}
+        known["executor"] = FieldInfo(annotation=ExecutorSettings)
     if step not in known:
         near = difflib.get_close_matches(step, known, 1)
         hint = f"; did you mean '{'.'.join(filter(None, [prefix, near[0]]))}'?" if near else ""
         raise ConfigurationError(f"there is no setting '{name}'{hint}; there are: {', '.join(sorted(known))}")
-    if step == "source":
-        return SOURCES[values.get("source", {}).get("kind", "sample")]
     return known[step]
+
+
+def _inner(field: FieldInfo, value: Any, name: str) -> tuple[type[BaseModel], dict[str, Any]]:
+    """The model of the settings within a setting, and what they are so far; of several members its kind says which."""
+    of_field = get_args(field.annotation) or (field.annotation,)
+    models = [model for model in of_field if isinstance(model, type) and issubclass(model, BaseModel)]
+    if not models:
+        raise ConfigurationError(f"there is no setting '{name}': what stands before its last dot has no settings")
+    if "kind" not in models[0].model_fields:
+        return models[0], value or {}
+    members = {str(get_args(model.model_fields["kind"].annotation)[0]): model for model in models}
+    try:
+        values = from_text(value, members, "kind") or {"kind": field.default.kind}
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: {error}") from error
+    values.setdefault("kind", field.default.kind)
+    if values["kind"] not in members:
+        raise ConfigurationError(f"{name}: there is no kind '{values['kind']}'{_nearest(values['kind'], [*members])}")
+    return members[values["kind"]], values
 
 
 def _checked(model: type[Any], values: dict[str, Any], prefix: str) -> Any:
@@ -158,10 +183,14 @@ def _checked(model: type[Any], values: dict[str, Any], prefix: str) -> Any:
         others = [one["loc"][:-1] for one in errors if one["type"] == "literal_error" and one["loc"][-1:] == ("kind",)]
         own = [one for one in errors if not any(one["loc"][: len(other)] == other for other in others)]
         problem = (own or errors)[0]
-        kinds = {kind.__name__ for kind in SOURCES.values()}
+        kinds = {kind.__name__ for kind in SOURCES.values()} | {kind for room in ROOMS for kind in room.members}
         steps = [str(step) for step in problem["loc"] if str(step) not in kinds]
         where = prefix + ".".join(steps)
         hint = ""
+        if problem["type"] == "missing":
+            raise ConfigurationError(f"the setting {where} is missing: say --set {where}=..") from error
+        if problem["type"] == "value_error":  # a sentence for a person already
+            raise ConfigurationError(f"setting {where}: {problem['ctx']['error']}") from error
         if problem["type"] == "extra_forbidden":
             hint = " (no such setting)"
         raise ConfigurationError(f"setting {where}: {problem['msg']}{hint}, not {problem['input']!r}") from error

@@ -27,7 +27,6 @@ RUN_BYTES = 20e6  # Prefect's history of a run
 STAGE_SECONDS, LOADING_SECONDS, TRAINING_SECONDS = 0.7, 2.5, 5.0  # before the first image
 PIXEL_SECONDS, VIEW_SECONDS = 2e-7, 3e-3  # of tf_efficientnet_lite0; decoding, cropping and resizing a picture
 IMAGE_EPOCH_SECONDS, MEAN_EPOCH_SECONDS, RIDGE_SECONDS = 2.4e-3, 1.5e-4, 1e-3
-DETECTOR_SECONDS = {"cross_attention": 0.0, "grounding_dino": 1.5, "onnx_detector": 0.08}  # DINO's at 480 pixels
 PIXEL_COSTS = {  # multiplications a pixel, over those of tf_efficientnet_lite0
     "tf_efficientnet_lite0": 1.0,
     "tf_efficientnet_lite1": 1.4,
@@ -153,5 +152,4 @@ def _generating(stage: Stage, settings: Settings, encode: EncodeSettings) -> flo
 
 def _grounding(settings: Settings) -> float:
     assert isinstance(settings, GroundSettings)
-    scale = (settings.long_edge / 480) ** 2 if settings.proposer == "grounding_dino" else 1.0
-    return DETECTOR_SECONDS[settings.proposer] * scale
+    return settings.proposer.picture_seconds()

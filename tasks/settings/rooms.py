@@ -10,12 +10,14 @@ asked of it, so that planning loads no library that a member needs. A package ad
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, ClassVar, Union, cast, get_args
 
-from pydantic import Field, GetJsonSchemaHandler
+from pydantic import BaseModel, BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -69,11 +71,15 @@ class Room:
         return members
 
     def union(self) -> Any:
-        """The type of a setting that is one of the members: the ``kind`` says which."""
+        """The type of a setting that is one of the members: the ``kind`` says which.
+
+        A text says it as well, as :func:`from_text` reads it.
+        """
         members = tuple(self.members.values())
+        reader = BeforeValidator(lambda value: from_text(value, self.members, self.what))
         if len(members) == 1:
-            return members[0]
-        return Annotated[cast(Any, Union)[members], Field(discriminator="kind"), _Tabs()]
+            return Annotated[members[0], reader]
+        return Annotated[cast(Any, Union)[members], Field(discriminator="kind"), _Tabs(), reader]
 
     def _loaded(self, entry: EntryPoint) -> type[Member]:
         brought_by = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
@@ -87,6 +93,25 @@ class Room:
             )
         member.package = brought_by
         return member
+
+
+def from_text(value: Any, members: Mapping[str, type[BaseModel]], what: str) -> Any:
+    """The settings that a text names: ``KIND``, or ``KIND:VALUE`` with the value of the member's first setting.
+
+    ``csv:captions.csv`` is ``{"kind": "csv", "path": "captions.csv"}``. What is no text stays as it is. Raises
+    ValueError where there is no member of that kind.
+    """
+    if not isinstance(value, str):
+        return value
+    kind, _, first = value.partition(":")
+    if kind not in members:
+        near = difflib.get_close_matches(kind, members, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"there is no {what} '{kind}'{hint} (there are: {', '.join(members)})")
+    names = [name for name in members[kind].model_fields if name != "kind"]
+    if first and not names:
+        raise ValueError(f"the {what} '{kind}' has no settings: write {kind} alone")
+    return {"kind": kind, names[0]: first} if first else {"kind": kind}
 
 
 class _Tabs:

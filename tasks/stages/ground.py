@@ -22,12 +22,7 @@ from torch import Tensor
 
 from models.regions import (
     CrossAttentionProposer,
-    GroundingDinoProposer,
-    OnnxDetectorProposer,
     Proposal,
-    RegionProposer,
-    grounding_dino,
-    read_classes,
     region_features,
     region_tokens,
 )
@@ -37,20 +32,13 @@ from tasks.images.decoding import pictures
 from tasks.labels.tags import read_tags
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
+from tasks.proposers.base import Detector, ProposerContext
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ground import GroundSettings
 from tasks.training.data import tag_columns
 
 REGIONS_AT_ONCE = 512
 Proposals = list[list[Proposal]]
-
-
-@dataclass(frozen=True)
-class Detector:
-    """A proposer that looks at pictures, and the tags that it knows."""
-
-    proposer: RegionProposer[Sequence[Image.Image]]
-    tags: frozenset[int]
 
 
 @dataclass
@@ -74,7 +62,8 @@ def build(
     tags = tag_columns(label_system)
     annotator = Annotator(inputs.model("annotator"), tags, device_of(executor), inputs.table("tag_bars"))
     groundable = set(label_system.filter(label_system["groundable"])["tag_id"].to_pylist())
-    detector = _detector(settings, label_system, device_of(executor))
+    context = ProposerContext(tuple(read_tags(label_system)), settings.max_regions, str(device_of(executor)))
+    detector = settings.proposer.make(context)
     known = detector.tags if detector is not None else frozenset()
 
     def ground(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
@@ -94,7 +83,7 @@ def build(
                 if detector is not None:
                     seen = [[tag for tag in each if tag in known] for each in asked]
                     images = pictures(pairs.take(batch))
-                    found = detected(detector.proposer, images, seen, names, rejected)
+                    found = detected(detector, images, seen, names, rejected)
                     proposals = [[*one, *other] for one, other in zip(found, proposals, strict=True)]
                 proposals = [usable(each, name, rejected) for each, name in zip(proposals, names, strict=True)]
                 tables.append(_regions(member, tokens, names, named[batch], proposals, own))
@@ -105,7 +94,7 @@ def build(
 
 
 def detected(
-    proposer: RegionProposer[Sequence[Image.Image]],
+    detector: Detector,
     images: Sequence[Image.Image],
     tag_ids: Sequence[Sequence[int]],
     names: Sequence[str],
@@ -113,13 +102,13 @@ def detected(
 ) -> Proposals:
     """What a detector finds; where it fails on a batch, image by image, and an image that it fails on has no region."""
     try:
-        return proposer.propose(images, tag_ids)
+        return [[Proposal(*proposal) for proposal in proposed] for proposed in detector.propose(images, tag_ids)]
     except Exception as error:  # detectors are other people's code
         if len(images) == 1:
             rejected.add(names[0], "the picture", "detector_failed", f"{type(error).__name__}: {error}")
             return [[]]
     return [
-        detected(proposer, [image], [tags], [name], rejected)[0]
+        detected(detector, [image], [tags], [name], rejected)[0]
         for image, tags, name in zip(images, tag_ids, names, strict=True)
     ]
 
@@ -152,40 +141,6 @@ def claimed_tags(
         if row["image_id"] in place:
             claims[place[row["image_id"]]].update(row["predicted"], *row["caption_tag_ids"])
     return [sorted(claim & groundable) for claim in claims]
-
-
-def _detector(settings: GroundSettings, label_system: pa.Table, device: torch.device) -> Detector | None:
-    if settings.proposer == "cross_attention":
-        return None
-    if settings.proposer == "onnx_detector":
-        words = read_classes(settings.classes)
-        classes = classes_of_tags(label_system, words)
-        proposer = OnnxDetectorProposer(
-            settings.checkpoint, classes, len(words), settings.max_regions, settings.threshold
-        )
-        return Detector(proposer, frozenset(classes))
-    model = grounding_dino.load(settings.checkpoint, settings.configuration, settings.text_encoder).to(device)
-    prompts = {row["tag_id"]: row["prompt"] or row["name"] for row in label_system.to_pylist()}
-    dino = GroundingDinoProposer(
-        model,
-        prompts,
-        settings.max_regions,
-        settings.threshold,
-        settings.long_edge,
-        half_precision=settings.half_precision,
-    )
-    return Detector(dino, frozenset(prompts))
-
-
-def classes_of_tags(label_system: pa.Table, classes: Sequence[Sequence[str]]) -> dict[int, int]:
-    """Tag id -> the detector's class that has one of its words, its name first, then its synonyms."""
-    number = {word: at for at, words in reversed(list(enumerate(classes))) for word in words}
-    found = {}
-    for tag in read_tags(label_system):
-        known = [number[word] for word in tag.words if word in number]
-        if known and tag.groundable:
-            found[tag.tag_id] = known[0]
-    return found
 
 
 def _attended(
