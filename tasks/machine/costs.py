@@ -142,7 +142,7 @@ def _training(stage: Stage, settings: TrainSettings, encode: EncodeSettings) -> 
 
 def _judging(settings: Settings) -> float:
     assert isinstance(settings, MeasureSettings)
-    return 0.03 * ((settings.judge != "tagger") + bool(settings.classifier))
+    return 0.03 * ((settings.caption_judge.kind_of() != "tagger") + bool(settings.classifier))
 
 
 def _generating(stage: Stage, settings: Settings, encode: EncodeSettings) -> float:

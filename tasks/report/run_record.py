@@ -92,7 +92,7 @@ def screened(views: Views) -> dict[str, Any]:
         ),
         "rows": views.rows(
             f"""
-            SELECT own.names[1] AS name, reasons, other.names[1] AS other, cosine, hash_bits, short_side, agreement
+            SELECT own.names[1] AS name, reasons, other.names[1] AS other, cosine, hash_bits, short_side, caption_fit
             FROM screening JOIN pairs AS own USING (image_id)
             LEFT JOIN pairs AS other ON other.image_id = coalesce(duplicate_of, nearest)
             WHERE NOT kept ORDER BY reasons, name LIMIT {MOST_REJECTED}

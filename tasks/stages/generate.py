@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from storage.schemas import contract
 from tasks.annotators.trained import Annotator, Member, answers, named_tags
+from tasks.caption_judges.base import context_of
 from tasks.images.decoding import pictures
-from tasks.judging.caption_fit import caption_fit
 from tasks.labels.tags import read_tags
 from tasks.labels.texts import TagIds, tag_reader
 from tasks.machine.devices import device_of
@@ -41,14 +41,15 @@ def build(
     names = [label.name for label in tags.labels]
     captions = settings.captions > 0 and annotator.whole.model.captioner is not None
     parse = tag_reader(read_tags(label_system)) if captions else None
-    fit = caption_fit(settings.caption_judge, annotator.whole.model.config.image_encoder, device_of(executor))
+    caption_fit = settings.caption_judge.make(context_of(inputs, device_of(executor)))
 
     def generate(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs = shard["pairs"]
         scores = np.zeros((pairs.num_rows, len(tags.ids)), np.float32)
         predicted = np.zeros(scores.shape, bool)
         written: Captions = [[] for _ in range(pairs.num_rows)]
-        fits: list[list[list[float]]] = [[[], []] for _ in range(pairs.num_rows)]  # of written and original captions
+        fits: list[list[float]] = [[] for _ in range(pairs.num_rows)]
+        original_fits: list[list[float]] = [[] for _ in range(pairs.num_rows)]
         originals = pairs["captions"].to_pylist()
         ids = pairs["image_id"].to_pylist()
         named = named_tags(ids, shard["caption_tags"], tags)
@@ -62,12 +63,10 @@ def build(
                     texts = _write(member, tokens, steering, [ids[row] for row in batch], settings)
                     for row, text in zip(batch, texts, strict=True):
                         written[row] = text
-                if fit is not None:
-                    images = pictures(pairs.take(batch))
-                    for row, both in zip(
-                        batch, fit(images, [[written[row], originals[row]] for row in batch]), strict=True
-                    ):
-                        fits[row] = both
+                if caption_fit is not None:
+                    texts = [[*written[row], *originals[row]] for row in batch]
+                    for row, found in zip(batch, caption_fit(pictures(pairs.take(batch)), texts), strict=True):
+                        fits[row], original_fits[row] = found[: len(written[row])], found[len(written[row]) :]
         if parse is not None:
             caption_tags = _supported(parse(written), scores, tags, settings.caption_support)
         else:
@@ -79,8 +78,8 @@ def build(
                 "image_id": pairs["image_id"],
                 "captions": pa.array(written, pa.list_(pa.string())),
                 "caption_tag_ids": pa.array(caption_tags, pa.list_(pa.list_(pa.int32()))),
-                "fits": pa.array([each[0] for each in fits], pa.list_(pa.float32())),
-                "original_fits": pa.array([each[1] for each in fits], pa.list_(pa.float32())),
+                "caption_fits": pa.array(fits, pa.list_(pa.float32())),
+                "original_caption_fits": pa.array(original_fits, pa.list_(pa.float32())),
                 "scores": pa.array(
                     [_scored(tags.ids, scores[row], kept[row]) for row in range(pairs.num_rows)],
                     contract("generated").schema.field("scores").type,

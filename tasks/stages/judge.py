@@ -142,7 +142,7 @@ def distances(regions: pa.Table, clusters: Clusters) -> NDArray[np.float32]:
 _COLUMNS = {
     "pairs": ["image_id"],
     "caption_tags": ["image_id", "caption_index", "tag_ids"],
-    "generated": ["image_id", "caption_tag_ids", "fits", "original_fits", "scores", "predicted"],
+    "generated": ["image_id", "caption_tag_ids", "caption_fits", "original_caption_fits", "scores", "predicted"],
 }
 
 _VERDICTS = f"""
@@ -174,10 +174,10 @@ agreements AS (
 ),
 fits AS (  -- of the caption that fits best among those that name a tag
     SELECT image_id, tag_id, max(coalesce(fit, 1)) AS fit FROM (
-        SELECT image_id, unnest(tag_ids) AS tag_id, original_fits[caption_index + 1] AS fit
+        SELECT image_id, unnest(tag_ids) AS tag_id, original_caption_fits[caption_index + 1] AS fit
         FROM caption_tags JOIN generated USING (image_id) WHERE caption_index >= 0
         UNION ALL SELECT image_id, unnest(named), fit FROM (
-            SELECT image_id, unnest(caption_tag_ids) AS named, unnest(fits) AS fit FROM generated
+            SELECT image_id, unnest(caption_tag_ids) AS named, unnest(caption_fits) AS fit FROM generated
         ) WHERE named IS NOT NULL
     ) GROUP BY image_id, tag_id
 ),

@@ -51,7 +51,7 @@ def test_every_field_of_every_form_says_what_it_is(deployed: Deployed) -> None:
         ("judge/default", {"settings": {"outlier_shar": 0.5}}),
         ("ground/default", {"settings": {"proposer": {"kind": "grounding_dino", "checkpoint": ""}}}),
         ("retrain/default", {"settings": {"distillation": "clip"}}),
-        ("generate/default", {"settings": {"caption_judge": "me"}}),
+        ("generate/default", {"settings": {"caption_judge": {"kind": "me"}}}),
         ("ram-data-engine/default", {"until": "grind"}),
         ("ram-data-engine/default", {"store": ""}),
         ("refresh/default", {"tolerance": 2}),

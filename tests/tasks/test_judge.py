@@ -69,8 +69,8 @@ def verdicts(
                     "image_id": IMAGE,
                     "captions": [],
                     "caption_tag_ids": generated_captions or [],
-                    "fits": fits[1:],
-                    "original_fits": fits[:1],
+                    "caption_fits": fits[1:],
+                    "original_caption_fits": fits[:1],
                     "scores": [{"tag_id": tag, "score": score} for tag, score in scores.items()],
                     "predicted": predicted,
                 }
@@ -223,8 +223,8 @@ def test_a_caption_of_another_picture_loses_its_tags() -> None:
                     "image_id": IMAGE,
                     "captions": [],
                     "caption_tag_ids": [],
-                    "fits": [],
-                    "original_fits": [],
+                    "caption_fits": [],
+                    "original_caption_fits": [],
                     # tag 3 is hardly seen, but the rest of its caption is
                     "scores": [
                         {"tag_id": tag, "score": q} for tag, q in [(1, 0.9), (2, 0.8), (3, 0.03), (4, 0.04), (5, 0.01)]
