@@ -203,11 +203,19 @@ def generate(
     settings: GenerateSettings = USUAL.generate,
     executor: ExecutorSettings = USUAL_EXECUTOR,
     force: bool = FORCE,
+    retry_rejected: bool = RETRY_REJECTED,
     inputs: list[str] = INPUTS,
     round_number: Round = ROUND,
 ) -> Result:
     """The annotator adds captions and tags to every image."""
-    return _run("generate", store, settings, executor, again(force, inputs), round_number=round_number)
+    return _run(
+        "generate",
+        store,
+        settings,
+        executor,
+        again(force, inputs, retry_rejected=retry_rejected),
+        round_number=round_number,
+    )
 
 
 @flow(name="ground", flow_run_name=run_name)

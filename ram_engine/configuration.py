@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from tasks.annotators.room import ANNOTATORS
 from tasks.caption_judges.room import CAPTION_JUDGES
 from tasks.proposers.room import PROPOSERS
 from tasks.settings.base import Settings
@@ -45,7 +46,7 @@ SOURCES: dict[str, type[BaseModel]] = {
     "mixed": MixedSource,
 }
 
-ROOMS = (CAPTION_JUDGES, PROPOSERS)
+ROOMS = (ANNOTATORS, CAPTION_JUDGES, PROPOSERS)
 AUTO = "auto"
 CHOSEN_FOR = "chosen_for"  # in a preset file: what `auto` chose its settings for
 

@@ -213,12 +213,14 @@ CONTRACTS: dict[str, Contract] = {
         scores=pa.list_(TAG_SCORE),  # calibrated probabilities, highest first, some below the thresholds too
         predicted=pa.list_(pa.int32()),  # the tags whose score passes their threshold
     ),
+    "generated_rejected": REJECTED,
     "regions": _contract(
+        nullable="tag_score",
         image_id=pa.string(),
         tag_id=pa.int32(),
         box=pa.list_(pa.float32(), 4),  # x0, y0, x1, y1 in shares of the picture's width and height
         detector_score=pa.float32(),
-        tag_score=pa.float32(),  # the annotator's probability of the tag for this region alone
+        tag_score=pa.float32(),  # the annotator's probability of the tag for this region alone; null: it cannot tell
         feature=FEATURE,  # L2-normalised
     ),
     "regions_rejected": REJECTED,

@@ -14,3 +14,6 @@ class TaggerJudge(CaptionJudgeSettings):
 
     def make(self, context: CaptionJudgeContext) -> CaptionFit | None:
         return None
+
+    def picture_seconds(self) -> float:
+        return 0.0

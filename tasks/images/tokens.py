@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,11 +20,15 @@ def token_matrix(column: pa.ChunkedArray) -> NDArray[np.float16]:
     return values.reshape(len(lists), -1, vectors.type.list_size)
 
 
+class MissingTokensError(ValueError):
+    """The store lacks the tokens of an image at some size: the stage `encode` has to run again."""
+
+
 class StoredTokens:
     """The tokens of whole pictures in a table of ``features``, by image and size."""
 
     def __init__(self, features: pa.Table) -> None:
-        self._features = features.filter(pc.equal(features["view"], 0))
+        self._features = features
         self._of_size: dict[int, tuple[dict[str, int], NDArray[np.float16]]] = {}
 
     @property
@@ -30,15 +36,18 @@ class StoredTokens:
         """The smallest image size, in pixels, that tokens are stored at; 0: there are none."""
         return int(pc.min(self._features["image_size"]).as_py() or 0)
 
-    def at(self, image_ids: list[str], size: int) -> NDArray[np.float16]:
-        """(B, 1 + N, C), the mean token first, of these images at ``size`` pixels. Raises ValueError where one has
-        none."""
+    def at(self, image_ids: Sequence[str], size: int) -> NDArray[np.float16]:
+        """(B, 1 + N, C), the mean token first, of these images at ``size`` pixels. Raises :class:`MissingTokensError`
+        where one has none."""
         if size not in self._of_size:
-            whole = self._features.filter(pc.equal(self._features["image_size"], size))
-            places = {image_id: row for row, image_id in enumerate(whole["image_id"].to_pylist())}
-            self._of_size[size] = places, token_matrix(whole["tokens"])
+            features = self._features
+            features = features.filter(pc.and_(pc.equal(features["image_size"], size), pc.equal(features["view"], 0)))
+            places = {image_id: row for row, image_id in enumerate(features["image_id"].to_pylist())}
+            self._of_size[size] = places, token_matrix(features["tokens"])
         places, matrix = self._of_size[size]
         lacking = [image_id for image_id in image_ids if image_id not in places]
         if lacking:
-            raise ValueError(f"features: image {lacking[0]} has no tokens at {size} pixels; run the stage encode again")
+            raise MissingTokensError(
+                f"features: image {lacking[0]} has no tokens at {size} pixels; run the stage encode again"
+            )
         return matrix[[places[image_id] for image_id in image_ids]]

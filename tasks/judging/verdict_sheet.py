@@ -210,7 +210,8 @@ def _best_boxes(store: Store, artifact: str, found: Sequence[Mapping[str, Any]])
     images = ", ".join(f"'{image_id}'" for image_id in {row["image_id"] for row in found})
     rows = Inputs(store, {"regions": snapshot}).sql(
         f"""
-        SELECT image_id, tag_id, arg_max(box, tag_score) AS box FROM regions WHERE image_id IN ({images}) GROUP BY ALL
+        SELECT image_id, tag_id, arg_max(box, coalesce(tag_score, detector_score)) AS box
+        FROM regions WHERE image_id IN ({images}) GROUP BY ALL
         """
     )
     return {(row["image_id"], row["tag_id"]): row["box"] for row in rows.to_pylist()}

@@ -29,7 +29,7 @@ class Region:
 
     box: list[float]
     detector_score: float
-    tag_score: float
+    tag_score: float | None  # None: the annotator cannot look at a region
     distance: float | None
 
 
@@ -117,7 +117,9 @@ def draw(pair: Mapping[str, Any], found: Sequence[Life]) -> Image.Image:
     for life in found:
         regions = [region for round_ in life.rounds[-1:] for region in round_.regions]
         if regions:
-            best = max(regions, key=lambda region: region.tag_score)
+            best = max(
+                regions, key=lambda region: region.detector_score if region.tag_score is None else region.tag_score
+            )
             boxes.append((best.box, life.tag.name + ("" if life.kept is not False else " (removed)")))
     return boxed(picture(pair), boxes, DRAWN)
 
@@ -143,7 +145,9 @@ def _round(store: Store, number: int, image_id: str) -> dict[int, Round]:
     for row in _rows(inputs, "tag_verdicts", image_id):
         of(row["tag_id"]).verdict = row
     if inputs.has("regions"):
-        regions = inputs.sql(f"SELECT * FROM regions WHERE image_id = '{image_id}' ORDER BY tag_score DESC")
+        regions = inputs.sql(
+            f"SELECT * FROM regions WHERE image_id = '{image_id}' ORDER BY coalesce(tag_score, detector_score) DESC"
+        )
         index = cluster_index(inputs.table("clusters")) if inputs.has("clusters") else {}
         for row, distance in zip(regions.to_pylist(), distances(regions, index).tolist(), strict=True):
             apart = None if distance != distance else distance

@@ -221,7 +221,7 @@ def _round(number: int) -> list[Stage]:
             about="the annotator adds captions and tags to every image",
             aligned={"pairs": "pairs", "features": "features", "caption_tags": "caption_tags", **previous},
             whole={"annotator": annotator, "label_system": "label_system", "tag_bars": names["tag_bars"]},
-            writes=(names["generated"],),
+            writes=(names["generated"], of_round("generated_rejected", number)),
             uses_model=True,
             rate=80,
         ),

@@ -96,11 +96,11 @@ WITH ranked AS (
         count(distance) OVER (PARTITION BY tag_id ORDER BY distance DESC NULLS LAST) / measured AS farther
     FROM judged_regions WINDOW tag AS (PARTITION BY tag_id)
 )
-SELECT row, image_id, tag_id, box, tag_score, (CASE
+SELECT row, image_id, tag_id, box, coalesce(tag_score, 1)::FLOAT AS tag_score, (CASE
     WHEN distance IS NULL THEN 'NaN'
     WHEN distance > 1 THEN $share * farther / beyond
     ELSE $share + (1 - $share) * (farther - beyond) / (1 - beyond)
-END)::FLOAT AS share FROM ranked ORDER BY row, tag_score DESC
+END)::FLOAT AS share FROM ranked ORDER BY row, coalesce(tag_score, 1) DESC
 """
 
 

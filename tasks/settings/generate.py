@@ -27,6 +27,9 @@ class GenerateSettings(Settings):
         0.4, ge=0, le=1, description="A generated caption adds a tag only from this probability of the tagger on."
     )
     keep_below: int = Field(20, ge=0, description="Scores kept of the best tags below their threshold.")
+    error_budget: float = Field(
+        0.2, ge=0, le=1, description="The share of images that the annotator may fail on; beyond it the stage fails."
+    )
     caption_judge: CaptionJudge = Field(
         TaggerJudge(),
         description="Who says whether a caption fits its picture; what falls for it: clean.least_fit.",

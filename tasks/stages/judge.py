@@ -184,8 +184,9 @@ fits AS (  -- of the caption that fits best among those that name a tag
 looked AS (
     SELECT
         image_id, tag_id, max(tag_score) AS region_score, min(distance) AS distance,
-        bool_or(tag_score >= $region_threshold) AS any_predicted,
-        bool_or(tag_score >= $region_threshold AND coalesce(distance, 0) <= 1) AS any_good
+        -- an annotator that cannot look at a region speaks against none
+        bool_or(coalesce(tag_score, 1) >= $region_threshold) AS any_predicted,
+        bool_or(coalesce(tag_score, 1) >= $region_threshold AND coalesce(distance, 0) <= 1) AS any_good
     FROM regions GROUP BY image_id, tag_id
 ),
 judged AS (
@@ -197,6 +198,7 @@ judged AS (
         -- a tag whose score was not kept has less than the least that was
         coalesce(scores.score, least.score, 0) AS score,
         CASE
+            WHEN answered.image_id IS NULL THEN 'kept'  -- the annotator failed on the image: nothing speaks against it
             WHEN (agreement < $least_agreement OR fits.fit < $least_fit) AND source & {PREDICTED} = 0
                 THEN 'caption_disagrees'
             WHEN looked.image_id IS NULL AND NOT coalesce(groundable, false) THEN 'kept'
@@ -205,7 +207,8 @@ judged AS (
             WHEN any_predicted THEN 'cluster_outlier'
             ELSE 'region_not_predicted'
         END AS found
-    FROM tags LEFT JOIN scores USING (image_id, tag_id) LEFT JOIN least USING (image_id)
+    FROM tags LEFT JOIN (SELECT image_id FROM generated) AS answered USING (image_id)
+    LEFT JOIN scores USING (image_id, tag_id) LEFT JOIN least USING (image_id)
     LEFT JOIN looked USING (image_id, tag_id) LEFT JOIN agreements USING (image_id, tag_id)
     LEFT JOIN label_system USING (tag_id) LEFT JOIN fits USING (image_id, tag_id)
 ),

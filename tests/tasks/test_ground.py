@@ -13,7 +13,7 @@ from PIL import Image
 from models import Label, tagger_folder
 from models.regions import Proposal
 from storage.schemas import check
-from tasks.annotators.trained import load_member
+from tasks.annotators.models import load_model
 from tasks.labels.tags import Tag
 from tasks.proposers.base import Detector, Proposals
 from tasks.proposers.onnx_detector import classes_of_tags
@@ -86,4 +86,4 @@ def test_a_model_of_another_label_system_is_refused(tmp_path: Path) -> None:
     write_record(tmp_path, TrainSettings(), [])
     others = TagColumns((0, 1), (Label("lorry"), Label("forklift")))
     with pytest.raises(ValueError, match="labels that are not active tags: dog, cat, beach"):
-        load_member(tmp_path, others, torch.device("cpu"))
+        load_model(tmp_path, others, torch.device("cpu"))

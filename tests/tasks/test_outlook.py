@@ -43,6 +43,8 @@ def test_files_that_are_missing_or_empty_are_named_before_anything_runs(tmp_path
         ("train-baseline", "baseline.folds=5"),
         ("train-baseline", "baseline.epochs=9"),
         ("generate", "generate.captions=3"),
+        ("generate", "generate.caption_judge=conse"),
+        ("measure", "measure.caption_judge=conse"),
         ("ground", "ground.proposer=grounding_dino:hub:OWNER/NAME/model.pth"),
     ],
 )
