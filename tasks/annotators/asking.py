@@ -40,7 +40,7 @@ def annotated(annotator: Annotator, batch: Batch) -> Answers:
     nothing: NDArray[np.float32] = np.zeros(width, np.float32)
 
     def ask(places: Sequence[int]) -> list[tuple[NDArray[np.floating], list[str], str]]:
-        answers = annotator.annotate(batch if len(places) == len(batch) else batch.subset(places))
+        answers = annotator.annotate(batch.subset(places))
         rejected = [answers.rejected.get(place, "") for place in range(len(places))]
         answered = np.array([not why for why in rejected], bool)
         scores = np.asarray(answers.scores)
@@ -50,11 +50,11 @@ def annotated(annotator: Annotator, batch: Batch) -> Answers:
         texts = [[_text(text) for text in of_image] for of_image in captions]
         return list(zip(np.where(answered[:, None], scores, 0), texts, rejected, strict=True))
 
-    found = isolated(ask, range(len(batch)), lambda place, why: (nothing, [], why))
+    said = isolated(ask, range(len(batch)), lambda place, why: (nothing, [], why))
     return Answers(
-        np.stack([scores for scores, _, _ in found]) if found else np.zeros((0, width), np.float32),
-        [captions for _, captions, _ in found],
-        {place: why for place, (_, _, why) in enumerate(found) if why},
+        np.stack([scores for scores, _, _ in said]) if said else np.zeros((0, width), np.float32),
+        [captions for _, captions, _ in said],
+        {place: why for place, (_, _, why) in enumerate(said) if why},
     )
 
 

@@ -32,21 +32,21 @@ class AnnotatorEvidence:
     mentioned: NDArray[np.floating]
 
 
-def counted(found: Sequence[Evidence], active: NDArray[np.intp], columns: NDArray[np.intp]) -> AnnotatorEvidence:
+def counted(of_models: Sequence[Evidence], active: NDArray[np.intp], columns: NDArray[np.intp]) -> AnnotatorEvidence:
     """The evidence of models about images of their own each, or, where images are described, about the same ones.
 
     Of their labels the numbers ``active`` are tags, which stand among the label system's ``columns``.
     """
-    described = bool(found) and found[0].described
-    weight = 1 / len(found) if described else 1.0
+    described = bool(of_models) and of_models[0].described
+    weight = 1 / len(of_models) if described else 1.0
     nothing = TagCounts.of(np.zeros((0, len(active))), np.zeros((0, len(active)), bool))
     halves = (nothing, nothing)
-    for evidence in found:
+    for evidence in of_models:
         logits, named = evidence.logits[:, active], evidence.named[:, active]
         parts = [TagCounts.of(logits[at::2], named[at::2], weight) for at in (0, 1)]
         halves = (halves[0] + parts[0], halves[1] + parts[1])
-    images = round(sum(len(evidence.logits) for evidence in found) * weight)
-    mentioned = found[0].mentioned[active] if found else np.zeros(len(active))
+    images = round(sum(len(evidence.logits) for evidence in of_models) * weight)
+    mentioned = of_models[0].mentioned[active] if of_models else np.zeros(len(active))
     return AnnotatorEvidence(columns, halves, images, described, mentioned)
 
 

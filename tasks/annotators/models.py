@@ -201,10 +201,10 @@ def evidence(folder: Path, tags: TagColumns) -> AnnotatorEvidence:
     labels = tagger_folder.read(folder / WHOLE)[1]
     active, columns = _columns(labels, tags, folder / WHOLE)
     paths = [folder / WHOLE, *sorted(folder.glob("fold-*"))]
-    found = [said for path in paths if (said := evidence_of(path, partners_of(path))) is not None]
-    if len(found) > 1 and not found[0].described:
-        found = found[1:]  # what the whole model said of a few held-out images is little beside the folds
-    return counted(found, active, columns)
+    of_models = [said for path in paths if (said := evidence_of(path, partners_of(path))) is not None]
+    if len(of_models) > 1 and not of_models[0].described:
+        of_models = of_models[1:]  # what the whole model said of a few held-out images is little beside the folds
+    return counted(of_models, active, columns)
 
 
 def evidence_of(folder: Path, partners: Sequence[Path]) -> Evidence | None:

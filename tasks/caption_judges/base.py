@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
 from tasks.settings.rooms import Member
+
+if TYPE_CHECKING:
+    from tasks.machine.inputs import Inputs
 
 CaptionFit = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], list[list[float]]]
 """RGB pictures, and the captions of each -> how well each caption fits its picture, -1..1, the same lists."""

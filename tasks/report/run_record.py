@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from storage.store import Snapshot
-from tasks.machine.dag import Stage, stages
+from tasks.machine.dag import Stage, of_round, stages
 from tasks.report.views import Views
 
 MOST_REJECTED, MOST_CANDIDATES = 200, 120
@@ -69,10 +69,13 @@ def lineage(snapshots: dict[str, Snapshot]) -> list[dict[str, Any]]:
 
 def rejected(views: Views) -> dict[str, Any]:
     """Rows that could not be used: ``counts`` by artifact and reason, and the first ``rows`` of them."""
-    names = [name for name in ("pairs_rejected", "phrases_rejected") if views.has(name)]
+    by_round = [of_round("generated_rejected", number) for number in range(1, views.rounds + 1)]
+    names = [name for name in ("pairs_rejected", "phrases_rejected", *by_round) if views.has(name)]
     if not names:
         return {"counts": [], "rows": []}
-    every = " UNION ALL ".join(f"SELECT '{name}' AS artifact, \"where\", reason, detail FROM {name}" for name in names)
+    every = " UNION ALL ".join(
+        f"SELECT '{name}' AS artifact, \"where\", reason, detail FROM {name.replace('-', '_')}" for name in names
+    )
     return {
         "counts": views.rows(
             f"SELECT artifact, reason, count(*) AS count FROM ({every}) GROUP BY ALL ORDER BY count DESC, reason"

@@ -2,7 +2,8 @@
 
 Reads pairs, features and caption_tags (aligned), the model ``annotator``, its tag_bars and label_system (pinned), and
 in later rounds previous_generated (aligned), whose captions are kept where the annotator has no captioner; writes
-generated, and generated_rejected: the images that the annotator failed on, which have no row in generated.
+generated, and generated_rejected: the images that the annotator or the caption judge failed on, which have no row in
+generated.
 A score is the probability that a tag is there, given the picture and that the captions name it, or do not.
 """
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.schemas import contract
-from tasks.annotators.asking import annotated
+from tasks.annotators.asking import annotated, isolated
 from tasks.annotators.base import Annotator, AnnotatorContext, Batch, named_tags
 from tasks.annotators.folder import open_annotator
 from tasks.caption_judges.base import CaptionFit, context_of
@@ -36,14 +37,14 @@ Captions = list[list[str]]
 @dataclass
 class Said:
     """What the annotator says of a shard's images, row by row: scores (images, tags), which of the tags are added,
-    captions, how well these and the originals fit, and why it failed."""
+    captions, how well these and the originals fit; and for images that are lost a code and a sentence why."""
 
     scores: NDArray[np.float32]
     predicted: NDArray[np.bool_]
     captions: Captions
     fits: list[list[float]]
     original_fits: list[list[float]]
-    failed: dict[int, str]
+    failed: dict[int, tuple[str, str]]
 
     @classmethod
     def nothing(cls, images: int, tags: int) -> Said:
@@ -99,17 +100,31 @@ def _ask(
         places = np.ix_(rows, annotator.columns)
         said.scores[places] = calibration.probabilities(answers.scores, batch.named[places])
         said.predicted[places] = answers.scores >= calibration.cuts
-        said.failed.update({int(rows[place]): why for place, why in answers.rejected.items()})
+        said.failed.update({int(rows[place]): ("annotator_failed", why) for place, why in answers.rejected.items()})
         for row, texts in zip(rows, answers.captions, strict=True):
             said.captions[row] = list(texts[: settings.captions])
         if caption_fit is not None:
             answered = [place for place in range(len(rows)) if place not in answers.rejected]
-            shown = part if len(answered) == len(rows) else part.subset(answered)
-            both = [[*said.captions[row], *originals[row]] for row in rows[answered]]
-            for row, fits in zip(rows[answered], caption_fit(shown.pictures, both), strict=True):
-                written = len(said.captions[row])
-                said.fits[row], said.original_fits[row] = fits[:written], fits[written:]
+            _judge_captions(said, part.subset(answered), rows[answered], originals, caption_fit)
     return said
+
+
+def _judge_captions(
+    said: Said, batch: Batch, rows: NDArray[np.intp], originals: Sequence[Sequence[str]], caption_fit: CaptionFit
+) -> None:
+    """How well the written and the original captions fit the images of a batch, which stand in these ``rows``."""
+
+    def ask(places: Sequence[int]) -> list[list[float]]:
+        captions = [[*said.captions[rows[place]], *originals[rows[place]]] for place in places]
+        return caption_fit(batch.subset(places).pictures, captions)
+
+    def failed(place: int, why: str) -> list[float]:
+        said.failed[int(rows[place])] = "caption_judge_failed", why
+        return []
+
+    for row, fits in zip(rows, isolated(ask, range(len(rows)), failed), strict=True):
+        written = len(said.captions[row])
+        said.fits[row], said.original_fits[row] = fits[:written], fits[written:]
 
 
 def _table(batch: Batch, said: Said, caption_tags: TagIds, kept: NDArray[np.bool_], tags: TagColumns) -> pa.Table:
@@ -130,8 +145,8 @@ def _table(batch: Batch, said: Said, caption_tags: TagIds, kept: NDArray[np.bool
 
 def _rejected(batch: Batch, said: Said) -> pa.Table:
     rows = [
-        {"image_id": batch.ids[row], "where": "the picture", "reason": "annotator_failed", "detail": why}
-        for row, why in sorted(said.failed.items())
+        {"image_id": batch.ids[row], "where": "the picture", "reason": reason, "detail": why}
+        for row, (reason, why) in sorted(said.failed.items())
     ]
     return pa.Table.from_pylist(rows, schema=contract("generated_rejected").schema)
 

@@ -99,7 +99,7 @@ class Grounder:
         proposals = self._found(batch, rest, rejected)
         if self.detector is not None:
             seen = [[tag for tag in tags if tag in detected_tags] for tags in wanted]
-            boxes = detected(self.detector, batch.pictures, seen, batch.ids, rejected)
+            boxes = detected(self.detector, lambda places: batch.subset(places).pictures, seen, batch.ids, rejected)
             proposals = [[*first, *then] for first, then in zip(boxes, proposals, strict=True)]
         proposals = [usable(of, image_id, rejected) for of, image_id in zip(proposals, batch.ids, strict=True)]
         return self._table(batch, proposals, rejected)
@@ -110,11 +110,11 @@ class Grounder:
         columns = [[number[tag] for tag in of_image] for of_image in tags]
 
         def ask(places: Sequence[int]) -> Proposals:
-            part = batch if len(places) == len(batch) else batch.subset(places)
-            found = self.annotator.find(part, [columns[place] for place in places], self.max_regions)
-            if found is None:
+            part = batch.subset(places)
+            seen = self.annotator.find(part, [columns[place] for place in places], self.max_regions)
+            if seen is None:
                 return [[] for _ in places]
-            return [[Proposal(self.known[at], box, score) for at, box, score in of_image] for of_image in found]
+            return [[Proposal(self.known[at], box, score) for at, box, score in of_image] for of_image in seen]
 
         return isolated(ask, range(len(batch)), _failed(batch, rejected))
 
@@ -144,7 +144,7 @@ class Grounder:
         number = {tag: at for at, tag in enumerate(self.known)}
 
         def ask(places: Sequence[int]) -> list[list[float | None]]:
-            part = batch if len(places) == len(batch) else batch.subset(places)
+            part = batch.subset(places)
             of_part = [proposals[place] for place in places]
             images = [at for at, of_image in enumerate(of_part) for _ in of_image]
             listed = [proposal for of_image in of_part for proposal in of_image]
@@ -173,22 +173,23 @@ def _failed(batch: Batch, rejected: Rejected) -> Callable[[int, str], list[Any]]
 
 def detected(
     detector: Detector,
-    images: Sequence[Image.Image],
+    pictures: Callable[[Sequence[int]], Sequence[Image.Image]],
     tag_ids: Sequence[Sequence[int]],
     names: Sequence[str],
     rejected: Rejected,
 ) -> Proposals:
-    """What a detector finds; where it fails on a batch, image by image, and an image that it fails on has no region."""
+    """What a detector finds in the ``pictures`` at some places, which are opened here; where it fails, or a picture
+    cannot be opened, image by image, and an image at which that fails has no region."""
 
     def ask(places: Sequence[int]) -> Proposals:
-        found = detector.propose([images[place] for place in places], [tag_ids[place] for place in places])
-        return [[Proposal(*proposal) for proposal in of_image] for of_image in found]
+        proposed = detector.propose(pictures(places), [tag_ids[place] for place in places])
+        return [[Proposal(*proposal) for proposal in of_image] for of_image in proposed]
 
     def failed(place: int, why: str) -> list[Proposal]:
         rejected.add(names[place], "the picture", "detector_failed", why)
         return []
 
-    return isolated(ask, range(len(images)), failed)
+    return isolated(ask, range(len(names)), failed)
 
 
 def usable(proposals: Sequence[Proposal], image_id: str, rejected: Rejected) -> list[Proposal]:

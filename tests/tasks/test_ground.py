@@ -36,7 +36,13 @@ def fails(images: Sequence[Image.Image], tag_ids: Sequence[Sequence[int]]) -> Pr
 
 def test_a_detector_that_fails_on_one_image_loses_that_image_alone() -> None:
     rejected = Rejected()
-    found = detected(Detector(frozenset({1, 2, 3, 4}), fails), IMAGES, [[1], [2], [3], [4]], NAMES, rejected)
+    found = detected(
+        Detector(frozenset({1, 2, 3, 4}), fails),
+        lambda places: [IMAGES[place] for place in places],
+        [[1], [2], [3], [4]],
+        NAMES,
+        rejected,
+    )
     assert [[each.tag_id for each in proposals] for proposals in found] == [[1], [2], [], [4]]
     (row,) = check("regions_rejected", rejected.table()).to_pylist()
     assert (row["image_id"], row["reason"]) == (NAMES[2], "detector_failed")
