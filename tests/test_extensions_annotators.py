@@ -66,7 +66,7 @@ def test_an_installed_package_brings_an_annotator_and_a_proposer(copied_store: P
     generated = store.table(store.snapshot("generated"))
     assert generated.num_rows == store.snapshot("pairs").rows
     assert store.snapshot("generated_rejected").rows == 0
-    bars = store.table(store.snapshot("tag_bars"))
-    assert bars.num_rows == len({score["tag_id"] for row in generated["scores"].to_pylist() for score in row})
+    active = [row["tag_id"] for row in store.table(store.snapshot("label_system")).to_pylist() if row["active"]]
+    assert store.table(store.snapshot("tag_bars"))["tag_id"].to_pylist() == active
     verdicts = store.table(store.snapshot("tag_verdicts")).to_pylist()
     assert {row["reason"] for row in verdicts} <= {"kept", "cluster_outlier", "caption_disagrees", "no_box"}

@@ -29,6 +29,7 @@ def train(
 ) -> Mapping[str, pa.Table]:
     """Trains the baseline into ``folder``; its curves as ``training_log``. One that is adopted has none."""
     if not settings.is_trained:
+        folder.mkdir(parents=True, exist_ok=True)
         settings.annotator.adopt(Adoption(settings, inputs, folder, str(device_of(executor)), progress))
         annotator_folder.write(folder, settings.annotator)
         return {"training_log": log_table({})}

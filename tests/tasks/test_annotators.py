@@ -220,17 +220,17 @@ def test_an_annotator_that_fails_on_one_image_loses_that_image_alone(
     monkeypatch.setitem(ANNOTATORS.members, "shaky", Shaky)
     failing = table["image_id"].to_pylist()[1]
     settings = MEAN.model_copy(update={"annotator": Shaky(fails_on=failing)})
-    log = train_baseline.train(settings, inputs, EXECUTOR, tmp_path, lambda done, total, what: None)
+    folder = tmp_path / "model"
+    log = train_baseline.train(settings, inputs, EXECUTOR, folder, lambda done, total, what: None)
     assert log["training_log"].num_rows == 0
-    names = ("caption_tags", "label_system", "features")
-    tables = {name: inputs.table(name) for name in names}
-    models = {"annotator": tmp_path}
-    tables["tag_bars"] = calibrate.reduce(
-        CalibrateSettings(), inputs_of(tmp_path / "calibrate", tables, models), EXECUTOR
-    )["tag_bars"]
-    assert tables["tag_bars"]["tag_id"].to_pylist() == [0, 1]
+    tables = {name: inputs.table(name) for name in ("caption_tags", "label_system", "features")}
+    stage = inputs_of(tmp_path, tables, {"annotator": folder})
+    bars = calibrate.reduce(CalibrateSettings(), stage, EXECUTOR)["tag_bars"]
+    assert bars["tag_id"].to_pylist() == [0, 1]
+    part = stage.store.write_part("tag_bars", "a" * 16, "p", bars)
+    bars_snapshot = stage.store.publish(Snapshot("tag_bars", "a" * 16, "test", "test", parts=(part,)))
+    stage = Inputs(stage.store, {**stage.snapshots, "tag_bars": bars_snapshot})
     shard = {"pairs": inputs.table("pairs"), "features": tables["features"], "caption_tags": tables["caption_tags"]}
-    stage = inputs_of(tmp_path / "generate", tables, models)
     made = generate.build(GenerateSettings(), stage, EXECUTOR)(shard)
     (rejected,) = check("generated_rejected", made["generated_rejected"]).to_pylist()
     assert (rejected["image_id"], rejected["reason"]) == (failing, "annotator_failed")
