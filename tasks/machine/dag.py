@@ -149,7 +149,7 @@ def _prepare() -> list[Stage]:
         Stage(
             name="measure",
             kind="map",
-            version=1,
+            version=2,
             entry="tasks.stages.measure",
             settings="measure",
             about="hashes every image and measures what it is screened by",
@@ -161,7 +161,7 @@ def _prepare() -> list[Stage]:
         Stage(
             name="screen",
             kind="reduce",
-            version=1,
+            version=2,
             entry="tasks.stages.screen",
             settings="screen",
             about="finds near-duplicates, unfit images and leaks of the evaluation set; trainings and exports obey",
@@ -215,7 +215,7 @@ def _round(number: int) -> list[Stage]:
         Stage(
             name=of_round("generate", number),
             kind="map",
-            version=6,
+            version=7,
             entry="tasks.stages.generate",
             settings="generate",
             about="the annotator adds captions and tags to every image",
