@@ -88,9 +88,8 @@ def ways_of_detector(options: argparse.Namespace) -> dict[str, list[str]]:
     names = Path(options.classes).read_text("utf-8").split("\n")
     classes.write_text("\n".join(f"{name}, {WORDS[name]}" if name in WORDS else name for name in names), "utf-8")
     detector = [
-        "ground.proposer=onnx_detector",
-        f"ground.checkpoint={options.detector}",
-        f"ground.classes={classes}",
+        f"ground.proposer=onnx_detector:{options.detector}",
+        f"ground.proposer.classes={classes}",
     ]
     return {
         "detector": detector,

@@ -8,7 +8,9 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ram_engine.automatic import SIDES, Effort, Facts
 from ram_engine.configuration import ConfigurationError
@@ -22,7 +24,13 @@ GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, WSL
 ADVICE = "The engine learns from captions, a sentence a picture; `ram-engine tag` tags pictures that have none."
 
 
-def facts_of(ingest: IngestSettings, executor: ExecutorSettings, store: Store, effort: Effort, annotator: str) -> Facts:
+def facts_of(
+    ingest: IngestSettings,
+    executor: ExecutorSettings,
+    store: Store,
+    effort: Effort,
+    annotator: Mapping[str, Any] | None,
+) -> Facts:
     """The facts for a run of ``store``. Raises :class:`ConfigurationError` where the source gives nothing to learn
     from, :class:`~tasks.sources.SourceError` where it cannot be listed."""
     pictures, captions = count(ingest)

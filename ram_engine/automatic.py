@@ -36,7 +36,7 @@ class Facts:
 
     ``pictures`` and ``captions`` are at least 1. ``memory_gb`` and ``disk_gb`` are 10^9 bytes, the disk's what is free
     where the store lies (infinite for a remote one). ``encoders`` are those of :data:`SIDES` whose weights are
-    installed, ``sentence_encoder`` whether its are. ``annotator`` is the folder of a ready one, where one is named.
+    installed, ``sentence_encoder`` whether its are. ``annotator`` are the settings of a ready one, where one is named.
     """
 
     pictures: int
@@ -47,7 +47,7 @@ class Facts:
     encoders: tuple[str, ...] = tuple(SIDES)
     sentence_encoder: bool = True
     effort: Effort = "normal"
-    annotator: str = ""
+    annotator: Mapping[str, Any] | None = None
 
     @property
     def can_train(self) -> bool:
@@ -180,8 +180,8 @@ def _annotator(facts: Facts, encoders: Sequence[str]) -> Choice:
     names = ", ".join(map(_short, encoders))
     linear = {"architecture": "tag2text", "decoder_layers": 0, "evidence": "mean"}
     if facts.annotator:
-        told = "the ready model, without folds, since you named one that saw none of these pictures"
-        return Choice("annotator", told, {"train_baseline": {"pretrained": facts.annotator}})
+        told = "the ready one that you named, without folds, since it saw none of these pictures"
+        return Choice("annotator", told, {"train_baseline": {"annotator": dict(facts.annotator)}})
     if facts.can_train:
         folds = 5 if facts.effort == "thorough" else 3
         told = (

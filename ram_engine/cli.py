@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,12 +27,14 @@ from ram_engine import (
     verdicts_cli,
     why_command,
 )
-from ram_engine.configuration import kinds_in_words
+from ram_engine.configuration import as_sets, kinds_in_words
 from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
 from storage import garbage, leases
 from storage.names import SnapshotName
 from storage.store import Store, StoreError
+from tasks.annotators.room import ANNOTATORS
+from tasks.caption_judges.room import CAPTION_JUDGES
 from tasks.exports.room import EXPORTS
 from tasks.machine import planning, refreshing
 from tasks.machine.allocator import keep_memory
@@ -40,10 +42,13 @@ from tasks.machine.dag import stage_named
 from tasks.machine.outlook import Request, cost, outlook
 from tasks.machine.planning import PlanError, StageFailedError
 from tasks.machine.stage_run import Again, StageRun
+from tasks.proposers.room import PROPOSERS
+from tasks.settings.rooms import Room
 from tasks.sources.item import SourceError
 from tasks.sources.room import SOURCES
 
 DEFAULT_STORE = default_store()
+ROOMS: tuple[Room[Any], ...] = (SOURCES, ANNOTATORS, PROPOSERS, CAPTION_JUDGES, EXPORTS)
 
 app = typer.Typer(
     help="The Recognize-Anything data engine: captions become tags, tags become a tagger.",
@@ -79,6 +84,17 @@ SourceOption = Annotated[
         help=f"Where images and captions come from, as KIND:PATH; repeat to mix. {kinds_in_words(SOURCES)}",
     ),
 ]
+AnnotatorOption = Annotated[
+    str,
+    typer.Option("--annotator", help="Who annotates: KIND[:VALUE], as in pretrained:models/ram; by default trained."),
+]
+ProposerOption = Annotated[
+    str,
+    typer.Option(
+        "--proposer",
+        help="Who finds regions: KIND[:VALUE], as in grounding_dino:FILE; by default the annotator's cross_attention.",
+    ),
+]
 SetOption = Annotated[
     list[str],
     typer.Option(
@@ -98,6 +114,8 @@ def run(
     store: StoreOption = DEFAULT_STORE,
     preset: PresetOption = "",
     source: SourceOption = [],  # noqa: B006
+    annotator: AnnotatorOption = "",
+    proposer: ProposerOption = "",
     sets: SetOption = [],  # noqa: B006 - typer reads the default and never changes it
     start: StartOption = "",
     until: UntilOption = "",
@@ -106,6 +124,7 @@ def run(
     refit: RefitOption = False,
 ) -> None:
     """Run the pipeline: whatever is not up to date, from ingest to the report."""
+    sets = [*as_sets(annotator, proposer), *sets]
     settings, executor = settle(store, preset, source, sets, _tell, keep=True)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     runs.run(store, settings, executor, request, console.print)
@@ -119,6 +138,8 @@ def plan(
     store: StoreOption = DEFAULT_STORE,
     preset: PresetOption = "",
     source: SourceOption = [],  # noqa: B006
+    annotator: AnnotatorOption = "",
+    proposer: ProposerOption = "",
     sets: SetOption = [],  # noqa: B006
     start: StartOption = "",
     until: UntilOption = "",
@@ -127,7 +148,7 @@ def plan(
     refit: RefitOption = False,
 ) -> None:
     """Show what a run would compute, with minutes and disk, before it starts, and what is unfit of its source."""
-    settings, _ = settle(store, preset, source, sets, _tell)
+    settings, _ = settle(store, preset, source, [*as_sets(annotator, proposer), *sets], _tell)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     opened = Store(store)
     planned = outlook(opened, settings, request)
@@ -345,7 +366,7 @@ def main() -> None:
         from tasks.executors.parents import exit_with
 
         exit_with(os.getppid())
-    for sentence in (*SOURCES.left_out.values(), *EXPORTS.left_out.values()):
+    for sentence in (sentence for room in ROOMS for sentence in room.left_out.values()):
         Console(stderr=True, soft_wrap=True).print(f"ram-engine: {sentence}", style="yellow", markup=False)
     try:
         app()

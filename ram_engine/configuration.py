@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import fsspec
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from tasks.settings.base import Settings
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.pipeline import PipelineSettings
-from tasks.settings.rooms import Room, RoomError
-from tasks.sources.mixed import MixedSource
+from tasks.settings.rooms import Member, Room, RoomError, from_text, unknown
 from tasks.sources.room import SOURCES
-from tasks.sources.sample import SampleSource
 
 AUTO = "auto"
 CHOSEN_FOR = "chosen_for"  # in a preset file: what `auto` chose its settings for
@@ -93,6 +93,12 @@ def kinds_in_words(room: Room[Any]) -> str:
     return " ".join(f"{kind}: {member.about()}" for kind, member in room.members.items())
 
 
+def as_sets(annotator: str, proposer: str) -> list[str]:
+    """What ``--annotator`` and ``--proposer`` (KIND or KIND:VALUE, or empty) are as ``sets``."""
+    named = {"train_baseline.annotator": annotator, "ground.proposer": proposer}
+    return [f"{setting}={json.dumps(text)}" for setting, text in named.items() if text]
+
+
 def _source(source: str) -> dict[str, Any]:
     kind, _, path = source.partition(":")
     try:
@@ -108,32 +114,45 @@ def _source(source: str) -> dict[str, Any]:
 
 def _set(values: dict[str, Any], name: str, value: Any) -> None:
     *outer, last = name.split(".")
-    model: Any = PipelineSettings
+    model: type[BaseModel] = PipelineSettings
     where = values
     for number, step in enumerate(outer):
-        model = _field(model, step, name, ".".join(outer[:number]), where)
-        where = where.setdefault(step, {})
-    _field(model, last, name, ".".join(outer), where)
+        field = _field(model, step, name, ".".join(outer[:number]))
+        model, where[step] = _inner(field, where.get(step), name)
+        where = where[step]
+    _field(model, last, name, ".".join(outer))
     where[last] = value
 
 
-def _field(model: Any, step: str, name: str, prefix: str, values: dict[str, Any]) -> Any:
-    """The model of the setting ``step``; raises naming the nearest one where it is unknown."""
-    fields = dict(model.model_fields)
+def _field(model: type[BaseModel], step: str, name: str, prefix: str) -> FieldInfo:
+    """The setting ``step``; raises naming the nearest one where it is unknown."""
+    known = dict(model.model_fields)
     if model is PipelineSettings:
-        known: dict[str, Any] = {key: field.annotation for key, field in fields.items()} | {
-            "executor": ExecutorSettings
-        }
-    else:
-        known = {key: field.annotation for key, field in fields.items()}
+        known["executor"] = FieldInfo(annotation=ExecutorSettings)
     if step not in known:
         near = difflib.get_close_matches(step, known, 1)
         hint = f"; did you mean '{'.'.join(filter(None, [prefix, near[0]]))}'?" if near else ""
         raise ConfigurationError(f"there is no setting '{name}'{hint}; there are: {', '.join(sorted(known))}")
-    if step == "source":
-        kind = values.setdefault("source", {}).setdefault("kind", SampleSource.kind_of())
-        return MixedSource if kind == MixedSource.kind_of() else SOURCES.named(kind)
     return known[step]
+
+
+def _inner(field: FieldInfo, value: Any, name: str) -> tuple[type[BaseModel], dict[str, Any]]:
+    """The model of the settings within a setting, and what they are so far; of several members its kind says which."""
+    of_field = get_args(field.annotation) or (field.annotation,)
+    models = [model for model in of_field if isinstance(model, type) and issubclass(model, BaseModel)]
+    if not models:
+        raise ConfigurationError(f"there is no setting '{name}': what stands before its last dot has no settings")
+    if not issubclass(models[0], Member):
+        return models[0], value or {}
+    members = {model.kind_of(): model for model in models if issubclass(model, Member)}
+    try:
+        values = from_text(value, members, "kind") or {}
+        kind = values.setdefault("kind", field.default.kind)
+        if kind not in members:
+            raise RoomError(unknown(kind, members, "kind"))
+    except RoomError as error:
+        raise ConfigurationError(f"{name}: {error}") from error
+    return members[kind], values
 
 
 def checked(model: type[Any], values: Mapping[str, Any], prefix: str = "") -> Any:
@@ -148,6 +167,10 @@ def checked(model: type[Any], values: Mapping[str, Any], prefix: str = "") -> An
             raise ConfigurationError(f"setting {where}: there is no kind '{kind}'{_nearest(kind, kinds)}") from error
         if problem["type"] == "union_tag_not_found":
             raise ConfigurationError(f"setting {where}: its `kind` is missing, as in `{{kind: csv, ..}}`") from error
+        if problem["type"] == "missing":
+            raise ConfigurationError(f"the setting {where} is missing: say --set {where}=..") from error
+        if problem["type"] == "value_error":  # a sentence for a person already
+            raise ConfigurationError(f"setting {where}: {problem['ctx']['error']}") from error
         hint = " (no such setting)" if problem["type"] == "extra_forbidden" else ""
         raise ConfigurationError(f"setting {where}: {problem['msg']}{hint}, not {problem['input']!r}") from error
 

@@ -41,7 +41,7 @@ def run(
         tell("everything is up to date: nothing to compute")
         return
     # While the server starts this process would wait: it may as well load torch.
-    ahead = threading.Thread(target=importlib.import_module, args=("tasks.annotators.trained",), daemon=True)
+    ahead = threading.Thread(target=importlib.import_module, args=("tasks.annotators.models",), daemon=True)
     if any(stage.uses_model for stage in todo):
         ahead.start()
 
@@ -116,9 +116,14 @@ def latest_model(store: Store) -> Snapshot | None:
     retrained = [of_round("ram", number) for number in range(last_round(store, "ram"), 0, -1)]
     for artifact in ("ram_fine_tuned", *retrained, "baseline"):
         snapshot = store.snapshot(artifact)
-        if snapshot is not None:
+        if snapshot is not None and _is_tagger(snapshot):
             return snapshot
     return None
+
+
+def _is_tagger(model: Snapshot) -> bool:
+    """Whether the folder holds a tagger: an annotator that a package brought is one for the engine alone."""
+    return str(model.settings.get("annotator", {}).get("kind", "trained")) in ("trained", "pretrained")
 
 
 def serve_ui(

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from ram_engine import configuration
 from ram_engine.at_hand import facts_of
 from ram_engine.automatic import EFFORTS, Effort, as_yaml, choose, settings_of
@@ -132,9 +130,11 @@ def _chosen(
     keep: bool,
 ) -> dict[str, Any]:
     """What `auto` chooses, told line by line, and written down where it is to be kept."""
-    ready = [yaml.safe_load(one.partition("=")[2]) for one in sets if one.startswith("train_baseline.pretrained=")]
+    named = [setting for setting in sets if setting.startswith("train_baseline.annotator")]
+    baseline = configuration.configure({}, sets=named)[0].train_baseline
+    ready = None if baseline.is_trained else baseline.annotator.model_dump(mode="json")
     chosen_effort = next(one for one in EFFORTS if one == effort)
-    facts = facts_of(ingest, executor, store, chosen_effort, annotator=str(ready[-1] or "") if ready else "")
+    facts = facts_of(ingest, executor, store, chosen_effort, ready)
     choices = choose(facts)
     tell(f"settings for {facts}:")
     for choice in choices:

@@ -71,9 +71,8 @@ def _round(each: Round) -> list[str]:
     for region in each.regions:
         box = ", ".join(f"{value:.2f}" for value in region.box)
         apart = "" if region.typicality is None else f", more typical than {region.typicality:.0%} of the tag's regions"
-        lines.append(
-            f"region ({box}): detector {region.detector_score:.2f}, the annotator alone {region.tag_score:.3f}{apart}"
-        )
+        alone = "" if region.tag_score is None else f", the annotator alone {region.tag_score:.3f}"
+        lines.append(f"region ({box}): detector {region.detector_score:.2f}{alone}{apart}")
     if each.verdict is not None:
         verdict, reason = each.verdict, each.verdict["reason"]
         if reason == "kept" and not each.regions:

@@ -163,12 +163,12 @@ CONTRACTS: dict[str, Contract] = {
         height=pa.int32(),
         hash=pa.uint64(),  # perceptual: near-duplicates differ in a few bits
         vector=FEATURE,  # the frozen encoder's, projected and L2-normalised
-        agreements=pa.list_(pa.float32()),  # how well each caption fits, -1..1; empty: no judge was asked
+        caption_fits=pa.list_(pa.float32()),  # how well each caption fits, -1..1; empty: no one was asked
         unwanted=pa.float32(),  # the probability of a classifier's unwanted classes; null: none was asked
     ),
     "screening": _contract(
         unique="image_id",
-        nullable="nearest cosine hash_bits duplicate_of agreement unwanted",
+        nullable="nearest cosine hash_bits duplicate_of caption_fit unwanted",
         image_id=pa.string(),
         split=pa.string(),
         nearest=pa.string(),  # the image that it falls for, else the one that is most like it; null: it is alone
@@ -177,7 +177,7 @@ CONTRACTS: dict[str, Contract] = {
         duplicate_of=pa.string(),  # the image that it falls for, if it does
         short_side=pa.int32(),  # pixels
         aspect=pa.float32(),  # the longer side over the shorter
-        agreement=pa.float32(),  # of the caption that fits best
+        caption_fit=pa.float32(),  # of the caption that fits best
         unwanted=pa.float32(),
         kept=pa.bool_(),
         reasons=pa.list_(pa.string()),  # leaks, duplicate, too_small, too_long, caption_disagrees, unwanted
@@ -211,17 +211,21 @@ CONTRACTS: dict[str, Contract] = {
         image_id=pa.string(),
         captions=pa.list_(pa.string()),
         caption_tag_ids=pa.list_(pa.list_(pa.int32())),  # one list a generated caption
-        fits=pa.list_(pa.float32()),  # how well each generated caption fits the picture; empty: no one was asked
-        original_fits=pa.list_(pa.float32()),  # and each of the original captions
+        caption_fits=pa.list_(
+            pa.float32()
+        ),  # how well each generated caption fits the picture; empty: no one was asked
+        original_caption_fits=pa.list_(pa.float32()),  # and each of the original captions
         scores=pa.list_(TAG_SCORE),  # calibrated probabilities, highest first, some below the thresholds too
         predicted=pa.list_(pa.int32()),  # the tags whose score passes their threshold
     ),
+    "generated_rejected": REJECTED,
     "regions": _contract(
+        nullable="tag_score",
         image_id=pa.string(),
         tag_id=pa.int32(),
         box=pa.list_(pa.float32(), 4),  # x0, y0, x1, y1 in shares of the picture's width and height
         detector_score=pa.float32(),
-        tag_score=pa.float32(),  # the annotator's probability of the tag for this region alone
+        tag_score=pa.float32(),  # the annotator's probability of the tag for this region alone; null: it cannot tell
         feature=FEATURE,  # L2-normalised
     ),
     "regions_rejected": REJECTED,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.machine.dag import stages
 
-LOADED = ["ram_engine.cli", "flows.pipeline", "tasks.annotators.trained", "tasks.report.write", "tasks.training.jobs"]
+LOADED = ["ram_engine.cli", "flows.pipeline", "tasks.annotators.models", "tasks.report.write", "tasks.training.jobs"]
 
 
 def load() -> ForkServerContext:

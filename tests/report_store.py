@@ -165,8 +165,8 @@ def _tables() -> dict[str, pa.Table]:
                 "image_id": image_id,
                 "captions": ["a generated caption"],
                 "caption_tag_ids": [sources[1]],
-                "fits": [],
-                "original_fits": [],
+                "caption_fits": [],
+                "original_caption_fits": [],
                 "scores": [{"tag_id": tag_id, "score": score} for tag_id, score in scores.items()],
                 "predicted": sources[2],
             }

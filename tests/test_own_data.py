@@ -233,7 +233,7 @@ def test_a_store_is_worked_on_by_one_run_at_a_time(tmp_path: Path) -> None:
         (("--preset", "tiny", "--set", "judge.outlier_share=2"), "less than 1"),
         (("--preset", "tiny", "--source", "cvs:x"), "did you mean 'csv'?"),
         (("--preset", "tiny", "--source", "csv:/nowhere.csv"), "does not exist"),
-        (("--preset", "tiny", "--set", "train_baseline.pretrained=/nowhere"), "does not exist"),
+        (("--preset", "tiny", "--annotator", "pretrained:/nowhere"), "does not exist"),
         (("--preset", "tiny", "--until", "grind"), "there is no stage 'grind'"),
     ],
 )

@@ -9,10 +9,10 @@ import pytest
 from models import Label, load_tagger, official
 from ram_engine import configuration
 from storage.store import Store
-from tasks.annotators.trained import Annotator
+from tasks.annotators.base import AnnotatorContext
+from tasks.annotators.folder import open_annotator
+from tasks.annotators.models import TrainedAnnotator
 from tasks.labels.tags import Tag
-from tasks.machine.devices import device_of
-from tasks.settings.executor import ExecutorSettings
 from tasks.training.data import tag_columns
 from tasks.training.pretrained import matches
 from tests.conftest import ram_engine
@@ -51,13 +51,13 @@ def test_an_imported_checkpoint_annotates(kind: str, copied_store: Path, tmp_pat
         *("run", "--preset", "tiny", "--store", str(copied_store), "--until", "judge"),
         *(
             "--set",
-            f"baseline={RIDGE if kind == 'ram' else '{}'}",
+            f"train_baseline={RIDGE if kind == 'ram' else '{}'}",
         ),  # a ready model is not solved
-        *("--set", f"train_baseline.pretrained={tmp_path / 'model'}"),
+        *("--set", f"train_baseline.annotator=pretrained:{tmp_path / 'model'}"),
     )
-    annotator = Annotator(
-        store.model_folder(store.snapshot("baseline")), tag_columns(label_system), device_of(ExecutorSettings())
-    )
+    folder = store.model_folder(store.snapshot("baseline"))
+    annotator = open_annotator(AnnotatorContext(folder, tag_columns(label_system), "cpu"))
+    assert isinstance(annotator, TrainedAnnotator)
     assert annotator.folds == []
     assert [label.name for label in annotator.whole.model.labels] == [label.name for label in known[: size - UNKNOWN]]
     assert annotator.whole.model.config.image_encoder == "swin_base_patch4_window7_224"
@@ -68,6 +68,6 @@ def test_an_imported_checkpoint_annotates(kind: str, copied_store: Path, tmp_pat
     assert {score["tag_id"] for row in generated for score in row["scores"] if score["score"]} <= ids
     assert all(len(row["captions"]) == 1 for row in generated)
     assert store.snapshot("regions").rows
-    settings, _ = configuration.configure("tiny", sets=[f"train_baseline.pretrained={tmp_path / 'model'}"])
+    settings, _ = configuration.configure("tiny", sets=[f"train_baseline.annotator=pretrained:{tmp_path / 'model'}"])
     assert load_tagger(tmp_path / "model").config.labels == size
     assert settings.train_baseline.files()

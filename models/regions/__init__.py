@@ -13,7 +13,7 @@ from models.regions.cross_attention import CrossAttentionProposer
 from models.regions.features import region_features, region_scores, region_tokens
 from models.regions.grounding_dino import GroundingDinoProposer
 from models.regions.onnx_detector import OnnxDetectorProposer, read_classes
-from models.regions.proposer import Box, Proposal, RegionProposer
+from models.regions.proposer import Box, Proposal
 
 __all__ = [
     "Box",
@@ -21,7 +21,6 @@ __all__ = [
     "GroundingDinoProposer",
     "OnnxDetectorProposer",
     "Proposal",
-    "RegionProposer",
     "read_classes",
     "region_features",
     "region_scores",

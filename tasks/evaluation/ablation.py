@@ -29,11 +29,10 @@ from torch import Tensor
 from models import load_tagger
 from tasks.evaluation.comparison import CEILING, PARSED
 from tasks.evaluation.known import known_targets, measured
-from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
+from tasks.labels.texts import tag_reader
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
-from tasks.parsing import CaptionParser
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training.data import TagColumns, store_tokens
@@ -176,16 +175,13 @@ def _told(
     """Who knows all that is true of images, if anyone does: all their captions, or the sample's truth."""
     if captions is None:
         return truth_targets if inputs.has("truth") else None
-    lookup = TagLookup(read_tags(inputs.table("label_system")))
     pairs = inputs.table("pairs", ["image_id", "names"]).to_pylist()
     texts = {row["image_id"]: [text for name in row["names"] for text in captions.get(name, ())] for row in pairs}
-    parsed = iter(CaptionParser().parse([text for each in texts.values() for text in each]))
+    tags_of = tag_reader(read_tags(inputs.table("label_system")))(list(texts.values()))
     found = [
-        {"image_id": image_id, "tag_id": tag.tag_id, "target": 1.0}
-        for image_id, each in texts.items()
-        for _ in each
-        for phrase in next(parsed).phrases
-        if (tag := lookup.find(phrase.lemma, phrase.type)) is not None and tag.active
+        {"image_id": image_id, "tag_id": tag_id, "target": 1.0}
+        for image_id, named in zip(texts, tags_of, strict=True)
+        for tag_id in chain.from_iterable(named)
     ]
     schema = pa.schema([("image_id", pa.string()), ("tag_id", pa.int32()), ("target", pa.float32())])
     named = pa.Table.from_pylist(found, schema)

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from models import Label
 from tasks.labels import ready_lists
-from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import Tag
-from tasks.parsing import CaptionParser
+from tasks.labels.texts import tag_reader
 from tasks.sources.item import SourceError, images_folder, inside
 
 SUFFIXES = ("", ".jpg", ".jpeg", ".png", ".webp")
@@ -150,16 +149,15 @@ def _captioned(
     if not tags:
         raise SourceError(f"{path} holds captions: say with --tags, or by a store, which tags they are searched for")
     active = [tag for tag in tags if tag.active]
-    lookup = TagLookup(active)
     lost = Counter() if lost is None else lost
     lost.update("image without a caption" for _, captions in rows if not captions)
     rows = [(name, captions) for name, captions in rows if captions]
-    parsed = iter(CaptionParser().parse([caption for _, captions in rows for caption in captions]))
+    tags_of = tag_reader(active)([captions for _, captions in rows])
     place = {tag.tag_id: column for column, tag in enumerate(active)}
-    named = []
-    for name, captions in rows:
-        found = [lookup.find(phrase.lemma, phrase.type) for _ in captions for phrase in next(parsed).phrases]
-        named.append((name, {place[tag.tag_id] for tag in found if tag is not None}))
+    named = [
+        (name, {place[tag_id] for ids in of_image for tag_id in ids})
+        for (name, _), of_image in zip(rows, tags_of, strict=True)
+    ]
     labels = [Label(tag.name, tag.type) for tag in active]
     against = "what captions name: what they leave out counts as wrong"
     return replace(_with_truth(folder, labels, named, lost), against=against)

@@ -15,7 +15,7 @@ from storage.keys import digest
 from storage.names import of_round
 from storage.schemas import contract
 from storage.store import Snapshot, Store, StoreError
-from tasks.images.decoding import ImageError, decode_image, read_image
+from tasks.images.decoding import ImageError, picture
 from tasks.images.drawing import boxed, grid
 from tasks.machine.inputs import Inputs
 from tasks.machine.rounds import last_round
@@ -78,7 +78,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
                 END AS "right"
             FROM claims JOIN frequency USING (tag_id) CROSS JOIN wrong
         )
-        SELECT judged.*, label_system.name AS tag, type, names[1] AS picture, image, width * height AS pixels
+        SELECT judged.*, label_system.name AS tag, type, names[1] AS picture, image, width, height
         FROM judged JOIN label_system USING (tag_id) JOIN pairs USING (image_id)
         WHERE tag_id IN ({", ".join(map(str, ids))}) {"AND kept" if verdict == "kept" else ""}
             {"AND NOT kept" if verdict == "removed" else ""}
@@ -106,7 +106,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
             )
         )
         try:
-            image = decode_image(read_image(one["image"]), one["pixels"])
+            image = picture(one)
         except ImageError:  # it left since it was read
             image = Image.new("RGB", (CELL, CELL), "grey")
         box = boxes.get((one["image_id"], one["tag_id"]))
@@ -203,7 +203,8 @@ def _best_boxes(store: Store, artifact: str, found: Sequence[Mapping[str, Any]])
     images = ", ".join(f"'{image_id}'" for image_id in {row["image_id"] for row in found})
     rows = Inputs(store, {"regions": snapshot}).sql(
         f"""
-        SELECT image_id, tag_id, arg_max(box, tag_score) AS box FROM regions WHERE image_id IN ({images}) GROUP BY ALL
+        SELECT image_id, tag_id, arg_max(box, coalesce(tag_score, detector_score)) AS box
+        FROM regions WHERE image_id IN ({images}) GROUP BY ALL
         """
     )
     return {(row["image_id"], row["tag_id"]): row["box"] for row in rows.to_pylist()}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from storage.names import of_round
 from storage.store import Store
-from tasks.images.decoding import decode_image, read_image
+from tasks.images.decoding import picture
 from tasks.images.drawing import boxed
 from tasks.judging.typicality import read_clusters, typicality
 from tasks.judging.verdict_sheet import inputs_of, tag_ids
@@ -30,7 +30,7 @@ class Region:
 
     box: list[float]
     detector_score: float
-    tag_score: float
+    tag_score: float | None  # None: the annotator cannot look at a region
     typicality: float | None
 
 
@@ -118,9 +118,11 @@ def draw(pair: Mapping[str, Any], found: Sequence[Life]) -> Image.Image:
     for life in found:
         regions = [region for round_ in life.rounds[-1:] for region in round_.regions]
         if regions:
-            best = max(regions, key=lambda region: region.tag_score)
+            best = max(
+                regions, key=lambda region: region.detector_score if region.tag_score is None else region.tag_score
+            )
             boxes.append((best.box, life.tag.name + ("" if life.kept is not False else " (removed)")))
-    return boxed(decode_image(read_image(pair["image"]), pair["width"] * pair["height"]), boxes, DRAWN)
+    return boxed(picture(pair), boxes, DRAWN)
 
 
 def _round(store: Store, number: int, image_id: str) -> dict[int, Round]:
@@ -144,7 +146,9 @@ def _round(store: Store, number: int, image_id: str) -> dict[int, Round]:
     for row in _rows(inputs, "tag_verdicts", image_id):
         of(row["tag_id"]).verdict = row
     if inputs.has("regions"):
-        regions = inputs.sql(f"SELECT * FROM regions WHERE image_id = '{image_id}' ORDER BY tag_score DESC")
+        regions = inputs.sql(
+            f"SELECT * FROM regions WHERE image_id = '{image_id}' ORDER BY coalesce(tag_score, detector_score) DESC"
+        )
         index = read_clusters(inputs.table("clusters")) if inputs.has("clusters") else {}
         for row, typical in zip(regions.to_pylist(), typicality(regions, index).tolist(), strict=True):
             known = None if typical != typical else typical

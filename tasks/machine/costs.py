@@ -30,7 +30,7 @@ RUN_BYTES = 20e6  # Prefect's history of a run
 STAGE_SECONDS, LOADING_SECONDS, TRAINING_SECONDS = 0.7, 2.5, 5.0  # before the first image
 PIXEL_SECONDS, VIEW_SECONDS = 2e-7, 3e-3  # of tf_efficientnet_lite0; decoding, cropping and resizing a picture
 IMAGE_EPOCH_SECONDS, MEAN_EPOCH_SECONDS, RIDGE_SECONDS = 2.4e-3, 1.5e-4, 1e-3
-DETECTOR_SECONDS = {"cross_attention": 0.0, "grounding_dino": 1.5, "onnx_detector": 0.08}  # DINO's at 480 pixels
+CLASSIFIER_SECONDS = 0.03  # of a picture
 PIXEL_COSTS = {  # multiplications a pixel, over those of tf_efficientnet_lite0
     "tf_efficientnet_lite0": 1.0,
     "tf_efficientnet_lite1": 1.4,
@@ -134,7 +134,7 @@ def _encoding(encode: EncodeSettings) -> float:
 
 
 def _models(stage: Stage, settings: TrainSettings) -> int:
-    if isinstance(settings, TrainBaselineSettings) and settings.pretrained:
+    if isinstance(settings, TrainBaselineSettings) and not settings.is_trained:
         return 1
     return TRAINED_ROWS.get(stage.name, 1) + (settings.folds if settings.solver == "gradient" else 0)
 
@@ -146,7 +146,7 @@ def _members(name: str, encode: EncodeSettings) -> int:
 
 def _training(stage: Stage, settings: TrainSettings, encode: EncodeSettings) -> float:
     """A fold model learns from all images but those of its fold."""
-    if isinstance(settings, TrainBaselineSettings) and settings.pretrained:
+    if isinstance(settings, TrainBaselineSettings) and not settings.is_trained:
         return 0.0
     members = _members(first_round_name(stage.name), encode)
     if settings.solver == "ridge":
@@ -162,15 +162,15 @@ def _training(stage: Stage, settings: TrainSettings, encode: EncodeSettings) -> 
 
 def _judging(settings: Settings) -> float:
     assert isinstance(settings, MeasureSettings)
-    return 0.03 * ((settings.judge != "tagger") + bool(settings.classifier))
+    return settings.caption_judge.picture_seconds() + CLASSIFIER_SECONDS * bool(settings.classifier)
 
 
 def _generating(stage: Stage, settings: Settings, encode: EncodeSettings) -> float:
     assert isinstance(settings, GenerateSettings)
-    return (settings.captions + 0.25 * _members("generate", encode)) / stage.rate
+    annotating = (settings.captions + 0.25 * _members("generate", encode)) / stage.rate
+    return annotating + settings.caption_judge.picture_seconds()
 
 
 def _grounding(settings: Settings) -> float:
     assert isinstance(settings, GroundSettings)
-    scale = (settings.long_edge / 480) ** 2 if settings.proposer == "grounding_dino" else 1.0
-    return DETECTOR_SECONDS[settings.proposer] * scale
+    return settings.proposer.picture_seconds()

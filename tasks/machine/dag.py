@@ -91,7 +91,7 @@ OWN = (
     Declaration(
         name="measure",
         kind="map",
-        version=1,
+        version=2,
         about="hashes every image and measures what it is screened by",
         usual=MeasureSettings(),
         reads=parts("pairs", "features"),
@@ -102,7 +102,7 @@ OWN = (
     Declaration(
         name="screen",
         kind="reduce",
-        version=1,
+        version=2,
         about="finds near-duplicates, unfit images and leaks of the evaluation set; trainings and exports obey",
         usual=ScreenSettings(),
         reads=whole("measures"),
@@ -138,7 +138,7 @@ OWN = (
     Declaration(
         name="generate",
         kind="map",
-        version=6,
+        version=7,
         about="the annotator adds captions and tags to every image",
         usual=GenerateSettings(),
         scope="round",
@@ -148,7 +148,7 @@ OWN = (
             ANNOTATOR,
             *whole("label_system", "tag_bars"),
         ),
-        writes=("generated",),
+        writes=("generated", "generated_rejected"),
         uses_model=True,
         rate=80,
     ),

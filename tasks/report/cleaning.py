@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from storage.names import of_round
@@ -83,7 +84,8 @@ def _regions(views: Views, verdicts: pa.Table, measure: OutlierMeasure) -> pa.Ta
     found = views.db.sql(f"SELECT * FROM judged_tags JOIN {regions} USING (image_id, tag_id)").to_arrow_table()
     index = read_clusters(views.db.sql(f"SELECT * FROM {clusters}").to_arrow_table())
     typical = pa.array(typicality(found, index, measure), pa.float32())
-    shown = found.select(["row", "image_id", "tag_id", "box", "tag_score"]).append_column("typicality", typical)
+    shown = found.select(["row", "image_id", "tag_id", "box"]).append_column("typicality", typical)
+    shown = shown.append_column("tag_score", pc.fill_null(found["tag_score"], 1))
     return shown.sort_by([("row", "ascending"), ("tag_score", "descending")])
 
 

@@ -98,8 +98,8 @@ def _boxes(views: Views, image_ids: list[str]) -> dict[tuple[str, int], list[flo
     if not artifact:
         return {}
     query = f"""
-        SELECT image_id, tag_id, arg_max(box, tag_score) AS box FROM {artifact.replace("-", "_")}
-        GROUP BY image_id, tag_id
+        SELECT image_id, tag_id, arg_max(box, coalesce(tag_score, detector_score)) AS box
+        FROM {artifact.replace("-", "_")} GROUP BY image_id, tag_id
     """
     return {
         (image_id, row["tag_id"]): row["box"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from tasks.images.decoding import ImageError, decode_image, read_image
+from tasks.images.decoding import ImageError, picture
 from tasks.report.views import Views
 
 QUALITY = 72
@@ -23,7 +23,7 @@ class Pictures:
         ids = sorted(set(image_ids))
         rows = (
             views.rows(
-                "SELECT image_id, image, width * height AS pixels FROM pairs "
+                "SELECT image_id, image, width, height FROM pairs "
                 "SEMI JOIN (SELECT unnest($ids) AS image_id) USING (image_id)",
                 ids=ids,
             )
@@ -53,8 +53,7 @@ class Pictures:
     def _decoded(self, image_id: str) -> Image.Image | None:
         if self._last[0] != image_id:
             try:
-                record = self._records[image_id]
-                self._last = (image_id, decode_image(read_image(record["image"]), record["pixels"]))
+                self._last = (image_id, picture(self._records[image_id]))
             except (ImageError, KeyError):  # a file that left since it was read is no reason to have no report
                 self._last = (image_id, None)
         return self._last[1]

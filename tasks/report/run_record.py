@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from storage.names import of_round
 from storage.store import Snapshot
 from tasks.machine.dag import stages
 from tasks.machine.declaration import Stage
@@ -70,10 +71,13 @@ def lineage(snapshots: dict[str, Snapshot]) -> list[dict[str, Any]]:
 
 def rejected(views: Views) -> dict[str, Any]:
     """Rows that could not be used: ``counts`` by artifact and reason, and the first ``rows`` of them."""
-    names = [name for name in ("pairs_rejected", "phrases_rejected") if views.has(name)]
+    by_round = [of_round("generated_rejected", number) for number in range(1, views.rounds + 1)]
+    names = [name for name in ("pairs_rejected", "phrases_rejected", *by_round) if views.has(name)]
     if not names:
         return {"counts": [], "rows": []}
-    every = " UNION ALL ".join(f"SELECT '{name}' AS artifact, \"where\", reason, detail FROM {name}" for name in names)
+    every = " UNION ALL ".join(
+        f"SELECT '{name}' AS artifact, \"where\", reason, detail FROM {name.replace('-', '_')}" for name in names
+    )
     return {
         "counts": views.rows(
             f"SELECT artifact, reason, count(*) AS count FROM ({every}) GROUP BY ALL ORDER BY count DESC, reason"
@@ -93,7 +97,7 @@ def screened(views: Views) -> dict[str, Any]:
         ),
         "rows": views.rows(
             f"""
-            SELECT own.names[1] AS name, reasons, other.names[1] AS other, cosine, hash_bits, short_side, agreement
+            SELECT own.names[1] AS name, reasons, other.names[1] AS other, cosine, hash_bits, short_side, caption_fit
             FROM screening JOIN pairs AS own USING (image_id)
             LEFT JOIN pairs AS other ON other.image_id = coalesce(duplicate_of, nearest)
             WHERE NOT kept ORDER BY reasons, name LIMIT {MOST_REJECTED}

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from tasks.caption_judges.room import CAPTION_JUDGES
+from tasks.caption_judges.tagger import TaggerJudge
 from tasks.settings.base import Settings
+
+if TYPE_CHECKING:
+    from tasks.caption_judges.base import CaptionJudgeSettings as CaptionJudge
+else:
+    CaptionJudge = CAPTION_JUDGES.union()
 
 
 class GenerateSettings(Settings):
@@ -20,17 +27,13 @@ class GenerateSettings(Settings):
         0.4, ge=0, le=1, description="A generated caption adds a tag only from this probability of the tagger on."
     )
     keep_below: int = Field(20, ge=0, description="Scores kept of the best tags below their threshold.")
-    caption_judge: str = Field(
-        "tagger",
-        description="Who says whether a caption fits its picture: tagger (by the tags that it names), conse, or "
-        "open_clip:MODEL[:PRETRAINED]; what falls for it: judge.least_fit.",
-        json_schema_extra={"pattern": "^(tagger|conse|open_clip:.+)$"},
+    error_budget: float = Field(
+        0.2, ge=0, le=1, description="The share of images that the annotator may fail on; beyond it the stage fails."
+    )
+    caption_judge: CaptionJudge = Field(
+        TaggerJudge(),
+        description="Who says whether a caption fits its picture; what falls for it: judge.least_fit.",
     )
 
-    @model_validator(mode="after")
-    def _knows_judge(self) -> GenerateSettings:
-        if self.caption_judge not in ("tagger", "conse") and not self.caption_judge.startswith("open_clip:"):
-            raise ValueError(
-                f"there is no caption judge '{self.caption_judge}': say tagger, conse or open_clip:ViT-B-16, say"
-            )
-        return self
+    def files(self) -> tuple[str, ...]:
+        return self.caption_judge.files()

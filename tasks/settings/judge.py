@@ -32,6 +32,6 @@ class JudgeSettings(Settings):
         -1.0,
         ge=-1,
         le=1,
-        description="Captions, original and generated, that fit their picture less than this by generate.caption_judge "
-        "(cosine) name nothing.",
+        description="Captions, original and generated, whose caption_fit by generate.caption_judge is less than this "
+        "name nothing.",
     )

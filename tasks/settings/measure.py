@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field, model_validator
 
+from tasks.caption_judges.room import CAPTION_JUDGES
+from tasks.caption_judges.tagger import TaggerJudge
 from tasks.settings.base import PathName, Settings
+
+if TYPE_CHECKING:
+    from tasks.caption_judges.base import CaptionJudgeSettings as CaptionJudge
+else:
+    CaptionJudge = CAPTION_JUDGES.union()
 
 
 class MeasureSettings(Settings):
     """What is measured of every image before training."""
 
-    judge: str = Field(
-        "tagger",
-        description="Who says how well captions fit: conse, or open_clip:MODEL[:PRETRAINED]; tagger: no one is asked.",
+    caption_judge: CaptionJudge = Field(
+        TaggerJudge(),
+        description="Who says whether a caption fits its picture; what is left out for it: screen.least_caption_fit.",
     )
-    image_encoder: str = Field("tf_efficientnet_lite0", description="Of conse: the timm model of its classifier.")
     classifier: PathName = Field("", description="A filter: timm:MODEL, or a classifier's .onnx file; empty: none.")
     unwanted: tuple[int, ...] = Field((), description="Numbers of the classifier's classes that are not wanted.")
 
@@ -27,4 +35,5 @@ class MeasureSettings(Settings):
         return self
 
     def files(self) -> tuple[str, ...]:
-        return (self.classifier,) if self.classifier.endswith(".onnx") else ()
+        own = (self.classifier,) if self.classifier.endswith(".onnx") else ()
+        return (*own, *self.caption_judge.files())

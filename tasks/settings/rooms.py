@@ -14,13 +14,14 @@ loads no other member: so it does not matter which of the two is imported first.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, Union, cast, get_args
 
-from pydantic import Field, GetJsonSchemaHandler
+from pydantic import BaseModel, BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -93,17 +94,19 @@ class Room(Generic[AnyMember]):
             return self.members[kind]
         if kind in self.left_out:
             raise RoomError(self.left_out[kind])
-        kinds = [*others, *self.members]
-        near = difflib.get_close_matches(kind, kinds, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise RoomError(f"there is no {self.what} '{kind}'{hint} (there are: {', '.join(kinds)})")
+        raise RoomError(unknown(kind, [*others, *self.members], self.what))
 
     def union(self, *others: type[Member]) -> Any:
-        """The type of a setting that is one of the members, or of ``others``: the ``kind`` says which."""
-        members = (*self.members.values(), *others)
+        """The type of a setting that is one of the members, or of ``others``: the ``kind`` says which.
+
+        A text says it as well, as :func:`from_text` reads it.
+        """
+        every: tuple[type[Member], ...] = (*self.members.values(), *others)
+        members = {member.kind_of(): member for member in every}
+        reader = BeforeValidator(lambda value: from_text(value, members, self.what, self.left_out))
         if len(members) == 1:
-            return members[0]
-        return Annotated[cast(Any, Union)[members], Field(discriminator="kind"), _Tabs()]
+            return Annotated[next(iter(members.values())), reader]
+        return Annotated[cast(Any, Union)[tuple(members.values())], Field(discriminator="kind"), _Tabs(), reader]
 
     @cached_property
     def _entered(self) -> tuple[dict[str, type[AnyMember]], dict[str, str]]:
@@ -137,6 +140,32 @@ def _package_of(entry: EntryPoint) -> str:
 def _entry_points() -> Any:
     """Those of all installed packages: finding them reads a file a package."""
     return entry_points()
+
+
+def from_text(
+    value: Any, members: Mapping[str, type[BaseModel]], what: str, left_out: Mapping[str, str] = MappingProxyType({})
+) -> Any:
+    """The settings that a text names: ``KIND``, or ``KIND:VALUE`` with the value of the member's first setting.
+
+    ``csv:captions.csv`` is ``{"kind": "csv", "path": "captions.csv"}``. What is no text stays as it is. Raises
+    :class:`RoomError` where there is no member of that kind; ``left_out`` says of some why.
+    """
+    if not isinstance(value, str):
+        return value
+    kind, _, first = value.partition(":")
+    if kind not in members:
+        raise RoomError(left_out.get(kind) or unknown(kind, members, what))
+    names = [name for name in members[kind].model_fields if name != "kind"]
+    if first and not names:
+        raise RoomError(f"the {what} '{kind}' has no settings: write {kind} alone")
+    return {"kind": kind, names[0]: first} if first else {"kind": kind}
+
+
+def unknown(kind: str, kinds: Iterable[str], what: str) -> str:
+    """That there is no member of that kind, with the nearest that there is."""
+    near = difflib.get_close_matches(kind, kinds, 1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"there is no {what} '{kind}'{hint} (there are: {', '.join(kinds)})"
 
 
 class _Tabs:

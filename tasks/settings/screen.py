@@ -17,5 +17,7 @@ class ScreenSettings(Settings):
     leakage: bool = Field(True, description="Images in training that are held out as well are left out.")
     least_side: int = Field(0, ge=0, description="The shorter side of an image, in pixels.")
     most_aspect: float = Field(0, ge=0, description="The longer side over the shorter; 0: any.")
-    least_agreement: float = Field(-1, ge=-1, le=1, description="Of its best caption, by measure.judge.")
+    least_caption_fit: float = Field(
+        -1, ge=-1, le=1, description="How well its best caption has to fit, by measure.caption_judge."
+    )
     most_unwanted: float = Field(0.5, ge=0, le=1, description="The probability of unwanted classes.")

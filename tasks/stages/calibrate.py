@@ -14,7 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.schemas import DESCRIBED, contract
-from tasks.annotators.trained import AnnotatorEvidence, annotator_evidence
+from tasks.annotators import folder as annotator_folder
+from tasks.annotators.evidence import AnnotatorEvidence
 from tasks.judging import additions
 from tasks.judging.additions import Bars, Estimate
 from tasks.labels import mention_rates
@@ -31,7 +32,8 @@ FEW_TIMES = 4.0  # a tag that would clear its bar with so many times as many ima
 def reduce(settings: CalibrateSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
     """The bars of the annotator's tags; where the estimate of all additions fails, nothing may be added."""
     tags = tag_columns(inputs.table("label_system"))
-    evidence = annotator_evidence(inputs.model("annotator"), tags)
+    annotator = inputs.model("annotator")
+    evidence = annotator_folder.read(annotator).evidence(annotator, tags)
     tag_ids = [tags.ids[column] for column in evidence.columns]
     types = [tags.types[column] for column in evidence.columns]
     counts = evidence.halves[0] + evidence.halves[1]

@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageOps
 
 from models.image_encoder import ImageEncoder, preprocessing
-from tasks.images.decoding import decode_image, may_mirror, read_image
+from tasks.images.decoding import may_mirror, picture
 from tasks.machine.devices import cores, device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
@@ -111,8 +111,7 @@ def _views(pairs: pa.Table, settings: EncodeSettings, size: int) -> Iterator[Vie
 def picture_of(view: View, settings: EncodeSettings) -> Image.Image:
     """What a view shows, before it is brought to the encoder's size."""
     pair = view.pair
-    image = decode_image(read_image(pair["image"]), max_pixels=pair["width"] * pair["height"])
-    return augment(image, pair["image_id"], view.number, settings.crop_area, may_mirror(pair["captions"]))
+    return augment(picture(pair), pair["image_id"], view.number, settings.crop_area, may_mirror(pair["captions"]))
 
 
 def _batches(views: Iterator[View], count: int) -> Iterator[list[View]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,13 @@ from numpy.typing import NDArray
 from models import RAM, label_queries
 from models.conse import ConSE, open_logits
 from storage.schemas import contract
-from tasks.annotators.trained import Member, load_member, whole_tokens
+from tasks.annotators.base import Batch
+from tasks.annotators.models import TrainedModel, load_model, token_batches
 from tasks.evaluation.known import known_targets, measured
 from tasks.evaluation.metrics import average_precisions, frequency_bands, mean_of_numbers, precision_recall
 from tasks.evaluation.truth import TRUE_TAGS
 from tasks.evaluation.verdict import NOT_COMPARED, Verdict, verdict
+from tasks.images.tokens import StoredTokens
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.evaluate import EvaluateSettings
@@ -55,6 +58,11 @@ class TestSet:
     truth: NDArray[np.bool_]
     nouns: list[str]
     noun_truth: NDArray[np.bool_]
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The images as models look at them."""
+        return Batch(self.pairs, StoredTokens(self.features), self.truth)
 
 
 def reduce(settings: EvaluateSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
@@ -178,13 +186,13 @@ def _all_scores(
 ) -> Iterator[tuple[str, Scores, Scores | None, Scores | None]]:
     """Each row of the ablation: its name, scores of tags, scores of unknown nouns, thresholds; None: it has none."""
     device = device_of(executor)
-    ram = load_member(inputs.model("ram") / WHOLE, test.tags, device)
+    ram = load_model(inputs.model("ram") / WHOLE, test.tags, device)
     config = ram.model.config
     teacher = ConSE(config.image_encoder, config.text_encoder, config.image_size).to(device)
     yield ZERO_SHOT, *_zero_shot(ram, teacher, test), None
     folders = dict(_model_folders(inputs))
     for number, (name, folder) in enumerate(folders.items()):
-        member = ram if name == "cleaning" else load_member(folder, test.tags, device)
+        member = ram if name == "cleaning" else load_model(folder, test.tags, device)
         yield name, *_scores(member, teacher, test)
         inputs.progress(number + 1, len(folders))
 
@@ -205,7 +213,7 @@ def _model_folders(inputs: Inputs) -> Iterator[tuple[str, Path]]:
 
 
 @torch.inference_mode()
-def _scores(member: Member, teacher: ConSE, test: TestSet) -> tuple[Scores, Scores | None, Scores]:
+def _scores(member: TrainedModel, teacher: ConSE, test: TestSet) -> tuple[Scores, Scores | None, Scores]:
     """Probabilities of the tags (0 for tags that the model does not know) and of the unknown nouns; thresholds."""
     model = member.model
     scores = np.zeros(test.truth.shape, np.float32)
@@ -215,7 +223,7 @@ def _scores(member: Member, teacher: ConSE, test: TestSet) -> tuple[Scores, Scor
     open_vocabulary = bool(test.nouns) and isinstance(model, RAM)
     if open_vocabulary:
         queries = label_queries.build(test.nouns, model.config.text_encoder).to(member.device)
-    for rows, tokens in whole_tokens(member, test.pairs, test.features, range(test.pairs.num_rows)):
+    for rows, tokens in token_batches(member, test.batch):
         scores[np.ix_(rows, member.columns)] = model.tag_logits(tokens).sigmoid().cpu().numpy()
         if open_vocabulary and isinstance(model, RAM):
             nouns[rows] = open_logits(model, teacher, tokens, queries).sigmoid().cpu().numpy()
@@ -223,12 +231,12 @@ def _scores(member: Member, teacher: ConSE, test: TestSet) -> tuple[Scores, Scor
 
 
 @torch.inference_mode()
-def _zero_shot(ram: Member, teacher: ConSE, test: TestSet) -> tuple[Scores, Scores]:
+def _zero_shot(ram: TrainedModel, teacher: ConSE, test: TestSet) -> tuple[Scores, Scores]:
     """Cosine similarities of the untrained teacher, with the image encoder of ``ram``."""
     names = [*test.tags.query_texts, *test.nouns]
     queries = label_queries.build(names, ram.model.config.text_encoder).to(ram.device)
     scores = np.zeros((test.pairs.num_rows, len(names)), np.float32)
-    for rows, tokens in whole_tokens(ram, test.pairs, test.features, range(test.pairs.num_rows)):
+    for rows, tokens in token_batches(ram, test.batch):
         scores[rows] = teacher.scores(tokens, queries, "max").cpu().numpy()
     return scores[:, : len(test.tags.ids)], scores[:, len(test.tags.ids) :]
 

@@ -2,132 +2,153 @@
 
 Reads pairs, features and caption_tags (aligned), the model ``annotator``, its tag_bars and label_system (pinned), and
 in later rounds previous_generated (aligned), whose captions are kept where the annotator has no captioner; writes
+generated, and generated_rejected: the images that the annotator or the caption judge failed on, which have no row in
 generated.
 A score is the probability that a tag is there, given the picture and that the captions name it, or do not.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from storage.schemas import contract
-from tasks.annotators.trained import Annotator, Member, answers, named_tags, picture
-from tasks.judging.caption_fit import caption_fit
-from tasks.labels.lookup import TagLookup
+from tasks.annotators.asking import annotated, isolated
+from tasks.annotators.base import Annotator, AnnotatorContext, Batch, named_tags
+from tasks.annotators.folder import open_annotator
+from tasks.caption_judges.base import CaptionFit, context_of
+from tasks.images.tokens import StoredTokens
 from tasks.labels.tags import read_tags
+from tasks.labels.texts import TagIds, tag_reader
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
-from tasks.parsing import CaptionParser, ParsedCaption
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.generate import GenerateSettings
+from tasks.training.calibration import Calibration
 from tasks.training.data import TagColumns, tag_columns
 
 Captions = list[list[str]]
-TagIds = list[list[list[int]]]
+
+
+@dataclass
+class Said:
+    """What the annotator says of a shard's images, row by row: scores (images, tags), which of the tags are added,
+    captions, how well these and the originals fit; and for images that are lost a code and a sentence why."""
+
+    scores: NDArray[np.float32]
+    predicted: NDArray[np.bool_]
+    captions: Captions
+    fits: list[list[float]]
+    original_fits: list[list[float]]
+    failed: dict[int, tuple[str, str]]
+
+    @classmethod
+    def nothing(cls, images: int, tags: int) -> Said:
+        fits: list[list[float]] = [[] for _ in range(images)]
+        original_fits: list[list[float]] = [[] for _ in range(images)]
+        scores, predicted = np.zeros((images, tags), np.float32), np.zeros((images, tags), bool)
+        return cls(scores, predicted, [[] for _ in range(images)], fits, original_fits, {})
 
 
 def build(
     settings: GenerateSettings, inputs: Inputs, executor: ExecutorSettings
 ) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
-    """The worker of this stage; the annotator's models are loaded once."""
-    label_system = inputs.table("label_system")
-    tags = tag_columns(label_system)
-    annotator = Annotator(inputs.model("annotator"), tags, device_of(executor), inputs.table("tag_bars"))
-    names = [label.name for label in tags.labels]
-    captions = settings.captions > 0 and annotator.whole.model.captioner is not None
-    parse = _caption_parser(label_system) if captions else None
-    fit = caption_fit(settings.caption_judge, annotator.whole.model.config.image_encoder, device_of(executor))
+    """The worker of this stage; the annotator is made once."""
+    label_system, bars = inputs.table("label_system"), inputs.table("tag_bars")
+    tags, device = tag_columns(label_system), str(device_of(executor))
+    annotator = open_annotator(AnnotatorContext(inputs.model("annotator"), tags, device, settings, bars))
+    calibration = Calibration.of_bars(bars, [tags.ids[column] for column in annotator.columns])
+    read = tag_reader(read_tags(label_system)) if settings.captions and annotator.writes else None
+    caption_fit = settings.caption_judge.make(context_of(inputs, device))
 
     def generate(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs = shard["pairs"]
-        scores = np.zeros((pairs.num_rows, len(tags.ids)), np.float32)
-        predicted = np.zeros(scores.shape, bool)
-        written: Captions = [[] for _ in range(pairs.num_rows)]
-        fits: list[list[list[float]]] = [[[], []] for _ in range(pairs.num_rows)]  # of written and original captions
-        originals = pairs["captions"].to_pylist()
-        ids = pairs["image_id"].to_pylist()
-        named = named_tags(ids, shard["caption_tags"], tags)
-        for member, rows in annotator.members(pairs):
-            for batch, tokens, logits in answers(member, pairs, shard["features"], rows, named):
-                places = np.ix_(batch, member.columns)
-                scores[places] = member.calibration.probabilities(logits, named[places])
-                predicted[places] = logits >= member.calibration.cuts
-                if captions:
-                    steering = [[names[at] for at in np.flatnonzero(predicted[row])] for row in batch]
-                    texts = _write(member, tokens, steering, [ids[row] for row in batch], settings)
-                    for row, text in zip(batch, texts, strict=True):
-                        written[row] = text
-                if fit is not None:
-                    images = [picture(pairs, int(row)) for row in batch]
-                    for row, both in zip(
-                        batch, fit(images, [[written[row], originals[row]] for row in batch]), strict=True
-                    ):
-                        fits[row] = both
-        if parse is not None:
-            caption_tags = _supported(parse(written), scores, tags, settings.caption_support)
+        named = named_tags(pairs["image_id"].to_pylist(), shard["caption_tags"], tags)
+        batch = Batch(pairs, StoredTokens(shard["features"]), named)
+        said = _ask(annotator, batch, calibration, settings, caption_fit)
+        if read is not None:
+            caption_tags = _supported(read(said.captions), said.scores, tags, settings.caption_support)
         else:
-            written, caption_tags = _carried_over(ids, shard.get("previous_generated"))
+            said.captions, caption_tags = _carried_over(batch.ids, shard.get("previous_generated"))
         # the scores of what captions name are needed to judge it
-        kept = predicted | named | _best(scores, predicted, settings.keep_below)
-        table = pa.table(
-            {
-                "image_id": pairs["image_id"],
-                "captions": pa.array(written, pa.list_(pa.string())),
-                "caption_tag_ids": pa.array(caption_tags, pa.list_(pa.list_(pa.int32()))),
-                "fits": pa.array([each[0] for each in fits], pa.list_(pa.float32())),
-                "original_fits": pa.array([each[1] for each in fits], pa.list_(pa.float32())),
-                "scores": pa.array(
-                    [_scored(tags.ids, scores[row], kept[row]) for row in range(pairs.num_rows)],
-                    contract("generated").schema.field("scores").type,
-                ),
-                "predicted": pa.array(
-                    [[tags.ids[at] for at in np.flatnonzero(row)] for row in predicted], pa.list_(pa.int32())
-                ),
-            }
-        )
-        return {"generated": table}
+        kept = said.predicted | named | _best(said.scores, said.predicted, settings.keep_below)
+        return {
+            "generated": _table(batch, said, caption_tags, kept, tags),
+            "generated_rejected": _rejected(batch, said),
+        }
 
     return generate
 
 
-def _write(
-    member: Member, tokens: torch.Tensor, tags: Sequence[Sequence[str]], ids: Sequence[str], settings: GenerateSettings
-) -> list[list[str]]:
-    """The captions of each image; a sampled one depends on the image and its number alone."""
-    written: list[list[str]] = [[] for _ in ids]
-    for number in range(settings.captions):
-        texts = member.model.generate_captions(
-            tokens,
-            tags,
-            decoding=settings.decoding if number == 0 else "nucleus",
-            beams=settings.beams,
-            max_length=settings.max_length,
-            seeds=[zlib.crc32(f"{image_id}/{number}".encode()) for image_id in ids],
-        )
-        for captions, text in zip(written, texts, strict=True):
-            captions.append(text)
-    return written
+def _ask(
+    annotator: Annotator,
+    batch: Batch,
+    calibration: Calibration,
+    settings: GenerateSettings,
+    caption_fit: CaptionFit | None,
+) -> Said:
+    """What the annotator says of the images, calibrated, and how well captions fit."""
+    said = Said.nothing(len(batch), batch.named.shape[1])
+    originals = batch.pairs["captions"].to_pylist()
+    for rows in annotator.parts(batch):
+        part = batch.subset(rows)
+        answers = annotated(annotator, part)
+        places = np.ix_(rows, annotator.columns)
+        said.scores[places] = calibration.probabilities(answers.scores, batch.named[places])
+        said.predicted[places] = answers.scores >= calibration.cuts
+        said.failed.update({int(rows[place]): ("annotator_failed", why) for place, why in answers.rejected.items()})
+        for row, texts in zip(rows, answers.captions, strict=True):
+            said.captions[row] = list(texts[: settings.captions])
+        if caption_fit is not None:
+            answered = [place for place in range(len(rows)) if place not in answers.rejected]
+            _judge_captions(said, part.subset(answered), rows[answered], originals, caption_fit)
+    return said
 
 
-def _caption_parser(label_system: pa.Table) -> Callable[[Captions], TagIds]:
-    """Captions of each image -> the ids of the tags that each names."""
-    parser, look_up = CaptionParser(), TagLookup(read_tags(label_system))
+def _judge_captions(
+    said: Said, batch: Batch, rows: NDArray[np.intp], originals: Sequence[Sequence[str]], caption_fit: CaptionFit
+) -> None:
+    """How well the written and the original captions fit the images of a batch, which stand in these ``rows``."""
 
-    def parse(captions: Captions) -> TagIds:
-        parsed = iter(parser.parse([text for texts in captions for text in texts]))
-        return [[named(next(parsed)) for _ in texts] for texts in captions]
+    def ask(places: Sequence[int]) -> list[list[float]]:
+        captions = [[*said.captions[rows[place]], *originals[rows[place]]] for place in places]
+        return caption_fit(batch.subset(places).pictures, captions)
 
-    def named(caption: ParsedCaption) -> list[int]:
-        tags = (look_up.find(phrase.lemma, phrase.type) for phrase in caption.phrases)
-        return list(dict.fromkeys(tag.tag_id for tag in tags if tag is not None and tag.active))
+    def failed(place: int, why: str) -> list[float]:
+        said.failed[int(rows[place])] = "caption_judge_failed", why
+        return []
 
-    return parse
+    for row, fits in zip(rows, isolated(ask, range(len(rows)), failed), strict=True):
+        written = len(said.captions[row])
+        said.fits[row], said.original_fits[row] = fits[:written], fits[written:]
+
+
+def _table(batch: Batch, said: Said, caption_tags: TagIds, kept: NDArray[np.bool_], tags: TagColumns) -> pa.Table:
+    """``generated``: a row for each image that the annotator answered about."""
+    columns = {
+        "image_id": batch.ids,
+        "captions": said.captions,
+        "caption_tag_ids": caption_tags,
+        "caption_fits": said.fits,
+        "original_caption_fits": said.original_fits,
+        "scores": [_scored(tags.ids, scores, of_row) for scores, of_row in zip(said.scores, kept, strict=True)],
+        "predicted": [[tags.ids[at] for at in np.flatnonzero(row)] for row in said.predicted],
+    }
+    schema = contract("generated").schema
+    table = pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema})
+    return table.filter(np.array([row not in said.failed for row in range(len(batch))], bool)) if said.failed else table
+
+
+def _rejected(batch: Batch, said: Said) -> pa.Table:
+    rows = [
+        {"image_id": batch.ids[row], "where": "the picture", "reason": reason, "detail": why}
+        for row, (reason, why) in sorted(said.failed.items())
+    ]
+    return pa.Table.from_pylist(rows, schema=contract("generated_rejected").schema)
 
 
 def _supported(named: TagIds, scores: NDArray[np.float32], tags: TagColumns, least: float) -> TagIds:
@@ -139,11 +160,13 @@ def _supported(named: TagIds, scores: NDArray[np.float32], tags: TagColumns, lea
 
 
 def _carried_over(ids: Sequence[str], previous: pa.Table | None) -> tuple[Captions, TagIds]:
-    """The captions that the round before wrote, and their tags."""
+    """The captions that the round before wrote, and their tags; none of an image that it failed on."""
     if previous is None:
         return [[] for _ in ids], [[] for _ in ids]
     rows = {row["image_id"]: row for row in previous.select(["image_id", "captions", "caption_tag_ids"]).to_pylist()}
-    return [rows[each]["captions"] for each in ids], [rows[each]["caption_tag_ids"] for each in ids]
+    nothing: dict[str, list[list[int]]] = {"captions": [], "caption_tag_ids": []}
+    before = [rows.get(image_id, nothing) for image_id in ids]
+    return [row["captions"] for row in before], [row["caption_tag_ids"] for row in before]
 
 
 def _best(scores: NDArray[np.float32], predicted: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Map stage `ground`: where in its image each groundable tag is, and what the annotator makes of that region alone.
 
 Reads pairs, features, caption_tags and generated (aligned), the annotator, its tag_bars and label_system (pinned);
-writes regions, and regions_rejected: boxes that are none, and images at which a detector failed.
+writes regions, and regions_rejected: boxes that are none, and images at which a detector or the annotator failed.
 The features of a region come from the image's token map (RoIAlign, He et al. 2017), so that no crop goes
 through the image encoder.
 """
@@ -18,38 +18,24 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from models.regions import (
-    CrossAttentionProposer,
-    GroundingDinoProposer,
-    OnnxDetectorProposer,
-    Proposal,
-    RegionProposer,
-    grounding_dino,
-    read_classes,
-    region_features,
-    region_tokens,
-)
+from models.regions import Proposal, region_features, region_tokens
 from storage.schemas import contract
-from tasks.annotators.trained import Annotator, Member, named_tags, picture, whole_tokens
+from tasks.annotators.asking import isolated
+from tasks.annotators.base import Annotator, AnnotatorContext, Batch, Regions, named_tags
+from tasks.annotators.folder import open_annotator
+from tasks.images.tokens import StoredTokens
 from tasks.labels.tags import read_tags
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
+from tasks.proposers.base import Detector, ProposerContext
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ground import GroundSettings
+from tasks.training.calibration import Calibration
 from tasks.training.data import tag_columns
 
 REGIONS_AT_ONCE = 512
 Proposals = list[list[Proposal]]
-
-
-@dataclass(frozen=True)
-class Detector:
-    """A proposer that looks at pictures, and the tags that it knows."""
-
-    proposer: RegionProposer[Sequence[Image.Image]]
-    tags: frozenset[int]
 
 
 @dataclass
@@ -68,59 +54,142 @@ class Rejected:
 def build(
     settings: GroundSettings, inputs: Inputs, executor: ExecutorSettings
 ) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
-    """The worker of this stage; the annotator's models are loaded once."""
-    label_system = inputs.table("label_system")
-    tags = tag_columns(label_system)
-    annotator = Annotator(inputs.model("annotator"), tags, device_of(executor), inputs.table("tag_bars"))
-    groundable = set(label_system.filter(label_system["groundable"])["tag_id"].to_pylist())
-    detector = _detector(settings, label_system, device_of(executor))
-    known = detector.tags if detector is not None else frozenset()
+    """The worker of this stage; the annotator and the detector are made once."""
+    label_system, bars = inputs.table("label_system"), inputs.table("tag_bars")
+    tags, device = tag_columns(label_system), str(device_of(executor))
+    annotator = open_annotator(AnnotatorContext(inputs.model("annotator"), tags, device, bars=bars))
+    known = [tags.ids[column] for column in annotator.columns]
+    context = ProposerContext(tuple(read_tags(label_system)), settings.max_regions, device)
+    grounder = Grounder(
+        annotator, settings.proposer.make(context), Calibration.of_bars(bars, known), known, settings.max_regions
+    )
+    groundable = set(label_system.filter(label_system["groundable"])["tag_id"].to_pylist()) & set(known)
 
     def ground(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
-        pairs = shard["pairs"]
-        ids = pairs["image_id"].to_pylist()
-        wanted = claimed_tags(ids, shard["caption_tags"], shard["generated"], groundable)
+        ids = shard["pairs"]["image_id"].to_pylist()
+        claims = claimed_tags(ids, shard["caption_tags"], shard["generated"], groundable)
         named = named_tags(ids, shard["caption_tags"], tags)
-        tables, rejected = [], Rejected()
-        for member, rows in annotator.members(pairs):
-            own = {tags.ids[column]: at for at, column in enumerate(member.columns)}  # tag id -> its label's number
-            rows = np.array([row for row in rows if any(tag in own for tag in wanted[row])], np.intp)
-            for batch, tokens in whole_tokens(member, pairs, shard["features"], rows):
-                asked = [[tag for tag in wanted[row] if tag in own] for row in batch]
-                names = [ids[row] for row in batch]
-                rest = [[tag for tag in each if tag not in known] for each in asked]
-                proposals = _attended(member, tokens, rest, own, settings.max_regions)
-                if detector is not None:
-                    seen = [[tag for tag in each if tag in known] for each in asked]
-                    images = [picture(pairs, int(row)) for row in batch]
-                    found = detected(detector.proposer, images, seen, names, rejected)
-                    proposals = [[*one, *other] for one, other in zip(found, proposals, strict=True)]
-                proposals = [usable(each, name, rejected) for each, name in zip(proposals, names, strict=True)]
-                tables.append(_regions(member, tokens, names, named[batch], proposals, own))
-        regions = pa.concat_tables(tables) if tables else _empty(annotator.whole)
+        batch = Batch(shard["pairs"], StoredTokens(shard["features"]), named)
+        rows = [row for row, claim in enumerate(claims) if claim]
+        asked, rejected = batch.subset(rows), Rejected()
+        tables = [
+            grounder.regions(asked.subset(part), [claims[rows[at]] for at in part], rejected)
+            for part in annotator.parts(asked)
+        ]
+        regions = pa.concat_tables(tables) if tables else _empty(annotator.tokens(batch.subset([0])).shape[-1])
         return {"regions": regions, "regions_rejected": rejected.table()}
 
     return ground
 
 
+@dataclass(frozen=True)
+class Grounder:
+    """Who finds regions, and who looks at them: the annotator, whose columns are the tags ``known``, and a detector."""
+
+    annotator: Annotator
+    detector: Detector | None
+    calibration: Calibration
+    known: Sequence[int]
+    max_regions: int
+
+    def regions(self, batch: Batch, wanted: Sequence[Sequence[int]], rejected: Rejected) -> pa.Table:
+        """The ``regions`` of the tags that are ``wanted`` of each image of one of the annotator's parts of a batch."""
+        detected_tags: frozenset[int] = frozenset() if self.detector is None else self.detector.tags
+        rest = [[tag for tag in tags if tag not in detected_tags] for tags in wanted]
+        proposals = self._found(batch, rest, rejected)
+        if self.detector is not None:
+            seen = [[tag for tag in tags if tag in detected_tags] for tags in wanted]
+            boxes = detected(self.detector, lambda places: batch.subset(places).pictures, seen, batch.ids, rejected)
+            proposals = [[*first, *then] for first, then in zip(boxes, proposals, strict=True)]
+        proposals = [usable(of, image_id, rejected) for of, image_id in zip(proposals, batch.ids, strict=True)]
+        return self._table(batch, proposals, rejected)
+
+    def _found(self, batch: Batch, tags: Sequence[Sequence[int]], rejected: Rejected) -> Proposals:
+        """What the annotator finds itself, where it can."""
+        number = {tag: at for at, tag in enumerate(self.known)}
+        columns = [[number[tag] for tag in of_image] for of_image in tags]
+
+        def ask(places: Sequence[int]) -> Proposals:
+            part = batch.subset(places)
+            seen = self.annotator.find(part, [columns[place] for place in places], self.max_regions)
+            if seen is None:
+                return [[] for _ in places]
+            return [[Proposal(self.known[at], box, score) for at, box, score in of_image] for of_image in seen]
+
+        return isolated(ask, range(len(batch)), _failed(batch, rejected))
+
+    def _table(self, batch: Batch, proposals: Proposals, rejected: Rejected) -> pa.Table:
+        """The ``regions`` of a batch of images, with features and, where the annotator looks at regions, its scores."""
+        tokens = torch.as_tensor(self.annotator.tokens(batch))
+        scores = self._scores(batch, proposals, rejected)
+        listed = [(image, proposal) for image, of_image in enumerate(proposals) for proposal in of_image]
+        if not listed:
+            return _empty(tokens.shape[-1])
+        boxes = np.array([proposal.box for _, proposal in listed], np.float32)
+        features = _features(tokens, [image for image, _ in listed], boxes)
+        return pa.table(
+            {
+                "image_id": pa.array([batch.ids[image] for image, _ in listed], pa.string()),
+                "tag_id": pa.array([proposal.tag_id for _, proposal in listed], pa.int32()),
+                "box": pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel()), 4),
+                "detector_score": pa.array([proposal.score for _, proposal in listed], pa.float32()),
+                "tag_score": pa.array([score for of_image in scores for score in of_image], pa.float32()),
+                "feature": pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1]),
+            }
+        )
+
+    def _scores(self, batch: Batch, proposals: Proposals, rejected: Rejected) -> list[list[float | None]]:
+        """For each image the calibrated probability of each of its regions' own tag, by the annotator; None: it looks
+        at whole pictures only, or failed."""
+        number = {tag: at for at, tag in enumerate(self.known)}
+
+        def ask(places: Sequence[int]) -> list[list[float | None]]:
+            part = batch.subset(places)
+            of_part = [proposals[place] for place in places]
+            images = [at for at, of_image in enumerate(of_part) for _ in of_image]
+            listed = [proposal for of_image in of_part for proposal in of_image]
+            columns = np.array([number[proposal.tag_id] for proposal in listed], np.int64)
+            boxes = np.array([proposal.box for proposal in listed], np.float32).reshape(-1, 4)
+            said = self.annotator.look(part, Regions(np.array(images, np.int64), boxes, columns)) if listed else None
+            if said is None:
+                return [[None] * len(of_image) for of_image in of_part]
+            scores = iter(self.calibration.probabilities_of(said, columns).tolist())
+            return [[next(scores) for _ in of_image] for of_image in of_part]
+
+        failed = _failed(batch, rejected)
+        answers = isolated(ask, range(len(batch)), lambda place, why: failed(place, why) or None)
+        return [[None] * len(of) if said is None else said for of, said in zip(proposals, answers, strict=True)]
+
+
+def _failed(batch: Batch, rejected: Rejected) -> Callable[[int, str], list[Any]]:
+    """Says that the annotator failed on an image, of which nothing comes then."""
+
+    def failed(place: int, why: str) -> list[Any]:
+        rejected.add(batch.ids[place], "the picture", "annotator_failed", why)
+        return []
+
+    return failed
+
+
 def detected(
-    proposer: RegionProposer[Sequence[Image.Image]],
-    images: Sequence[Image.Image],
+    detector: Detector,
+    pictures: Callable[[Sequence[int]], Sequence[Image.Image]],
     tag_ids: Sequence[Sequence[int]],
     names: Sequence[str],
     rejected: Rejected,
 ) -> Proposals:
-    """What a detector finds; where it fails on a batch, image by image, and an image that it fails on has no region."""
-    try:
-        return proposer.propose(images, tag_ids)
-    except Exception as error:  # detectors are other people's code
-        if len(images) == 1:
-            rejected.add(names[0], "the picture", "detector_failed", f"{type(error).__name__}: {error}")
-            return [[]]
-    return [
-        detected(proposer, [image], [tags], [name], rejected)[0]
-        for image, tags, name in zip(images, tag_ids, names, strict=True)
-    ]
+    """What a detector finds in the ``pictures`` at some places, which are opened here; where it fails, or a picture
+    cannot be opened, image by image, and an image at which that fails has no region."""
+
+    def ask(places: Sequence[int]) -> Proposals:
+        proposed = detector.propose(pictures(places), [tag_ids[place] for place in places])
+        return [[Proposal(*proposal) for proposal in of_image] for of_image in proposed]
+
+    def failed(place: int, why: str) -> list[Proposal]:
+        rejected.add(names[place], "the picture", "detector_failed", why)
+        return []
+
+    return isolated(ask, range(len(names)), failed)
 
 
 def usable(proposals: Sequence[Proposal], image_id: str, rejected: Rejected) -> list[Proposal]:
@@ -141,7 +210,8 @@ def usable(proposals: Sequence[Proposal], image_id: str, rejected: Rejected) -> 
 def claimed_tags(
     ids: Sequence[str], caption_tags: pa.Table, generated: pa.Table, groundable: set[int]
 ) -> list[list[int]]:
-    """The groundable tags that anything claims for each image, ascending."""
+    """The groundable tags that anything claims for each image, ascending; none of an image that the annotator failed
+    on, which has no row in ``generated``."""
     place = {image_id: row for row, image_id in enumerate(ids)}
     claims: list[set[int]] = [set() for _ in ids]
     for row in caption_tags.select(["image_id", "tag_ids"]).to_pylist():
@@ -150,112 +220,25 @@ def claimed_tags(
     for row in generated.select(["image_id", "caption_tag_ids", "predicted"]).to_pylist():
         if row["image_id"] in place:
             claims[place[row["image_id"]]].update(row["predicted"], *row["caption_tag_ids"])
-    return [sorted(claim & groundable) for claim in claims]
-
-
-def _detector(settings: GroundSettings, label_system: pa.Table, device: torch.device) -> Detector | None:
-    if settings.proposer == "cross_attention":
-        return None
-    if settings.proposer == "onnx_detector":
-        words = read_classes(settings.classes)
-        classes = classes_of_tags(label_system, words)
-        proposer = OnnxDetectorProposer(
-            settings.checkpoint, classes, len(words), settings.max_regions, settings.threshold
-        )
-        return Detector(proposer, frozenset(classes))
-    model = grounding_dino.load(settings.checkpoint, settings.configuration, settings.text_encoder).to(device)
-    prompts = {row["tag_id"]: row["prompt"] or row["name"] for row in label_system.to_pylist()}
-    dino = GroundingDinoProposer(
-        model,
-        prompts,
-        settings.max_regions,
-        settings.threshold,
-        settings.long_edge,
-        half_precision=settings.half_precision,
-    )
-    return Detector(dino, frozenset(prompts))
-
-
-def classes_of_tags(label_system: pa.Table, classes: Sequence[Sequence[str]]) -> dict[int, int]:
-    """Tag id -> the detector's class that has one of its words, its name first, then its synonyms."""
-    number = {word: at for at, words in reversed(list(enumerate(classes))) for word in words}
-    found = {}
-    for tag in read_tags(label_system):
-        known = [number[word] for word in tag.words if word in number]
-        if known and tag.groundable:
-            found[tag.tag_id] = known[0]
-    return found
-
-
-def _attended(
-    member: Member, tokens: Tensor, tags: Sequence[Sequence[int]], own: Mapping[int, int], max_regions: int
-) -> Proposals:
-    """Proposals of the annotator's attention, which knows tags by the numbers of its labels."""
-    tag_of = {label: tag for tag, label in own.items()}
-    proposer = CrossAttentionProposer(member.model, max_regions)
-    found = proposer.propose(tokens, [[own[tag] for tag in each] for each in tags])
-    return [[each._replace(tag_id=tag_of[each.tag_id]) for each in proposed] for proposed in found]
+    answered = set(generated["image_id"].to_pylist())
+    return [
+        sorted(claim & groundable) if image_id in answered else [] for image_id, claim in zip(ids, claims, strict=True)
+    ]
 
 
 @torch.inference_mode()
-def _regions(
-    member: Member,
-    tokens: Tensor,
-    ids: Sequence[str],
-    named: NDArray[np.bool_],
-    proposals: Sequence[Sequence[Proposal]],
-    own: Mapping[int, int],
-) -> pa.Table:
-    """The ``regions`` of a batch of images."""
-    found = [(image, each) for image, proposed in enumerate(proposals) for each in proposed]
-    if not found:
-        return _empty(member)
-    images = torch.tensor([image for image, _ in found], device=tokens.device)
-    boxes = torch.tensor([each.box for _, each in found], device=tokens.device)
-    labels = torch.tensor([own[each.tag_id] for _, each in found], device=tokens.device)
-    features, scores = look_at(member, tokens, ids, named, images, boxes, labels)
-    return pa.table(
-        {
-            "image_id": pa.array([ids[image] for image, _ in found], pa.string()),
-            "tag_id": pa.array([each.tag_id for _, each in found], pa.int32()),
-            "box": pa.FixedSizeListArray.from_arrays(pa.array(boxes.cpu().numpy().ravel(), pa.float32()), 4),
-            "detector_score": pa.array([each.score for _, each in found], pa.float32()),
-            "tag_score": pa.array(scores, pa.float32()),
-            "feature": pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1]),
-        }
-    )
-
-
-def look_at(
-    member: Member,
-    tokens: Tensor,
-    ids: Sequence[str],
-    named: NDArray[np.bool_],
-    images: Tensor,
-    boxes: Tensor,
-    labels: Tensor,
-) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """Features (regions, width), L2-normalised, and the calibrated probability of one label a region (regions,).
-
-    ``tokens`` (B, 1 + N, C) of the images ``ids``, whose captions name ``named`` (B, columns); each region has an image
-    of the batch, a box (x0, y0, x1, y1 in shares) and a label.
-    """
-    features, logits = [], []
-    for start in range(0, len(images), REGIONS_AT_ONCE):
+def _features(tokens: torch.Tensor, images: Sequence[int], boxes: NDArray[np.float32]) -> NDArray[np.float16]:
+    """(regions, width), L2-normalised: the features of ``boxes`` in the ``images`` whose ``tokens`` (B, 1 + N, C) these
+    are."""
+    of, where = torch.tensor(images, device=tokens.device), torch.from_numpy(boxes).to(tokens.device)
+    features = []
+    for start in range(0, len(of), REGIONS_AT_ONCE):
         part = slice(start, start + REGIONS_AT_ONCE)
-        seen = region_tokens(tokens, images[part], boxes[part])
-        features.append(region_features(seen).half().cpu().numpy())
-        said = member.model.tag_logits(seen, tag_ids=labels[part, None])[:, 0]
-        of = images[part]
-        unseen = member.unseen(seen[:, 0], tokens[of, 0], [ids[at] for at in of], named[of.cpu().numpy()])
-        said = said + unseen.gather(1, labels[part, None])[:, 0]
-        logits.append(said.cpu().numpy())
-    scores = member.calibration.probabilities_of(np.concatenate(logits), labels.cpu().numpy())
-    return np.concatenate(features), scores.astype(np.float32)
+        features.append(region_features(region_tokens(tokens, of[part], where[part])).half().cpu().numpy())
+    return np.concatenate(features)
 
 
-def _empty(member: Member) -> pa.Table:
+def _empty(width: int) -> pa.Table:
     schema = contract("regions").schema
-    width = member.model.image_encoder.width
     feature = schema.get_field_index("feature")
     return schema.set(feature, pa.field("feature", pa.list_(pa.float16(), width))).empty_table()

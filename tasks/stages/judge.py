@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.schemas import contract
 from tasks.judging.typicality import TagClusters, is_good, read_clusters, typicality
@@ -94,7 +95,8 @@ def decide(
 def measured(regions: pa.Table, clusters: Mapping[int, TagClusters], settings: JudgeSettings) -> pa.Table:
     """``regions`` with their ``typicality`` and whether they are ``good``, and without what is large."""
     typical = typicality(regions, clusters, settings.outlier_measure)
-    good = is_good(regions["tag_score"].to_numpy(), typical, settings.region_threshold, settings.outlier_share)
+    score = pc.fill_null(regions["tag_score"], 1).to_numpy()  # of an annotator that cannot look at a region
+    good = is_good(score, typical, settings.region_threshold, settings.outlier_share)
     return (
         regions.drop_columns(["feature", "box"])
         .append_column("typicality", pa.array(typical, pa.float32(), from_pandas=True))
@@ -105,7 +107,7 @@ def measured(regions: pa.Table, clusters: Mapping[int, TagClusters], settings: J
 _COLUMNS = {
     "pairs": ["image_id"],
     "caption_tags": ["image_id", "caption_index", "tag_ids"],
-    "generated": ["image_id", "caption_tag_ids", "fits", "original_fits", "scores", "predicted"],
+    "generated": ["image_id", "caption_tag_ids", "caption_fits", "original_caption_fits", "scores", "predicted"],
 }
 
 _VERDICTS = f"""
@@ -137,17 +139,18 @@ agreements AS (
 ),
 fits AS (  -- of the caption that fits best among those that name a tag
     SELECT image_id, tag_id, max(coalesce(fit, 1)) AS fit FROM (
-        SELECT image_id, unnest(tag_ids) AS tag_id, original_fits[caption_index + 1] AS fit
+        SELECT image_id, unnest(tag_ids) AS tag_id, original_caption_fits[caption_index + 1] AS fit
         FROM caption_tags JOIN generated USING (image_id) WHERE caption_index >= 0
         UNION ALL SELECT image_id, unnest(named), fit FROM (
-            SELECT image_id, unnest(caption_tag_ids) AS named, unnest(fits) AS fit FROM generated
+            SELECT image_id, unnest(caption_tag_ids) AS named, unnest(caption_fits) AS fit FROM generated
         ) WHERE named IS NOT NULL
     ) GROUP BY image_id, tag_id
 ),
 looked AS (
     SELECT
         image_id, tag_id, max(tag_score) AS region_score, max(typicality) AS typicality,
-        bool_or(tag_score >= $region_threshold) AS any_predicted,
+        -- an annotator that cannot look at a region speaks against none
+        bool_or(coalesce(tag_score, 1) >= $region_threshold) AS any_predicted,
         bool_or(good) AS any_good
     FROM regions GROUP BY image_id, tag_id
 ),
@@ -160,6 +163,7 @@ judged AS (
         -- a tag whose score was not kept has less than the least that was
         coalesce(scores.score, least.score, 0) AS score,
         CASE
+            WHEN answered.image_id IS NULL THEN 'kept'  -- the annotator failed on the image: nothing speaks against it
             WHEN (agreement < $least_agreement OR fits.fit < $least_fit) AND source & {PREDICTED} = 0
                 THEN 'caption_disagrees'
             WHEN looked.image_id IS NULL AND NOT coalesce(groundable, false) THEN 'kept'
@@ -168,7 +172,8 @@ judged AS (
             WHEN any_predicted THEN 'cluster_outlier'
             ELSE 'region_not_predicted'
         END AS found
-    FROM tags LEFT JOIN scores USING (image_id, tag_id) LEFT JOIN least USING (image_id)
+    FROM tags LEFT JOIN (SELECT image_id FROM generated) AS answered USING (image_id)
+    LEFT JOIN scores USING (image_id, tag_id) LEFT JOIN least USING (image_id)
     LEFT JOIN looked USING (image_id, tag_id) LEFT JOIN agreements USING (image_id, tag_id)
     LEFT JOIN label_system USING (tag_id) LEFT JOIN fits USING (image_id, tag_id)
 ),

@@ -16,14 +16,14 @@ from PIL import Image
 from scipy.fft import dctn
 
 from storage.schemas import contract
-from tasks.annotators.trained import picture
+from tasks.caption_judges.base import context_of
 from tasks.images.classifiers import unwanted_probability
-from tasks.judging.caption_fit import caption_fit
+from tasks.images.decoding import pictures
+from tasks.images.tokens import token_matrix
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.measure import MeasureSettings
-from tasks.training.data import token_matrix
 
 HASH_SIDE, HASH_BITS = 32, 8  # pixels that are transformed, and the lowest frequencies that are kept, each way
 VECTOR_WIDTH = 128
@@ -35,23 +35,22 @@ def build(
 ) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
     """The worker of this stage; models are loaded once, and only those that are asked for."""
     device = device_of(executor)
-    fit = caption_fit(settings.judge, settings.image_encoder, device)
+    caption_fit = settings.caption_judge.make(context_of(inputs, device))
     unwanted = unwanted_probability(settings.classifier, settings.unwanted, device) if settings.classifier else None
 
     def measure(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs = shard["pairs"]
         captions = pairs["captions"].to_pylist()
         hashes: list[int] = []
-        agreements: list[list[float]] = []
+        caption_fits: list[list[float]] = []
         probabilities: list[float | None] = []
         for start in range(0, pairs.num_rows, BATCH):
             rows = range(start, min(start + BATCH, pairs.num_rows))
-            pictures = [picture(pairs, row) for row in rows]
-            hashes += map(perceptual_hash, pictures)
-            agreements += (
-                [each[0] for each in fit(pictures, [[captions[row]] for row in rows])] if fit else [[] for _ in rows]
-            )
-            probabilities += unwanted(pictures) if unwanted else [None for _ in rows]
+            shown = pictures(pairs.slice(start, len(rows)))
+            hashes += map(perceptual_hash, shown)
+            of_images = captions[rows.start : rows.stop]
+            caption_fits += caption_fit(shown, of_images) if caption_fit else [[] for _ in rows]
+            probabilities += unwanted(shown) if unwanted else [None for _ in rows]
         vectors = whole_vectors(pairs["image_id"], shard["features"])
         columns = {name: pairs[name] for name in ("image_id", "split", "width", "height")}
         table = pa.table(
@@ -59,7 +58,7 @@ def build(
                 **columns,
                 "hash": pa.array(hashes, pa.uint64()),
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), VECTOR_WIDTH),
-                "agreements": pa.array(agreements, pa.list_(pa.float32())),
+                "caption_fits": pa.array(caption_fits, pa.list_(pa.float32())),
                 "unwanted": pa.array(probabilities, pa.float32()),
             }
         )

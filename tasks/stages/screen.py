@@ -49,8 +49,8 @@ def decide(measures: pa.Table, settings: ScreenSettings) -> pa.Table:
     width, height = measures["width"].to_numpy(), measures["height"].to_numpy()
     short_side = np.minimum(width, height)
     aspect = np.maximum(width, height) / np.maximum(short_side, 1)
-    agreement = [max(each) if each else None for each in measures["agreements"].to_pylist()]
-    disagrees = np.array([each is not None and each < settings.least_agreement for each in agreement], bool)
+    caption_fit = [max(fits) if fits else None for fits in measures["caption_fits"].to_pylist()]
+    disagrees = np.array([fit is not None and fit < settings.least_caption_fit for fit in caption_fit], bool)
     unwanted = measures["unwanted"].to_numpy(zero_copy_only=False)
     for_held_out = np.zeros(count, bool)
     for_held_out[~alone] = protected[falls_for[~alone]]
@@ -73,7 +73,7 @@ def decide(measures: pa.Table, settings: ScreenSettings) -> pa.Table:
             "duplicate_of": pa.array([ids[at] if at >= 0 else None for at in falls_for], pa.string()),
             "short_side": pa.array(short_side, pa.int32()),
             "aspect": pa.array(aspect, pa.float32()),
-            "agreement": pa.array(agreement, pa.float32()),
+            "caption_fit": pa.array(caption_fit, pa.float32()),
             "unwanted": measures["unwanted"],
             "kept": pa.array([not each for each in found], pa.bool_()),
             "reasons": pa.array(found, pa.list_(pa.string())),

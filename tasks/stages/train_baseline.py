@@ -13,23 +13,26 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.annotators.trained import FURTHER
+from tasks.annotators import folder as annotator_folder
+from tasks.annotators.base import Adoption
+from tasks.annotators.models import FURTHER
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.train_baseline import TrainBaselineSettings
-from tasks.training.jobs import WHOLE, Progress, blueprint, log_table, run_jobs, with_folds
+from tasks.training.jobs import Progress, blueprint, log_table, run_jobs, with_folds
 from tasks.training.material import further_sizes, gather
-from tasks.training.pretrained import adopt
 
 
 def train(
     settings: TrainBaselineSettings, inputs: Inputs, executor: ExecutorSettings, folder: Path, progress: Progress
 ) -> Mapping[str, pa.Table]:
-    """Trains the baseline into ``folder``; its curves as ``training_log``. A ``pretrained`` one has none."""
-    if settings.pretrained:
-        adopt(settings, inputs, folder, device_of(executor), progress)
-        return {"training_log": log_table({WHOLE: folder / WHOLE})}
+    """Trains the baseline into ``folder``; its curves as ``training_log``. One that is adopted has none."""
+    if not settings.is_trained:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings.annotator.adopt(Adoption(settings, inputs, folder, str(device_of(executor)), progress))
+        annotator_folder.write(folder, settings.annotator)
+        return {"training_log": log_table({})}
     training = settings.training()
     logs = []
     for size in (0, *further_sizes(inputs)):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -109,6 +110,22 @@ class Calibration:
         values = np.asarray(thresholds, np.float64)
         cuts = np.where(values < 1, _logit(values), np.inf)
         return cls(ones, np.zeros(len(ones)), ones, cuts)
+
+    @classmethod
+    def of_bars(cls, bars: pa.Table, tag_ids: Sequence[int]) -> Calibration:
+        """What ``tag_bars`` say of these tags; of those that they lack nothing is ever predicted."""
+        row_of = {tag_id: row for row, tag_id in enumerate(bars["tag_id"].to_pylist())}
+        rows = np.array([row_of.get(tag_id, -1) for tag_id in tag_ids], np.intp)
+        known = rows >= 0
+
+        def column(name: str, otherwise: float) -> NDArray[np.float64]:
+            values = np.append(bars[name].to_numpy().astype(np.float64), otherwise)
+            return np.where(known, values[rows], otherwise)
+
+        described = bool(bars.num_rows) and bool(bars["described"][0].as_py())
+        return cls(
+            column("slope", 1), column("intercept", 0), column("mention_rate", 1), column("cut", np.inf), described
+        )
 
     def probabilities(self, logits: Floats, named: NDArray[np.bool_] | bool | None = None) -> Floats:
         """P(there | image) in 0..1 of logits (..., tags); with ``named`` False, (..., tags), of what no caption names.

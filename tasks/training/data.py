@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,8 @@ from torchvision.transforms import v2
 
 from models import Label
 from models.image_encoder import Preprocessing
-from tasks.images.decoding import decode_image, may_mirror, read_image
+from tasks.images.decoding import may_mirror, picture
+from tasks.images.tokens import token_matrix
 from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
 from tasks.stages.encode import View, picture_of
@@ -185,16 +187,6 @@ def stored_views(
             yield int(images.first[at]), views
 
 
-def token_matrix(column: pa.ChunkedArray) -> NDArray[np.float16]:
-    """A ``tokens`` column whose rows all have as many tokens: float16 (rows, tokens, width)."""
-    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    vectors = lists.flatten()
-    if not len(lists):
-        return np.zeros((0, 0, vectors.type.list_size), np.float16)
-    values: NDArray[np.float16] = vectors.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(lists), -1, vectors.type.list_size)
-
-
 @dataclass(frozen=True)
 class PictureImages:
     """Pictures for end-to-end training: an Arrow file with image records, decoded and augmented when they are needed.
@@ -219,7 +211,7 @@ class PictureImages:
         """The whole pictures, normalised, without augmentation."""
         table, prepare = _open_pictures(self.file), self.preprocessing.transform()
         for indices in order:
-            yield torch.stack([prepare(_picture(table, int(self.rows[at]))[0]) for at in indices])
+            yield torch.stack([prepare(picture(_pair(table, self.rows[at]))) for at in indices])
 
     def subset(self, indices: Indices) -> PictureImages:
         return replace(self, rows=self.rows[indices])
@@ -259,12 +251,13 @@ class _Pictures(Dataset[Tensor]):
         return _open_pictures(self.images.file)
 
     def __getitem__(self, index: int) -> Tensor:
-        picture, captions = _picture(self.table, int(self.images.rows[index]))
+        pair = _pair(self.table, self.images.rows[index])
+        shown = picture(pair)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed * 1_000_003 + index)
-            if may_mirror(captions) and torch.rand(()) < 0.5:
-                picture = ImageOps.mirror(picture)
-            image: Tensor = self.augment(self.crop(picture))
+            if may_mirror(pair["captions"]) and torch.rand(()) < 0.5:
+                shown = ImageOps.mirror(shown)
+            image: Tensor = self.augment(self.crop(shown))
         return image
 
 
@@ -272,10 +265,9 @@ def _open_pictures(file: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
-def _picture(table: pa.Table, row: int) -> tuple[Image.Image, list[str]]:
-    """A picture and its captions."""
-    pair = table.slice(row, 1).to_pylist()[0]
-    return decode_image(read_image(pair["image"]), max_pixels=pair["width"] * pair["height"]), pair["captions"]
+def _pair(table: pa.Table, row: np.integer) -> dict[str, Any]:
+    pair: dict[str, Any] = table.slice(int(row), 1).to_pylist()[0]
+    return pair
 
 
 @dataclass(frozen=True)

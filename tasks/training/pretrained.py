@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from models import Label, Tagger, load_tagger, tagger_folder
+from tasks.annotators.base import Adoption
 from tasks.labels.tags import Tag, read_tags
 from tasks.machine.inputs import Inputs
-from tasks.settings.train_baseline import TrainBaselineSettings
 from tasks.training.data import store_pictures, tag_columns
 from tasks.training.jobs import WHOLE, Progress, evidence_of, set_thresholds, write_record
 from tasks.training.targets import caption_targets, split_ids
@@ -22,20 +22,19 @@ from tasks.training.targets import caption_targets, split_ids
 BATCH = 8
 
 
-def adopt(
-    settings: TrainBaselineSettings, inputs: Inputs, folder: Path, device: torch.device, progress: Progress
-) -> None:
-    """Makes the model of ``settings.pretrained`` the annotator in ``folder``.
+def adopt(path: str, adoption: Adoption) -> None:
+    """Makes the model in ``path`` the annotator in the adoption's folder.
 
     It keeps the labels that are tags of the label system, by name or synonym. Where images are held out to calibrate
     on, thresholds are fitted to them; else its own stay. It was trained on none of the images, so there are no folds.
     Raises ValueError where it knows none of the tags.
     """
+    settings, inputs, folder = adoption.settings, adoption.inputs, adoption.folder
     label_system = inputs.table("label_system")
-    model = load_tagger(settings.pretrained).to(device)
+    model = load_tagger(path).to(adoption.device)
     known = matches(read_tags(label_system), model.labels)
     if not known:
-        raise ValueError(f"the model in {settings.pretrained} knows none of the label system's active tags")
+        raise ValueError(f"the model in {path} knows none of the label system's active tags")
     columns = tag_columns(label_system)
     names = [columns.labels[columns.column[tag]] for tag in known]
     model.keep_labels(
@@ -51,7 +50,7 @@ def adopt(
         places = [columns.column[tag] for tag in known]
         named = caption_targets(inputs, held_out, columns)[:, places].toarray() > 0
         taught = caption_targets(inputs, split_ids(inputs, "train"), columns)[:, places]
-        logits = _logits(model, inputs, held_out, folder / "scratch", progress)
+        logits = _logits(model, inputs, held_out, folder / "scratch", adoption.progress)
         described = bool(split_ids(inputs, "fine_tune"))
         evidence = evidence_of(model, logits, named, np.asarray(taught.mean(axis=0), np.float32).ravel(), described)
         evidence.save(own)

@@ -49,9 +49,9 @@ def test_every_field_of_every_form_says_what_it_is(deployed: Deployed) -> None:
     [
         ("judge/default", {"settings": {"outlier_share": 1.5}}),
         ("judge/default", {"settings": {"outlier_shar": 0.5}}),
-        ("ground/default", {"settings": {"proposer": "grounding_dino"}}),
+        ("ground/default", {"settings": {"proposer": {"kind": "grounding_dino", "checkpoint": ""}}}),
         ("retrain/default", {"settings": {"distillation": "clip"}}),
-        ("generate/default", {"settings": {"caption_judge": "me"}}),
+        ("generate/default", {"settings": {"caption_judge": {"kind": "me"}}}),
         ("ram-data-engine/default", {"until": "grind"}),
         ("ram-data-engine/default", {"store": ""}),
         ("refresh/default", {"tolerance": 2}),

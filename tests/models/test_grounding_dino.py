@@ -124,13 +124,14 @@ def test_a_checkpoint_that_does_not_fit_is_refused(folder: Path, tmp_path: Path)
 
 
 def test_the_detector_grounds_by_configuration_alone(folder: Path, copied_store: Path) -> None:
-    failed = ram_engine("run", "--preset", "tiny", "--set", "ground.proposer=grounding_dino", check=False)
-    assert "needs its weights" in failed.stdout
+    failed = ram_engine("run", "--preset", "tiny", "--proposer", "grounding_dino", check=False)
+    assert "ground.proposer.checkpoint is missing" in failed.stdout
     ram_engine(
         *("run", "--preset", "tiny", "--store", str(copied_store), "--until", "judge"),
-        *("--set", "ground.proposer=grounding_dino", "--set", f"ground.checkpoint={folder / 'dino.pth'}"),
-        *("--set", f"ground.configuration={folder / 'small.py'}", "--set", f"ground.text_encoder={folder / 'bert'}"),
-        *("--set", "ground.threshold=0.0", "--set", "ground.long_edge=64"),
+        *("--proposer", f"grounding_dino:{folder / 'dino.pth'}"),
+        *("--set", f"ground.proposer.configuration={folder / 'small.py'}"),
+        *("--set", f"ground.proposer.text_encoder={folder / 'bert'}"),
+        *("--set", "ground.proposer.threshold=0.0", "--set", "ground.proposer.long_edge=64"),
     )
     store = Store(copied_store)
     regions = store.table(store.snapshot("regions")).to_pylist()

@@ -31,7 +31,7 @@ facts = st.builds(
     encoders=st.lists(st.sampled_from(list(SIDES)), unique=True).map(tuple),
     sentence_encoder=st.booleans(),
     effort=st.sampled_from(EFFORTS),
-    annotator=st.sampled_from(["", "models/ram"]),
+    annotator=st.sampled_from([None, {"kind": "pretrained", "path": "models/ram"}]),
 )
 
 
@@ -41,7 +41,7 @@ def test_whatever_the_facts_settings_hold_and_each_choice_has_its_reason(facts: 
     choices = choose(facts)
     assert all(choice.told.count(" since ") == 1 + choice.told.count(" GB of memory") for choice in choices)
     values = settings_of(choices)
-    ready = values["baseline"].pop("pretrained", "")  # configure looks whether it is there
+    ready = values["train_baseline"].pop("annotator", None)  # configure looks whether it is there
     assert ready == facts.annotator
     chosen, _ = configure(yaml.safe_load(yaml.safe_dump(values)))
     assert chosen.build_labels.min_count <= max(3, facts.captions // 30)
@@ -52,7 +52,7 @@ def test_whatever_the_facts_settings_hold_and_each_choice_has_its_reason(facts: 
         assert chosen.train_baseline.folds
     if facts.effort == "quick":
         assert not chosen.encode.annotator_encoders
-    if facts.annotator == "" and not facts.sentence_encoder:
+    if facts.annotator is None and not facts.sentence_encoder:
         assert chosen.train_baseline.folds
         assert chosen.retrain.architecture == "tag2text"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,15 +11,24 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from storage.schemas import contract
+from storage.schemas import check, contract
 from storage.store import Snapshot
-from tasks.annotators.trained import Annotator, annotator_evidence, answers, named_tags, whole_tokens
+from tasks.annotators import folder as annotator_folder
+from tasks.annotators.asking import annotated
+from tasks.annotators.base import Annotator, AnnotatorContext, AnnotatorSettings, Answers, Batch, named_tags
+from tasks.annotators.models import TrainedAnnotator, TrainedModel, evidence_of, partners_of, token_batches
+from tasks.annotators.room import ANNOTATORS
+from tasks.images.tokens import MissingTokensError, StoredTokens
 from tasks.labels.tags import Tag, tags_table
 from tasks.machine.inputs import Inputs
+from tasks.proposers.cross_attention import CrossAttention
+from tasks.settings.calibrate import CalibrateSettings
 from tasks.settings.encode import EncodeSettings
 from tasks.settings.executor import ExecutorSettings
+from tasks.settings.generate import GenerateSettings
+from tasks.settings.ground import GroundSettings
 from tasks.settings.train_baseline import TrainBaselineSettings
-from tasks.stages import train_baseline
+from tasks.stages import calibrate, generate, ground, train_baseline
 from tasks.stages.encode import build
 from tasks.training.calibration import Evidence
 from tasks.training.data import TagColumns, tag_columns
@@ -71,25 +81,38 @@ def contract_of_pairs() -> dict[str, object]:
     return {"sources": ["csv"], "names": ["a"], "fingerprints": ["f"], "url": None, "licence": None, "sha256": "0"}
 
 
-def test_what_the_members_say_is_averaged(trained: tuple[Inputs, pa.Table, Path]) -> None:
+def opened(folder: Path, tags: TagColumns) -> TrainedAnnotator:
+    annotator = annotator_folder.open_annotator(AnnotatorContext(folder, tags, "cpu"))
+    assert isinstance(annotator, TrainedAnnotator)
+    return annotator
+
+
+def batch_of(inputs: Inputs, table: pa.Table, tags: TagColumns) -> Batch:
+    named = named_tags(table["image_id"].to_pylist(), inputs.table("caption_tags"), tags)
+    return Batch(table, StoredTokens(inputs.table("features")), named)
+
+
+def test_what_the_models_of_several_encoders_say_is_averaged(trained: tuple[Inputs, pa.Table, Path]) -> None:
     inputs, table, folder = trained
     tags = tag_columns(inputs.table("label_system"))
-    features = inputs.table("features")
-    annotator = Annotator(folder, tags, torch.device("cpu"))
-    rows = 0
-    for member, places in annotator.members(table):
-        (partner,) = member.partners
-        assert (member.model.config.image_size, partner.config.image_size) == (64, 96)
-        named = np.zeros((table.num_rows, len(tags.ids)), bool)
-        for batch, tokens, logits in answers(member, table, features, places, named):
-            assert len(tokens[0]) == 1 + 2 * 2
-            alone = member.model.tag_logits(tokens)
-            other = type(member)(partner, member.columns, True, member.calibration)
-            ((_, finer),) = whole_tokens(other, table, features, batch)
-            assert len(finer[0]) == 1 + 3 * 3
-            assert torch.from_numpy(logits).allclose((alone + partner.tag_logits(finer)) / 2, atol=1e-5)
-            rows += len(batch)
-    assert rows == 4
+    annotator = opened(folder, tags)
+    batch = batch_of(inputs, table, tags)
+    answered = []
+    for rows in annotator.parts(batch):
+        part = batch.subset(rows)
+        model = annotator.model_of(part)
+        (partner,) = model.partners
+        assert (model.model.config.image_size, partner.config.image_size) == (64, 96)
+        tokens = annotator.tokens(part)
+        assert len(tokens[0]) == 1 + 2 * 2
+        ((_, finer),) = token_batches(TrainedModel(partner, model.columns, True), part)
+        assert len(finer[0]) == 1 + 3 * 3
+        mean = (model.model.tag_logits(tokens) + partner.tag_logits(finer)) / 2
+        assert torch.from_numpy(annotator.annotate(part).scores).allclose(mean, atol=1e-5)
+        answered += rows.tolist()
+    assert sorted(answered) == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="several folds"):
+        annotator.annotate(batch)
 
 
 def test_ridge_regressions_leave_out_the_image_that_they_are_asked_about(
@@ -99,18 +122,17 @@ def test_ridge_regressions_leave_out_the_image_that_they_are_asked_about(
     settings = MEAN.model_copy(update={"solver": "ridge"})
     train_baseline.train(settings, inputs, EXECUTOR, tmp_path, lambda done, total, what: None)
     tags = tag_columns(inputs.table("label_system"))
-    annotator = Annotator(tmp_path, tags, torch.device("cpu"))
+    annotator = opened(tmp_path, tags)
     assert annotator.folds == []
-    ((member, rows),) = annotator.members(table)
-    named = named_tags(table["image_id"].to_pylist(), inputs.table("caption_tags"), tags)
-    ((_, tokens, logits),) = answers(member, table, inputs.table("features"), rows, named)
+    batch = batch_of(inputs, table, tags)
+    tokens, logits = annotator.tokens(batch), annotator.annotate(batch).scores
     evidence = [Evidence.load(tmp_path / name) for name in ("whole", "at-96/whole")]
     left_out = np.mean([each.logits for each in evidence if each is not None], axis=0)
     ids = sorted(table["image_id"].to_pylist()[:3])
     places = [table["image_id"].to_pylist().index(each) for each in ids]
     np.testing.assert_allclose(logits[places], left_out, atol=2e-2)
     # an image that it has not learnt from gets what the model says
-    unseen = member.unseen(tokens[:, 0], tokens[:, 0], table["image_id"].to_pylist(), named)
+    unseen = annotator.whole.unseen(tokens[:, 0], tokens[:, 0], batch.ids, batch.named)
     assert (unseen[:3].abs().max(dim=1).values > 0).all()
     assert not unseen[3].any()
 
@@ -126,22 +148,17 @@ def test_a_tag_that_was_switched_off_costs_the_annotator_that_tag_alone(
     left = TagColumns(tags.ids[1:], tags.labels[1:])
     answered = []
     for known in (tags, left):
-        ((member, rows),) = Annotator(tmp_path, known, torch.device("cpu")).members(table)
-        named = named_tags(table["image_id"].to_pylist(), inputs.table("caption_tags"), known)
-        ((_, _, logits),) = answers(member, table, inputs.table("features"), rows, named)
-        answered.append(logits)
+        answered.append(opened(tmp_path, known).annotate(batch_of(inputs, table, known)).scores)
     assert answered[1].shape[1] == 1
-    evidence = [annotator_evidence(tmp_path, known) for known in (tags, left)]
+    evidence = [annotator_folder.read(tmp_path).evidence(tmp_path, known) for known in (tags, left)]
     np.testing.assert_array_equal(evidence[0].halves[0].images[1:], evidence[1].halves[0].images)
     # what no caption names of the tag that is gone was taken for not named: of the other the answer stays
     np.testing.assert_allclose(answered[1][3:], answered[0][3:, 1:], atol=1e-5)
 
 
 def test_calibration_is_of_the_average(trained: tuple[Inputs, pa.Table, Path]) -> None:
-    from tasks.annotators.trained import _evidence, partners_of
-
     folder = trained[2]
-    both = _evidence(folder / "whole", partners_of(folder / "whole"))
+    both = evidence_of(folder / "whole", partners_of(folder / "whole"))
     one, other = Evidence.load(folder / "whole"), Evidence.load(folder / "at-96" / "whole")
     assert both is not None
     assert one is not None
@@ -153,7 +170,7 @@ def test_calibration_is_of_the_average(trained: tuple[Inputs, pa.Table, Path]) -
 def test_a_classifier_of_the_mean_token_is_linear_in_it(trained: tuple[Inputs, pa.Table, Path]) -> None:
     inputs, _table, folder = trained
     tags = tag_columns(inputs.table("label_system"))
-    model = Annotator(folder, tags, torch.device("cpu")).whole.model
+    model = opened(folder, tags).whole.model
     tokens = torch.randn(3, 5, 1280)
     classifier = model.token_classifier
     assert classifier is not None
@@ -172,3 +189,65 @@ def test_encoders_need_one_width(tmp_path: Path) -> None:
     wide = ENCODE.model_copy(update={"annotator_encoders": ("resnet18@96",)})
     with pytest.raises(ValueError, match=r"resnet18 is not as wide \(1280\)"):
         build(wide, inputs_of(tmp_path, {}), EXECUTOR)
+
+
+class Shaky(AnnotatorSettings):
+    """Sees a dog in every picture but one, which it cannot open."""
+
+    kind: Literal["shaky"] = "shaky"
+    fails_on: str = ""
+
+    def make(self, context: AnnotatorContext) -> Annotator:
+        return ShakyAnnotator(self.fails_on, context)
+
+
+class ShakyAnnotator(Annotator):
+    def __init__(self, fails_on: str, context: AnnotatorContext) -> None:
+        self.fails_on = fails_on
+        self.columns = np.arange(len(context.tags.ids))
+
+    def annotate(self, batch: Batch) -> Answers:
+        if self.fails_on in batch.ids:
+            raise TimeoutError("the endpoint said nothing for 60 seconds")
+        assert len(batch.pictures) == len(batch)
+        return Answers(np.tile(np.array([3.0, -3.0]), (len(batch), 1)), rejected={})
+
+
+def test_an_annotator_that_fails_on_one_image_loses_that_image_alone(
+    trained: tuple[Inputs, pa.Table, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, table, _ = trained
+    monkeypatch.setitem(ANNOTATORS.members, "shaky", Shaky)
+    failing = table["image_id"].to_pylist()[1]
+    settings = MEAN.model_copy(update={"annotator": Shaky(fails_on=failing)})
+    folder = tmp_path / "model"
+    log = train_baseline.train(settings, inputs, EXECUTOR, folder, lambda done, total, what: None)
+    assert log["training_log"].num_rows == 0
+    tables = {name: inputs.table(name) for name in ("caption_tags", "label_system", "features")}
+    stage = inputs_of(tmp_path, tables, {"annotator": folder})
+    bars = calibrate.reduce(CalibrateSettings(), stage, EXECUTOR)["tag_bars"]
+    assert bars["tag_id"].to_pylist() == [0, 1]
+    part = stage.store.write_part("tag_bars", "a" * 16, "p", bars)
+    bars_snapshot = stage.store.publish(Snapshot("tag_bars", "a" * 16, "test", "test", parts=(part,)))
+    stage = Inputs(stage.store, {**stage.snapshots, "tag_bars": bars_snapshot})
+    shard = {"pairs": inputs.table("pairs"), "features": tables["features"], "caption_tags": tables["caption_tags"]}
+    made = generate.build(GenerateSettings(), stage, EXECUTOR)(shard)
+    (rejected,) = check("generated_rejected", made["generated_rejected"]).to_pylist()
+    assert (rejected["image_id"], rejected["reason"]) == (failing, "annotator_failed")
+    assert rejected["detail"] == "TimeoutError: the endpoint said nothing for 60 seconds"
+    answered = [image_id for image_id in shard["pairs"]["image_id"].to_pylist() if image_id != failing]
+    assert check("generated", made["generated"])["image_id"].to_pylist() == answered
+    # what cannot look at regions has none but a detector's, and no say about them
+    grounding = GroundSettings(proposer=CrossAttention())
+    grounded = ground.build(grounding, stage, EXECUTOR)({**shard, "generated": made["generated"]})
+    assert check("regions", grounded["regions"]).num_rows == 0
+    assert grounded["regions"].schema.field("feature").type.list_size == 1280
+
+
+def test_tokens_that_were_not_stored_are_no_fault_of_an_image(trained: tuple[Inputs, pa.Table, Path]) -> None:
+    inputs, table, folder = trained
+    tags = tag_columns(inputs.table("label_system"))
+    batch = Batch(table, StoredTokens(inputs.table("features").slice(0, 0)), np.zeros((4, 2), bool))
+    annotator = opened(folder, tags)
+    with pytest.raises(MissingTokensError, match="run the stage encode again"):
+        annotated(annotator, batch.subset([3]))

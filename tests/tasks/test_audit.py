@@ -42,8 +42,8 @@ def audited(folder: Path, named: pa.Table, written: list[list[int]], scores: np.
             "image_id": image_id,
             "captions": [" ".join(map(str, tags))],
             "caption_tag_ids": [tags],
-            "fits": [],
-            "original_fits": [],
+            "caption_fits": [],
+            "original_caption_fits": [],
             "scores": [{"tag_id": tag, "score": float(score)} for tag, score in enumerate(row)],
             "predicted": [],
         }

@@ -11,11 +11,13 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from models.clip import CLIP
-from tasks.judging.caption_fit import caption_fit
+from tasks.caption_judges.base import CaptionJudgeContext
+from tasks.caption_judges.conse import ConseJudge
 from tasks.settings.generate import GenerateSettings
+from tasks.settings.measure import MeasureSettings
 from tests.conftest import shared
 
-ENCODER, CPU = "tf_efficientnet_lite0", torch.device("cpu")
+CONTEXT = CaptionJudgeContext("tf_efficientnet_lite0", "cpu")
 
 
 def test_captions_of_other_photographs_fit_less() -> None:
@@ -28,25 +30,28 @@ def test_captions_of_other_photographs_fit_less() -> None:
                 break
     names = sorted(captions)[:60]
     images = [Image.open(folder / "images" / name).convert("RGB") for name in names]
-    fit = caption_fit("conse", ENCODER, CPU)
-    assert fit is not None
+    caption_fit = ConseJudge().make(CONTEXT)
     others = names[1:] + names[:1]
-    own_and_other = fit(images, [[captions[a][:1], captions[b][:1]] for a, b in zip(names, others, strict=True)])
-    scores = [texts[0] for both in own_and_other for texts in both]
+    own_and_other = caption_fit(
+        images, [[captions[own][0], captions[other][0]] for own, other in zip(names, others, strict=True)]
+    )
+    scores = [score for both in own_and_other for score in both]
     assert roc_auc_score([1, 0] * len(names), scores) > 0.6
     # an image alone gets what it gets in a batch
-    assert fit(images[3:4], [[captions[names[3]][:1]]])[0][0] == pytest.approx(own_and_other[3][0], abs=1e-4)
-    assert fit(images[:2], [[[], []], [[], []]]) == [[[], []], [[], []]]
+    assert caption_fit(images[3:4], [captions[names[3]][:1]])[0] == pytest.approx(own_and_other[3][:1], abs=1e-4)
+    assert caption_fit(images[:2], [[], []]) == [[], []]
 
 
 def test_any_clip_may_judge(tmp_path: object) -> None:
     name = "ViT-S-32-alt"
     file = f"{tmp_path}/clip.pt"
     torch.save(open_clip.create_model(name).state_dict(), file)
-    fit = caption_fit(f"open_clip:{name}:{file}", ENCODER, CPU)
-    assert fit is not None
+    settings = MeasureSettings(caption_judge=f"open_clip:{name}:{file}")
+    assert settings.files() == (file,)
+    caption_fit = settings.caption_judge.make(CONTEXT)
+    assert caption_fit is not None
     picture = Image.new("RGB", (90, 60), "orange")
-    ((found,),) = fit([picture], [[["an orange picture", "a dog"]]])
+    (found,) = caption_fit([picture], [["an orange picture", "a dog"]])
     clip = CLIP(f"open_clip:{name}:{file}")
     with torch.no_grad():
         image = clip.model.encode_image(clip.preprocessing.transform()(picture)[None], normalize=True)
@@ -55,6 +60,6 @@ def test_any_clip_may_judge(tmp_path: object) -> None:
 
 
 def test_the_tagger_needs_no_second_judge_and_others_are_unknown() -> None:
-    assert caption_fit("tagger", ENCODER, CPU) is None
-    with pytest.raises(ValidationError, match="there is no caption judge"):
+    assert GenerateSettings().caption_judge.make(CONTEXT) is None
+    with pytest.raises(ValidationError, match="there is no caption judge 'clip'"):
         GenerateSettings(caption_judge="clip")

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from storage.schemas import check
+from tasks.images.tokens import token_matrix
 from tasks.settings.encode import EncodeSettings
 from tasks.settings.executor import ExecutorSettings
 from tasks.stages.encode import augment, build
-from tasks.training.data import store_tokens, token_matrix
+from tasks.training.data import store_tokens
 from tests.tasks.stage_inputs import inputs_of
 
 SETTINGS = EncodeSettings(image_size=64, fine_tune_size=96, views=2)

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -12,10 +12,13 @@ from PIL import Image
 
 from models import Label, tagger_folder
 from models.regions import Proposal
-from storage.schemas import check, contract
-from tasks.annotators.trained import load_member
+from storage.schemas import check
+from tasks.annotators.models import load_model
+from tasks.labels.tags import Tag
+from tasks.proposers.base import Detector, Proposals
+from tasks.proposers.onnx_detector import classes_of_tags
 from tasks.settings.training import TrainSettings
-from tasks.stages.ground import Rejected, classes_of_tags, detected, usable
+from tasks.stages.ground import Rejected, detected, usable
 from tasks.training.data import TagColumns
 from tasks.training.jobs import write_record
 from tests.models.small import small_tagger
@@ -24,18 +27,22 @@ IMAGES = [Image.new("RGB", (8 + number, 8)) for number in range(4)]
 NAMES = [f"{number:016x}" for number in range(4)]
 
 
-class Fails:
+def fails(images: Sequence[Image.Image], tag_ids: Sequence[Sequence[int]]) -> Proposals:
     """A detector that cannot do with pictures of one width."""
-
-    def propose(self, images: list[Image.Image], tag_ids: list[list[int]]) -> list[list[Proposal]]:
-        if any(image.width == 10 for image in images):
-            raise RuntimeError("out of luck")
-        return [[Proposal(tag, (0.0, 0.0, 0.5, 0.5), 0.9) for tag in tags] for tags in tag_ids]
+    if any(image.width == 10 for image in images):
+        raise RuntimeError("out of luck")
+    return [[(tag, (0.0, 0.0, 0.5, 0.5), 0.9) for tag in tags] for tags in tag_ids]
 
 
 def test_a_detector_that_fails_on_one_image_loses_that_image_alone() -> None:
     rejected = Rejected()
-    found = detected(Fails(), IMAGES, [[1], [2], [3], [4]], NAMES, rejected)
+    found = detected(
+        Detector(frozenset({1, 2, 3, 4}), fails),
+        lambda places: [IMAGES[place] for place in places],
+        [[1], [2], [3], [4]],
+        NAMES,
+        rejected,
+    )
     assert [[each.tag_id for each in proposals] for proposals in found] == [[1], [2], [], [4]]
     (row,) = check("regions_rejected", rejected.table()).to_pylist()
     assert (row["image_id"], row["reason"]) == (NAMES[2], "detector_failed")
@@ -69,20 +76,15 @@ def test_boxes_that_are_none_are_named() -> None:
 
 
 def test_classes_are_tags_by_name_or_synonym() -> None:
-    def tag(tag_id: int, name: str, *synonyms: str, groundable: bool = True, active: bool = True) -> dict[str, object]:
-        row = {"tag_id": tag_id, "name": name, "type": "object", "synonyms": list(synonyms), "count": 1}
-        return row | {"active": active, "groundable": groundable, "prompt": name}
-
-    rows = [
-        tag(1, "airplane", "aeroplane", "plane"),
-        tag(2, "man", "guy"),
-        tag(3, "puppy"),
-        tag(4, "dog", groundable=False),
-        tag(5, "orange"),
+    tags = [
+        Tag(1, "airplane", "object", ("aeroplane", "plane"), groundable=True),
+        Tag(2, "man", "object", ("guy",), groundable=True),
+        Tag(3, "puppy", "object", groundable=True),
+        Tag(4, "dog", "object"),
+        Tag(5, "orange", "object", groundable=True),
     ]
-    system = pa.Table.from_pylist(rows, contract("label_system").schema)
     classes = [["person", "man", "woman"], ["aeroplane"], ["dog"], ["orange"]]
-    assert classes_of_tags(system, classes) == {1: 1, 2: 0, 5: 3}
+    assert classes_of_tags(tags, classes) == {1: 1, 2: 0, 5: 3}
 
 
 def test_a_model_of_another_label_system_is_refused(tmp_path: Path) -> None:
@@ -90,4 +92,4 @@ def test_a_model_of_another_label_system_is_refused(tmp_path: Path) -> None:
     write_record(tmp_path, TrainSettings(), [])
     others = TagColumns((0, 1), (Label("lorry"), Label("forklift")))
     with pytest.raises(ValueError, match="labels that are not active tags: dog, cat, beach"):
-        load_member(tmp_path, others, torch.device("cpu"))
+        load_model(tmp_path, others, torch.device("cpu"))

@@ -51,7 +51,7 @@ def verdicts(
     named: list[int],
     scores: dict[int, float],
     predicted: list[int],
-    regions: list[tuple[int, float, list[float]]],
+    regions: list[tuple[int, float | None, list[float]]],
     generated_captions: list[list[int]] | None = None,
     edits: dict[int, bool] | None = None,
     fits: tuple[float, ...] = (),
@@ -70,8 +70,8 @@ def verdicts(
                     "image_id": IMAGE,
                     "captions": [],
                     "caption_tag_ids": generated_captions or [],
-                    "fits": fits[1:],
-                    "original_fits": fits[:1],
+                    "caption_fits": fits[1:],
+                    "original_caption_fits": fits[:1],
                     "scores": [{"tag_id": tag, "score": score} for tag, score in scores.items()],
                     "predicted": predicted,
                 }
@@ -135,11 +135,13 @@ def test_every_claim_is_a_row_with_its_sources(tmp_path: Path) -> None:
         ([(1, 0.1, TYPICAL), (1, 0.8, OUTLIER)], 0.2, False, "cluster_outlier"),
         ([(1, 0.1, OUTLIER), (1, 0.8, TYPICAL)], 0.2, True, "kept"),
         ([(1, 0.8, OUTLIER)], 0.7, True, "kept"),
+        ([(1, None, TYPICAL)], 0.2, True, "kept"),  # of an annotator that cannot look at regions
+        ([(1, None, OUTLIER)], 0.2, False, "cluster_outlier"),
         ([], 0.2, True, "no_box"),
     ],
 )
 def test_a_tag_survives_by_one_good_region_or_beyond_doubt(
-    tmp_path: Path, regions: list[tuple[int, float, list[float]]], score: float, kept: bool, reason: str
+    tmp_path: Path, regions: list[tuple[int, float | None, list[float]]], score: float, kept: bool, reason: str
 ) -> None:
     row = verdicts(tmp_path, [1], {1: score}, [], regions, **RULES)[1]
     assert (row["kept"], row["reason"]) == (kept, reason)
@@ -224,8 +226,8 @@ def test_a_caption_of_another_picture_loses_its_tags() -> None:
                     "image_id": IMAGE,
                     "captions": [],
                     "caption_tag_ids": [],
-                    "fits": [],
-                    "original_fits": [],
+                    "caption_fits": [],
+                    "original_caption_fits": [],
                     # tag 3 is hardly seen, but the rest of its caption is
                     "scores": [
                         {"tag_id": tag, "score": q} for tag, q in [(1, 0.9), (2, 0.8), (3, 0.03), (4, 0.04), (5, 0.01)]
@@ -256,3 +258,8 @@ def test_a_caption_of_another_picture_loses_its_tags() -> None:
         5: "caption_disagrees",
     }
     assert [row["kept"] for row in rows] == [True, True, True, False, False]
+    # of an image that the annotator failed on nothing is known, and it loses nothing
+    failed = {**shard, "generated": shard["generated"].slice(0, 0)}
+    settings = JudgeSettings(no_box="drop")
+    rows = decide(failed, regions, expected, settings, LABELS, PROVEN).to_pylist()
+    assert [(row["kept"], row["reason"], row["target"]) for row in rows] == [(True, "kept", 1)] * 5

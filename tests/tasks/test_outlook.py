@@ -43,12 +43,13 @@ def test_files_that_are_missing_or_empty_are_named_before_anything_runs(tmp_path
         ("train-baseline", "train_baseline.folds=5"),
         ("train-baseline", "train_baseline.epochs=9"),
         ("generate", "generate.captions=3"),
-        ("ground", "ground.proposer=grounding_dino"),
+        ("generate", "generate.caption_judge=conse"),
+        ("measure", "measure.caption_judge=conse"),
+        ("ground", "ground.proposer=grounding_dino:hub:OWNER/NAME/model.pth"),
     ],
 )
 def test_the_first_guess_knows_what_a_setting_costs(stage: str, dearer: str) -> None:
-    sets = [dearer, "ground.checkpoint=hub:OWNER/NAME/model.pth"] if "dino" in dearer else [dearer]
-    plain, dear = (configuration.configure("tiny", sets=one)[0] for one in ([], sets))
+    plain, dear = (configuration.configure("tiny", sets=sets)[0] for sets in ([], [dearer]))
     chosen = stage_named(stage)
     seconds = [costs.first_guess(chosen, chosen.settings_of(one), one.encode, 1000) for one in (plain, dear)]
     assert seconds[1] > 1.3 * seconds[0]

@@ -216,7 +216,7 @@ def test_what_was_screened_is_counted_and_named(tmp_path: Path) -> None:
     first, second, *_ = store.table(pairs, ["image_id", "names", "split"]).to_pylist()
     row = {
         "image_id": first["image_id"], "split": first["split"], "nearest": second["image_id"], "cosine": 0.99,
-        "hash_bits": 1, "duplicate_of": second["image_id"], "short_side": 384, "aspect": 1.0, "agreement": None,
+        "hash_bits": 1, "duplicate_of": second["image_id"], "short_side": 384, "aspect": 1.0, "caption_fit": None,
         "unwanted": None, "kept": False, "reasons": ["duplicate", "too_small"],
     }  # fmt: skip
     table = pa.Table.from_pylist([row], contract("screening").schema)

@@ -93,7 +93,7 @@ def measures(**columns: list[object]) -> pa.Table:
         "width": [640] * count,
         "height": [480] * count,
         "hash": [0xF << (10 * at) for at in range(count)],
-        "agreements": [[]] * count,
+        "caption_fits": [[]] * count,
         "unwanted": [None] * count,
         "vector": np.eye(count, 8).tolist(),
         **columns,
@@ -123,9 +123,9 @@ def test_images_fall_for_their_reasons_and_held_out_ones_stay() -> None:
     assert reasons(table, ScreenSettings(hash_bits=-1)) == [[], [], []]
     table = measures(
         width=[100, 900, 640, 640], height=[80, 300, 480, 480],
-        agreements=[[0.5], [0.5], [-0.1, 0.05], [0.1, 0.3]], unwanted=[0.9, 0.1, None, 0.1],
+        caption_fits=[[0.5], [0.5], [-0.1, 0.05], [0.1, 0.3]], unwanted=[0.9, 0.1, None, 0.1],
     )  # fmt: skip
-    bounds = ScreenSettings(least_side=90, most_aspect=2, least_agreement=0.2, most_unwanted=0.5)
+    bounds = ScreenSettings(least_side=90, most_aspect=2, least_caption_fit=0.2, most_unwanted=0.5)
     assert reasons(table, bounds) == [["too_small", "unwanted"], ["too_long"], ["caption_disagrees"], []]
     assert reasons(table) == [["unwanted"], [], [], []]
 

@@ -33,7 +33,7 @@ _READ = {
     "caption_tags": ["image_id", "caption_index", "tag_ids"],
     "generated": ["image_id", "captions"],
     "phrases": ["image_id", "phrases"],
-    "regions": ["image_id", "tag_id", "box", "tag_score"],
+    "regions": ["image_id", "tag_id", "box", "detector_score", "tag_score"],
     "tag_verdicts": ["image_id", "tag_id", "source", "score", "kept", "reason"],
 }
 
@@ -211,11 +211,12 @@ def _offsets(places: NDArray[np.integer], count: int) -> pa.Array:
 
 
 def _generated(image_ids: pa.ChunkedArray, generated: pa.Table) -> pa.Array:
-    """The generated captions of each image; none where there are none yet."""
+    """The generated captions of each image; none where there are none yet, or the annotator failed."""
     rows = pc.index_in(image_ids, value_set=generated["image_id"].combine_chunks())
     if not generated.num_rows:
         return pa.array([[]] * len(image_ids), pa.list_(pa.string()))
-    return generated["captions"].combine_chunks().take(rows.combine_chunks())
+    captions = generated["captions"].combine_chunks().take(rows.combine_chunks())
+    return pc.coalesce(captions, pa.scalar([], captions.type))
 
 
 def _claims(part: Mapping[str, pa.Table]) -> pa.Table:
@@ -269,8 +270,8 @@ SELECT place, caption_index, tag_id FROM (
 ) JOIN chosen USING (image_id, tag_id) ORDER BY place, caption_index, tag_id
 """
 _REGIONS = """
-SELECT place, tag_id, name, box, tag_score AS score FROM regions JOIN chosen USING (image_id, tag_id)
-ORDER BY place, tag_score DESC, tag_id
+SELECT place, tag_id, name, box, coalesce(tag_score, detector_score) AS score
+FROM regions JOIN chosen USING (image_id, tag_id) ORDER BY place, score DESC, tag_id
 """
 
 _CHANGES = """

@@ -319,7 +319,7 @@ function screenedSection(data) {
     element("details", { open: rows.length <= 12 }, element("summary", {}, rows.length < all ? `The first ${count(rows.length)} images` : "The images"),
       table([["Image", false], ["why", false], ["most like", false], ["cosine", true], ["bits apart", true], ["short side", true], ["best caption", true]],
         rows.map((row) => [element("code", {}, row.name), row.reasons.map(words).join(", "), element("code", {}, row.other || ""),
-          figure(row.cosine, 3), figure(row.hash_bits, 0), count(row.short_side), figure(row.agreement, 3)]))));
+          figure(row.cosine, 3), figure(row.hash_bits, 0), count(row.short_side), figure(row.caption_fit, 3)]))));
 }
 
 function candidatesSection(data) {

@@ -1,0 +1,1 @@
+"""Who says whether a caption fits its picture: a file a member, and ``room`` has them all."""
