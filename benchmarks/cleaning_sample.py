@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from drawn_photographs import SMALL_WORLD
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
@@ -60,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", default="runs/sample-world")
-    parser.add_argument("--smoke", action="store_true", help="one seed of the preset `tiny`: does it run?")
+    parser.add_argument("--smoke", action="store_true", help="one small world by the preset `tiny`: does it run?")
     options = parser.parse_args()
     if options.smoke:
         options.seeds, options.folder = [0], tempfile.mkdtemp()
@@ -76,7 +77,8 @@ def main() -> None:
 
 
 def store_of(folder: Path, seed: int, smoke: bool) -> Store:
-    settings, engine = configuration.configure("tiny" if smoke else "sample", sets=[f"ingest.source.seed={seed}"])
+    sets = [f"ingest.source.seed={seed}", *(SMALL_WORLD if smoke else ())]
+    settings, engine = configuration.configure("tiny" if smoke else "sample", sets=sets)
     runs.run(str(folder), settings, engine, Request(until="judge" if smoke else ""))
     return Store(str(folder), create=False)
 

@@ -1,4 +1,4 @@
-"""A few drawn pictures with captions in the place of photographs, for the benchmarks' ``--smoke``."""
+"""A few drawn pictures for the benchmarks' ``--smoke``: as photographs with captions, or as a small world."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tasks.sample_world import world
 from tasks.settings import SampleSource
 
 CAPTIONS = 5  # a picture
+SMALL_WORLD = [f"ingest.source.{size}" for size in ("train=32", "fine_tune=8", "calibrate=12", "test=12")]
 
 
 def draw(folder: Path, train: int, held_out: int = 0) -> Path:

@@ -14,6 +14,7 @@ import math
 import tempfile
 from pathlib import Path
 
+from drawn_photographs import SMALL_WORLD
 from rich.console import Console
 from rich.table import Table
 
@@ -30,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", default="runs/sample-world")
-    parser.add_argument("--smoke", action="store_true", help="one seed of the preset `tiny`: does it run?")
+    parser.add_argument("--smoke", action="store_true", help="one small world by the preset `tiny`: does it run?")
     options = parser.parse_args()
     if options.smoke:
         options.seeds, options.folder = [0], tempfile.mkdtemp()
@@ -49,7 +50,8 @@ def main() -> None:
 
 def measured(folder: Path, seed: int, smoke: bool) -> Figures:
     """Runs the pipeline where it is not done; its ``metrics`` by (model, metric, subset)."""
-    settings, engine = configuration.configure("tiny" if smoke else "sample", sets=[f"ingest.source.seed={seed}"])
+    sets = [f"ingest.source.seed={seed}", *(SMALL_WORLD if smoke else ())]
+    settings, engine = configuration.configure("tiny" if smoke else "sample", sets=sets)
     runs.run(str(folder), settings, engine, Request())
     store = Store(str(folder), create=False)
     snapshot = store.snapshot("metrics")

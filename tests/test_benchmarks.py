@@ -13,12 +13,12 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SLOW = pytest.mark.soak  # those that run the pipeline, or start a server: more than the other tests can wait for
 KEYS = {
-    "parse_speed": ({"speedup", "speedup_one_core", "flat", "captions_a_second", "hours_for_14m", "peak_gib"}, SLOW),
+    "parse_speed": ({"speedup", "speedup_one_core", "flat", "captions_a_second", "hours_for_14m", "peak_gib"}, ()),
     "parse_quality": ({"f1_typed", "f1_names", "f1_stock", "f1_stock_names"}, ()),
     "clustering": ({"seconds", "linearity", "peak_memory_gb", "same_for_workers", "projected_hours"}, ()),
     "captioning": ({"speedup_captions", "speedup_end_to_end", "same_captions"}, ()),
     "grounding": ({"speedup_per_tag", "speedup_joined", "largest_difference", "projected_hours"}, SLOW),
-    "exchange": ({"rows", "formats"}, SLOW),
+    "exchange": ({"rows", "formats"}, ()),
     "orchestration": ({"planner_seconds", "planner_linearity", "seconds_a_shard_threads", "overhead_share"}, SLOW),
     "plan_estimates": ({"first", "grown"}, SLOW),
     "screening": ({"found", "wrong_pairs", "seconds", "recall"}, SLOW),
