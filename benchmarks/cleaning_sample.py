@@ -27,6 +27,7 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from ram_engine import configuration, runs
+from storage.schemas import TagSource
 from storage.store import Store
 from tasks.evaluation.truth import TRUE_TAGS
 from tasks.machine.inputs import Inputs
@@ -34,7 +35,7 @@ from tasks.machine.outlook import Request
 from tasks.settings.clean import CleanSettings
 from tasks.settings.executor import ExecutorSettings
 from tasks.stages import fit_clusters
-from tasks.stages.judge import CAPTION, cluster_index, distances
+from tasks.stages.judge import cluster_index, distances
 
 console = Console(width=150)
 LOST = (0.05, 0.01)
@@ -133,7 +134,7 @@ def scores(judged: Judged, seed: int) -> dict[str, float]:
     """How well each score tells right tags from wrong ones."""
     told = judged.verdicts
     picture = np.log(np.maximum(told["score"].astype(float), 1e-6))
-    caption = (told["source"] & CAPTION) > 0
+    caption = (told["source"] & TagSource.CAPTION) > 0
     looked = ~np.isnan(told["region_score"].astype(float))
     of = {
         "all tags": np.ones(len(picture), bool),

@@ -12,16 +12,14 @@ import pyarrow as pa
 from PIL import Image
 
 from storage.keys import digest
-from storage.schemas import contract
+from storage.schemas import TagSource, contract
 from storage.store import Snapshot, Store, StoreError
 from tasks.images.decoding import ImageError, decode_image, read_image
 from tasks.images.drawing import boxed, grid
 from tasks.machine.dag import of_round
 from tasks.machine.inputs import Inputs
-from tasks.stages.judge import CAPTION, GENERATED_CAPTION, PREDICTED
 
 DECISIONS = {"keep": True, "remove": False, "": None, "engine": None}
-SOURCE_BITS = {"caption": CAPTION, "generated": GENERATED_CAPTION, "predicted": PREDICTED}
 CELL = 160  # pixels of a picture in the contact sheet
 
 
@@ -61,7 +59,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
     found = inputs.sql(
         f"""
         WITH claims AS (
-            SELECT verdicts.*, source & {SOURCE_BITS["caption"]} > 0 AS said, reason LIKE '%by_hand' AS by_hand
+            SELECT verdicts.*, source & {TagSource.CAPTION} > 0 AS said, reason LIKE '%by_hand' AS by_hand
             FROM {view} AS verdicts
         ),
         wrong AS (SELECT (1 + count(*) FILTER (NOT kept)) / (2 + count(*)) AS share FROM claims WHERE said),

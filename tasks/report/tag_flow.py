@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.report.views import GENERATED, PARSED, PREDICTED, Views
+from storage.schemas import TagSource
+from tasks.report.views import Views
 
 STEPS = {  # the sources of the tags that there are after each step
-    "parsed from captions": PARSED,
-    "with generated captions": PARSED | GENERATED,
-    "with predicted tags": PARSED | GENERATED | PREDICTED,
+    "parsed from captions": TagSource.CAPTION,
+    "with generated captions": TagSource.CAPTION | TagSource.GENERATED_CAPTION,
+    "with predicted tags": TagSource.CAPTION | TagSource.GENERATED_CAPTION | TagSource.PREDICTED,
 }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from storage.schemas import TagSource
 from tasks.labels.synonyms import source_names
-from tasks.report.views import PARSED, Views
+from tasks.report.views import Views
 from tasks.settings.build_labels import BuildLabelsSettings
 
 
@@ -22,7 +23,8 @@ def tag_table(views: Views) -> dict[str, Any]:
     counts = views.rows(
         f"""
         SELECT name, type, tag_id,
-            count(*) FILTER (source & {PARSED} > 0) AS parsed, count(source) AS named, count(*) FILTER (kept) AS kept
+            count(*) FILTER (source & {TagSource.CAPTION} > 0) AS parsed,
+            count(source) AS named, count(*) FILTER (kept) AS kept
         FROM label_system LEFT JOIN (SELECT * FROM entries WHERE round = {last}) AS entries USING (tag_id)
         WHERE active GROUP BY ALL ORDER BY parsed DESC, kept DESC, name, type
         """
@@ -34,7 +36,8 @@ def tag_table(views: Views) -> dict[str, Any]:
             count(*) FILTER (coalesce(kept, 0) = 0) AS none_kept,
             sum(parsed)::BIGINT AS parsed, sum(kept)::BIGINT AS kept
         FROM pictures LEFT JOIN (
-            SELECT image_id, count(*) FILTER (source & {PARSED} > 0) AS parsed, count(*) FILTER (kept) AS kept
+            SELECT image_id, count(*) FILTER (source & {TagSource.CAPTION} > 0) AS parsed,
+                count(*) FILTER (kept) AS kept
             FROM entries WHERE round = {last} GROUP BY image_id
         ) USING (image_id)
         """

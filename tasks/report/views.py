@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from storage.schemas import first_round_name
+from storage.schemas import TagSource, first_round_name
 from storage.store import Snapshot, Store
 from tasks.evaluation.truth import TRUE_TAGS
 from tasks.machine.dag import of_round, stages
@@ -16,7 +16,6 @@ from tasks.machine.inputs import connect
 SAMPLED_PARTS = 12  # pictures and stored scores come from at most so many parts, whatever the store's size
 CHECKED = ("tag_bars", "annotator_checks")  # what an annotator was found to be worth, where a store has it
 MEASURED_WITH = {"measured_labels": "label_system", "measured_captions": "caption_tags"}
-PARSED, GENERATED, PREDICTED = 1, 2, 4  # the bits of `tag_verdicts.source`
 
 
 @dataclass(frozen=True)
@@ -114,12 +113,14 @@ def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
     if verdicts in snapshots:
         query = f"SELECT {columns} FROM {_view(verdicts)}"
     elif "caption_tags" in snapshots and (number == 1 or generated in snapshots):
-        named = [f"SELECT image_id, unnest(tag_ids) AS tag_id, {PARSED} AS bit FROM caption_tags"]
+        named = [f"SELECT image_id, unnest(tag_ids) AS tag_id, {TagSource.CAPTION} AS bit FROM caption_tags"]
         scores = "SELECT NULL::VARCHAR AS image_id, NULL::INTEGER AS tag_id, NULL::FLOAT AS score WHERE false"
         if generated in snapshots:
             view = _view(generated)
-            named.append(f"SELECT image_id, unnest(flatten(caption_tag_ids)), {GENERATED} FROM {view}")
-            named.append(f"SELECT image_id, unnest(predicted), {PREDICTED} FROM {view}")
+            named.append(
+                f"SELECT image_id, unnest(flatten(caption_tag_ids)), {TagSource.GENERATED_CAPTION} FROM {view}"
+            )
+            named.append(f"SELECT image_id, unnest(predicted), {TagSource.PREDICTED} FROM {view}")
             scores = f"SELECT image_id, unnest(scores, recursive := true) FROM {view}"
         query = f"""
             SELECT image_id, tag_id, bit_or(bit)::UTINYINT AS source, any_value(score) AS score,
@@ -130,8 +131,10 @@ def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
         return ""
     return f"""
         SELECT {number} AS round, {columns}, CASE
-            WHEN source & {PARSED} > 0 THEN 'parsed' WHEN source & {GENERATED} > 0 THEN 'generated'
-            WHEN source & {PREDICTED} > 0 THEN 'predicted' ELSE 'by_hand'
+            WHEN source & {TagSource.CAPTION} > 0 THEN 'parsed'
+            WHEN source & {TagSource.GENERATED_CAPTION} > 0 THEN 'generated'
+            WHEN source & {TagSource.PREDICTED} > 0 THEN 'predicted'
+            ELSE 'by_hand'
         END AS origin FROM ({query}) SEMI JOIN pictures USING (image_id)
     """
 

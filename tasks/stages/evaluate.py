@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from models import RAM, label_queries
 from models.conse import ConSE, open_logits
-from storage.schemas import contract
+from storage.schemas import TagSource, contract
 from tasks.annotators.trained import Member, load_member, whole_tokens
 from tasks.evaluation.known import known_targets, measured
 from tasks.evaluation.metrics import average_precisions, frequency_bands, mean_of_numbers, precision_recall
@@ -254,7 +254,7 @@ _TAGS_AFTER_STAGES = f"""
 WITH train AS (SELECT image_id FROM pairs WHERE split = 'train'),
 true_tags AS (SELECT *, true AS is_true FROM ({TRUE_TAGS}) SEMI JOIN train USING (image_id)),
 judged AS (
-    SELECT source & 1 = 1 AS parsed, kept, coalesce(is_true, false) AS correct
+    SELECT source & {TagSource.CAPTION} > 0 AS parsed, kept, coalesce(is_true, false) AS correct
     FROM tag_verdicts SEMI JOIN train USING (image_id) LEFT JOIN true_tags USING (image_id, tag_id)
 ),
 figures AS (

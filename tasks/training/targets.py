@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from storage.schemas import TagSource
 from storage.sources.item import DESCRIBED
 from tasks.evaluation.truth import TRUE_TAGS
 from tasks.machine.inputs import Inputs
@@ -68,7 +69,7 @@ def generation_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumn
     """All tags, nothing cleaned: 1 for what a caption names; 1, or with ``soft`` its score, for what was added."""
     if not soft:
         return matrix(inputs.sql("SELECT image_id, tag_id, 1.0::FLOAT AS target FROM tag_verdicts"), image_ids, tags)
-    value = "CASE WHEN source & 1 = 1 THEN 1 ELSE score END::FLOAT"
+    value = f"CASE WHEN source & {TagSource.CAPTION} > 0 THEN 1 ELSE score END::FLOAT"
     return matrix(inputs.sql(_SOFT.format(value=value)), image_ids, tags)
 
 
