@@ -16,7 +16,6 @@ from models.clip import CLIP
 from models.conse import ConSE
 from models.image_encoder import preprocessing
 from models.regions.onnx_detector import OnnxDetectorProposer, read_classes
-from models.zero_shot import ZeroShot
 from ram_engine.tagger import BATCH, Tagger
 from tasks.evaluation.scores import Scores
 from tasks.evaluation.sets import EvaluationSet
@@ -79,11 +78,8 @@ def evaluate(one: Scorer, data: EvaluationSet, progress: Callable[[int, int], No
 
 
 def _tagger(tagger: Tagger, labels: Sequence[Label]) -> Scorer:
-    own = tagger.known(labels)
-    thresholds = np.full(len(labels), np.inf, np.float32)
-    if not isinstance(tagger.model, ZeroShot) and (own >= 0).any():
-        thresholds[own >= 0] = tagger.model.thresholds().cpu().numpy()[own[own >= 0]]
-    return Scorer(tagger.name, lambda pictures: tagger.scores(pictures, labels), thresholds, own >= 0)
+    trained = tagger.answerer.known(labels) >= 0
+    return Scorer(tagger.name, lambda pictures: tagger.scores(pictures, labels), tagger.thresholds(labels), trained)
 
 
 def _conse(labels: Sequence[Label]) -> Scorer:
