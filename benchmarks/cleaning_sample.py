@@ -29,7 +29,7 @@ from sklearn.metrics import roc_auc_score
 from ram_engine import configuration, runs
 from storage.schemas import TagSource
 from storage.store import Store
-from tasks.evaluation.truth import TRUE_TAGS
+from tasks.evaluation.true_tags import TRUE_TAGS_SQL
 from tasks.machine.inputs import Inputs
 from tasks.machine.outlook import Request
 from tasks.settings.clean import CleanSettings
@@ -90,11 +90,11 @@ def load(store: Store) -> Judged:
         f"""
         SELECT tag_verdicts.*, true_tags.tag_id IS NOT NULL AS is_right
         FROM tag_verdicts SEMI JOIN (SELECT image_id FROM pairs WHERE split = 'train') USING (image_id)
-        LEFT JOIN ({TRUE_TAGS}) AS true_tags USING (image_id, tag_id) ORDER BY image_id, tag_id
+        LEFT JOIN ({TRUE_TAGS_SQL}) AS true_tags USING (image_id, tag_id) ORDER BY image_id, tag_id
         """
     )
     true = inputs.sql(
-        f"SELECT count(*) AS count FROM ({TRUE_TAGS}) SEMI JOIN (SELECT image_id FROM pairs WHERE split = 'train') "
+        f"SELECT count(*) AS count FROM ({TRUE_TAGS_SQL}) SEMI JOIN (SELECT image_id FROM pairs WHERE split = 'train') "
         "USING (image_id)"
     )["count"][0].as_py()
     place = {

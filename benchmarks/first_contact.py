@@ -49,6 +49,7 @@ from ram_engine.store_settings import settle
 from storage.schemas import TagSource
 from storage.store import Snapshot, Store
 from tasks.evaluation.metrics import DIFFERENCE, Ranking, bootstrap, interval
+from tasks.evaluation.rows import Row
 from tasks.evaluation.verdict import BETTER, NOT_SHOWN, WORSE
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
@@ -222,7 +223,7 @@ def measure_labels(store: Store, captions: Mapping[str, list[str]]) -> Labels:
 def measure_models(store: Store, images: Path, report: Sequence[str], captions: Mapping[str, list[str]]) -> Models:
     """Both models of the run in ``store`` on the photographs that are named in ``report``."""
     retrained = load_tagger(store.model_folder(_latest(store, "ram")) / "whole")
-    before = load_tagger(store.model_folder(_latest(store, "ablation")) / "parsed")
+    before = load_tagger(store.model_folder(_latest(store, "ablation")) / Row.PARSED)
     prepare = retrained.preprocessing.transform()
     after_scores, before_scores = [], []
     for start in range(0, len(report), 32):

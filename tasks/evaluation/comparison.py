@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.evaluation.metrics import ANY, DIFFERENCE, Ranking, bootstrap, interval
-
-PARSED, CEILING = "parsed", "ceiling"
+from tasks.evaluation.rows import Row
 
 
 def compare(
@@ -41,13 +40,13 @@ def compare(
     for place, name in enumerate(names):
         spread = float(values[place].std(ddof=1)) if seeds > 1 else None
         found: dict[str, Any] = {"mAP": float(values[place].mean()), "spread": spread, "seeds": values[place].tolist()}
-        if PARSED in rows:
-            base = names.index(PARSED)
+        if Row.PARSED in rows:
+            base = names.index(Row.PARSED)
             gained = float(values[place].mean() - values[base].mean())
             gained_drawn = drawn[:, place] - drawn[:, base]
             found["more"] = [gained, *interval(gained_drawn, gained, within=DIFFERENCE)]
-            if CEILING in rows and name not in (PARSED, CEILING):
-                top = names.index(CEILING)
+            if Row.CEILING in rows and name not in (Row.PARSED, Row.CEILING):
+                top = names.index(Row.CEILING)
                 gap, gap_drawn = float(values[top].mean() - values[base].mean()), drawn[:, top] - drawn[:, base]
                 if gap > 0 and gap_drawn.all():
                     found["gap_closed"] = [gained / gap, *interval(gained_drawn / gap_drawn, gained / gap, within=ANY)]

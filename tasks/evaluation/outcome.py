@@ -11,10 +11,10 @@ from typing import Any
 
 from storage.sources import list_coco, list_csv
 from storage.store import Store
+from tasks.evaluation.request import AblationRequest
 from tasks.machine.dag import stage_named
 from tasks.machine.planning import gather
 from tasks.settings.executor import ExecutorSettings
-from tasks.settings.pipeline import PipelineSettings
 
 KEPT = "reports/ablation"  # .json, .svg and .md: where a store keeps what the flow `ablate` found
 
@@ -22,49 +22,34 @@ KEPT = "reports/ablation"  # .json, .svg and .md: where a store keeps what the f
 def compared(
     name: str,
     store: Store,
-    settings: PipelineSettings,
+    request: AblationRequest,
     executor: ExecutorSettings,
     to: Path,
-    told: dict[str, list[str]] | None,
-    seeds: int,
-    narrow: dict[str, int],
-    fine_tune: int,
-    samples: int,
     progress: Callable[[int, int, str], None],
 ) -> dict[str, Any]:
     """Figures of every row, and how many ``minutes`` the trainings took; models and scores lie in ``to``, the latter
-    under ``name``. ``told`` are all captions of each image, where someone knows them; ``narrow`` has ``tags``,
-    ``images`` and ``size`` of a :class:`~tasks.evaluation.ablation.Variation`."""
-    from tasks.evaluation.ablation import Variation, ablate
+    under ``name``."""
+    from tasks.evaluation.ablation import ablate
     from tasks.evaluation.comparison import compare
     from tasks.evaluation.verdict import AGAINST
     from tasks.machine.inputs import Inputs
 
     started = time.monotonic()
-    measured = ablate(
-        Inputs(store, gather(store, stage_named("train-ablation", settings.rounds))),
-        settings.retrain,
-        executor,
-        to / "models",
-        range(seeds),
-        progress,
-        told,
-        Variation(fine_tune=fine_tune, **narrow),
-        settings.fine_tune,
-    )
+    stage = stage_named("train-ablation", request.settings.rounds)
+    measured = ablate(Inputs(store, gather(store, stage)), request, executor, to / "models", progress)
     minutes = (time.monotonic() - started) / 60
     measured.save(to / f"{name}.safetensors")
-    rows = compare(measured.truth, measured.scores, samples)
-    for name, each in rows.items():
-        each["operating"] = operating_point(measured, name)
-        each["labels"] = measured.targets.get(name, {})
+    rows = compare(measured.truth, measured.scores, request.samples)
+    for row, figures in rows.items():
+        figures["operating"] = operating_point(measured, row)
+        figures["labels"] = measured.targets.get(row, {})
     return {
         "images": len(measured.truth),
         "tags": len(measured.tags.ids),
-        "seeds": seeds,
+        "seeds": request.seeds,
         "against": AGAINST[measured.against],
         "minutes": minutes,
-        "settings": settings.retrain.model_dump(mode="json"),
+        "settings": request.settings.retrain.model_dump(mode="json"),
         "rows": rows,
     }
 
@@ -75,11 +60,11 @@ def operating_point(measured: Any, row: str) -> dict[str, float]:
 
     from tasks.evaluation.metrics import precision_recall
 
-    each = [
+    by_seed = [
         precision_recall(measured.truth, scores >= thresholds)
         for scores, thresholds in zip(measured.scores[row], measured.thresholds[row], strict=True)
     ]
-    return {metric: float(np.mean([one[metric] for one in each])) for metric in each[0]}
+    return {metric: float(np.mean([figures[metric] for figures in by_seed])) for metric in by_seed[0]}
 
 
 def all_captions(source: str) -> dict[str, list[str]]:

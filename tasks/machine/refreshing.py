@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import pyarrow.compute as pc
 
 from storage.store import Snapshot, Store
+from tasks.evaluation.rows import FINAL
 from tasks.machine.dag import Stage, of_round, stages
 from tasks.machine.inputs import Inputs
 from tasks.machine.planning import PlanError, made_with
 from tasks.settings.base import Settings
 from tasks.settings.pipeline import MOST_ROUNDS
 
-FINAL_ROWS = ("fine_tuned", "cleaning")  # of `metrics`: the model that a store's users get, the first that is there
 UNDECIDED = "a candidate"
 
 
@@ -108,7 +108,7 @@ def final_map(store: Store, metrics: Snapshot) -> float:
     table = store.table(metrics)
     overall = table.filter(pc.field("tag").is_null() & (pc.field("metric") == "mAP") & (pc.field("subset") == "all"))
     values = dict(zip(overall["model"].to_pylist(), overall["value"].to_pylist(), strict=True))
-    for row in FINAL_ROWS:
+    for row in FINAL:
         if row in values:
             return float(values[row])
     raise PlanError(f"the metrics {metrics.key} hold no mAP of the retrained model")

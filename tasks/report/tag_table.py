@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from storage.schemas import TagSource
+from tasks.evaluation.rows import FINAL, Row
 from tasks.labels.synonyms import source_names
 from tasks.report.views import Views
 from tasks.settings.build_labels import BuildLabelsSettings
@@ -18,8 +19,8 @@ def tag_table(views: Views) -> dict[str, Any]:
     """
     last = views.rounds
     precisions = average_precisions(views)
-    final = next((name for name in ("fine_tuned", "cleaning") if name in precisions), "")
-    before, after = precisions.get("parsed", {}), precisions.get(final, {})
+    final = next((row.value for row in FINAL if row in precisions), "")
+    before, after = precisions.get(Row.PARSED, {}), precisions.get(final, {})
     counts = views.rows(
         f"""
         SELECT name, type, tag_id,
@@ -59,7 +60,7 @@ def tag_table(views: Views) -> dict[str, Any]:
         "annotated": any(row["named"] > row["parsed"] for row in counts),
         "without": [pictures["none_parsed"] / total, pictures["none_kept"] / total],
         "mean": [(pictures["parsed"] or 0) / total, (pictures["kept"] or 0) / total],
-        "models": [name for name in ("parsed", final) if name in precisions],
+        "models": [name for name in (Row.PARSED.value, final) if name in precisions],
         "synonyms": _synonyms(BuildLabelsSettings(**views.snapshots["label_system"].settings)),
     }
 

@@ -9,7 +9,7 @@ import duckdb
 
 from storage.schemas import TagSource, first_round_name
 from storage.store import Snapshot, Store
-from tasks.evaluation.truth import TRUE_TAGS
+from tasks.evaluation.true_tags import TRUE_TAGS_SQL
 from tasks.machine.dag import of_round, stages
 from tasks.machine.inputs import connect
 
@@ -93,7 +93,7 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Vie
         db.execute(f"CREATE VIEW entries AS {' UNION ALL '.join(entries)}")
     views = Views(db, snapshots, len(entries), judged)
     if {"label_system", "pairs"} <= snapshots.keys():
-        true_tags = TRUE_TAGS if views.knows_truth else "SELECT '' AS image_id, 0 AS tag_id WHERE false"
+        true_tags = TRUE_TAGS_SQL if views.knows_truth else "SELECT '' AS image_id, 0 AS tag_id WHERE false"
         db.execute(f"CREATE TABLE true_tags AS SELECT * FROM ({true_tags}) SEMI JOIN pictures USING (image_id)")
     return views
 

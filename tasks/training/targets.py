@@ -12,7 +12,8 @@ from scipy.sparse import csr_matrix
 
 from storage.schemas import TagSource
 from storage.sources.item import DESCRIBED
-from tasks.evaluation.truth import TRUE_TAGS
+from tasks.evaluation.rows import Row
+from tasks.evaluation.true_tags import TRUE_TAGS_SQL
 from tasks.machine.inputs import Inputs
 from tasks.training.data import TagColumns
 
@@ -83,7 +84,24 @@ SELECT image_id, tag_id, score AS target FROM scores ANTI JOIN tag_verdicts USIN
 
 def truth_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:
     """The whole truth, in the tags of the label system. For evaluation and its ceiling alone."""
-    return matrix(inputs.sql(f"SELECT *, 1.0::FLOAT AS target FROM ({TRUE_TAGS})"), image_ids, tags)
+    return matrix(inputs.sql(f"SELECT *, 1.0::FLOAT AS target FROM ({TRUE_TAGS_SQL})"), image_ids, tags)
+
+
+def row_targets(row: Row, inputs: Inputs, image_ids: Sequence[str], tags: TagColumns, soft: bool) -> csr_matrix:
+    """What a row of the ablation is taught; ``soft``: the annotator's probabilities, where that row has any.
+
+    Raises ValueError for a row that is not taught by what the store holds alone.
+    """
+    match row:
+        case Row.PARSED:
+            return caption_targets(inputs, image_ids, tags)
+        case Row.GENERATION:
+            return generation_targets(inputs, image_ids, tags, soft)
+        case Row.CLEANING:
+            return verdict_targets(inputs, image_ids, tags, soft)
+        case Row.TRUTH:
+            return truth_targets(inputs, image_ids, tags)
+    raise ValueError(f"the row '{row}' is not trained on labels of the store alone")
 
 
 def matrix(pairs: pa.Table, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:
