@@ -54,9 +54,34 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
     number = judged_rounds(store)
     artifact = of_round("tag_verdicts", max(1, number))
     inputs = inputs_of(store, artifact, "pairs", "label_system")
-    ids = tag_ids(inputs, tag)
-    view = artifact.replace("-", "_")
-    found = inputs.sql(
+    doubted = _doubted(inputs, artifact.replace("-", "_"), tag_ids(inputs, tag), verdict, limit)
+    boxes = _best_boxes(store, of_round("regions", number), doubted)
+    rows, cells = [], []
+    for place, claim in enumerate(doubted, 1):
+        row = Row(
+            place,
+            "",
+            claim["image_id"],
+            claim["picture"] or "",
+            claim["tag"],
+            claim["type"],
+            "kept" if claim["kept"] else "removed",
+            *(claim[name] for name in ("reason", "confidence", "score", "region_score", "distance")),
+        )
+        try:
+            image = decode_image(read_image(claim["image"]), claim["pixels"])
+        except ImageError:  # it left since it was read
+            image = Image.new("RGB", (CELL, CELL), "grey")
+        box = boxes.get((claim["image_id"], claim["tag_id"]))
+        cells.append((boxed(image, [(box, "")] if box else [], CELL), f"{place} {row.tag}: {row.verdict}"))
+        rows.append(row)
+    return rows, grid(cells, CELL)
+
+
+def _doubted(inputs: Inputs, view: str, ids: Sequence[int], verdict: str, limit: int) -> list[dict[str, Any]]:
+    """The verdicts of ``view`` about the tags ``ids``, with their pictures: the likeliest that fell and the least
+    likely that stayed first, last what a person has decided."""
+    rows: list[dict[str, Any]] = inputs.sql(
         f"""
         WITH claims AS (
             SELECT verdicts.*, source & {TagSource.CAPTION} > 0 AS said, reason LIKE '%by_hand' AS by_hand
@@ -79,37 +104,13 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
         FROM judged JOIN label_system USING (tag_id) JOIN pairs USING (image_id)
         WHERE tag_id IN ({", ".join(map(str, ids))}) {"AND kept" if verdict == "kept" else ""}
             {"AND NOT kept" if verdict == "removed" else ""}
-        -- the likeliest that fell and the least likely that stayed; last what a person has decided
         ORDER BY by_hand, row_number() OVER (
             PARTITION BY by_hand, kept ORDER BY CASE WHEN kept THEN "right" ELSE -"right" END, image_id, tag_id
         ), kept, image_id, tag_id
         LIMIT {limit}
         """
     ).to_pylist()
-    boxes = _best_boxes(store, of_round("regions", number), found)
-    rows, cells = [], []
-    for number, one in enumerate(found, 1):
-        verdict_ = "kept" if one["kept"] else "removed"
-        rows.append(
-            Row(
-                number,
-                "",
-                one["image_id"],
-                one["picture"] or "",
-                one["tag"],
-                one["type"],
-                verdict_,
-                *(one[name] for name in ("reason", "confidence", "score", "region_score", "distance")),
-            )
-        )
-        try:
-            image = decode_image(read_image(one["image"]), one["pixels"])
-        except ImageError:  # it left since it was read
-            image = Image.new("RGB", (CELL, CELL), "grey")
-        box = boxes.get((one["image_id"], one["tag_id"]))
-        title = f"{number} {one['tag']}: {verdict_}"
-        cells.append((boxed(image, [(box, "")] if box else [], CELL), title))
-    return rows, grid(cells, CELL)
+    return rows
 
 
 def write(rows: Sequence[Row]) -> str:

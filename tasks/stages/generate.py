@@ -16,6 +16,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from models.captioner import Decoding
 from storage.schemas import contract
 from tasks.annotators.trained import Annotator, Member, answers, named_tags, picture
 from tasks.judging.caption_fit import caption_fit
@@ -102,14 +103,10 @@ def _write(
     """The captions of each image; a sampled one depends on the image and its number alone."""
     written: list[list[str]] = [[] for _ in ids]
     for number in range(settings.captions):
-        texts = member.model.generate_captions(
-            tokens,
-            tags,
-            decoding=settings.decoding if number == 0 else "nucleus",
-            beams=settings.beams,
-            max_length=settings.max_length,
-            seeds=[zlib.crc32(f"{image_id}/{number}".encode()) for image_id in ids],
-        )
+        by = settings.decoding if number == 0 else "nucleus"
+        decoding = Decoding(by, beams=settings.beams, max_length=settings.max_length)
+        seeds = [zlib.crc32(f"{image_id}/{number}".encode()) for image_id in ids]
+        texts = member.model.generate_captions(tokens, tags, decoding, seeds)
         for captions, text in zip(written, texts, strict=True):
             captions.append(text)
     return written

@@ -30,6 +30,7 @@ from models import (
     TaggerConfig,
     create_tagger,
     label_queries,
+    small_captioner,
     small_config,
     tagger_folder,
 )
@@ -179,19 +180,15 @@ def blueprint(
     if settings.architecture == "ram":
         queries = label_queries.build(tags.query_texts, settings.text_encoder)
     language = _language(queries, settings.text_encoder) if queries is not None else None
-    config = small_config(
-        settings.architecture,
-        labels=len(tags.ids),
-        image_encoder=image_encoder,
-        image_size=image_size,
-        hidden=settings.width,
+    captioner = small_captioner(tokenizer, settings.captioner_layers, settings.heads) if tokenizer else None
+    config = small_config(settings.architecture, len(tags.ids), image_encoder, image_size, settings.width, captioner)
+    config = replace(
+        config,
         decoder_layers=settings.decoder_layers,
         decoder_heads=settings.heads,
         dropout=settings.dropout,
-        query_width=queries.shape[1] if queries is not None else 384,
+        query_width=queries.shape[1] if queries is not None else config.query_width,
         text_encoder=settings.text_encoder,
-        tokenizer=tokenizer,
-        captioner_layers=settings.captioner_layers,
         mean_evidence=settings.evidence == "mean",
     )
     return Blueprint(config, tags, tokenizer, queries, language=language)

@@ -143,7 +143,7 @@ def _taught(
             said[row : row + len(views)] = features
         del said  # writes what is still in memory
     else:
-        small = small_config("ram", 1, encoder, size, text_encoder=settings.text_encoder)
+        small = replace(small_config("ram", 1, encoder, size), text_encoder=settings.text_encoder)
         raw.mapped(Teacher.of(settings.distillation, small).of_tokens, file)
     return replace(raw, teacher=file)
 
