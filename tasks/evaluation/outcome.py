@@ -77,14 +77,14 @@ def all_captions(source: str) -> dict[str, list[str]]:
     return {item.name: list(item.captions) for item in items if item.captions}
 
 
-def chart(found: Mapping[str, Any]) -> str:
+def chart(variations: Mapping[str, Any]) -> str:
     """The rows' mAP as an SVG: a dot a seed, a bar at their mean."""
     rows = [
-        (f"{name}: {row}" if len(found) > 1 else row, each)
-        for name, one in found.items()
-        for row, each in one["rows"].items()
+        (f"{name}: {row}" if len(variations) > 1 else row, figures)
+        for name, variation in variations.items()
+        for row, figures in variation["rows"].items()
     ]
-    values = [value for _, each in rows for value in each["seeds"]]
+    values = [value for _, figures in rows for value in figures["seeds"]]
     low, high = min(values), max(values)
     margin = max(high - low, 1e-6) * 0.1
     low, high = low - margin, high + margin
@@ -96,36 +96,36 @@ def chart(found: Mapping[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {40 + 28 * len(rows)}" '
         'font-family="sans-serif" font-size="13">'
     ]
-    for place, (name, each) in enumerate(rows):
+    for place, (name, figures) in enumerate(rows):
         y = 30 + 28 * place
         lines.append(f'<text x="250" y="{y + 4}" text-anchor="end">{html.escape(name.replace("_", " "))}</text>')
-        lines += [f'<circle cx="{x(value):.1f}" cy="{y}" r="3" fill="#888"/>' for value in each["seeds"]]
-        lines.append(f'<rect x="{x(each["mAP"]) - 1.5:.1f}" y="{y - 9}" width="3" height="18" fill="#b33"/>')
-        lines.append(f'<text x="775" y="{y + 4}">{each["mAP"]:.4f}</text>')
+        lines += [f'<circle cx="{x(value):.1f}" cy="{y}" r="3" fill="#888"/>' for value in figures["seeds"]]
+        lines.append(f'<rect x="{x(figures["mAP"]) - 1.5:.1f}" y="{y - 9}" width="3" height="18" fill="#b33"/>')
+        lines.append(f'<text x="775" y="{y + 4}">{figures["mAP"]:.4f}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def markdown(found: Mapping[str, Any]) -> str:
+def markdown(variations: Mapping[str, Any]) -> str:
     """The rows of each variation as Markdown tables, and the chart."""
     parts = []
-    for name, one in found.items():
+    for name, variation in variations.items():
         parts.append(
-            f"### {name}: {one['tags']} tags, {one['images']} images, {one['seeds']} seeds, "
-            f"{one['minutes']:.1f} minutes\n\nMeasured against {one['against']}.\n\n"
+            f"### {name}: {variation['tags']} tags, {variation['images']} images, {variation['seeds']} seeds, "
+            f"{variation['minutes']:.1f} minutes\n\nMeasured against {variation['against']}.\n\n"
             "| taught | mAP | spread | more than parsed | gap closed | CF1 | OF1 |\n|---|---|---|---|---|---|---|"
         )
-        for row, each in one["rows"].items():
+        for row, figures in variation["rows"].items():
             cells = [
                 row.replace("_", " "),
-                f"{each['mAP']:.4f}",
-                "" if each["spread"] is None else f"{each['spread']:.4f}",
-                with_interval(each.get("more"), "+.4f"),
-                with_interval(each.get("gap_closed"), ".0%"),
-                *(f"{each['operating'][metric]:.3f}" for metric in ("CF1", "OF1")),
+                f"{figures['mAP']:.4f}",
+                "" if figures["spread"] is None else f"{figures['spread']:.4f}",
+                with_interval(figures.get("more"), "+.4f"),
+                with_interval(figures.get("gap_closed"), ".0%"),
+                *(f"{figures['operating'][metric]:.3f}" for metric in ("CF1", "OF1")),
             ]
             parts.append(f"| {' | '.join(cells)} |")
         parts.append("")
-    picture = base64.b64encode(chart(found).encode()).decode()
+    picture = base64.b64encode(chart(variations).encode()).decode()
     return "\n".join([*parts, f"![mAP of each row](data:image/svg+xml;base64,{picture})", ""])
 
 

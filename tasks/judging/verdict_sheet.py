@@ -195,18 +195,18 @@ def inputs_of(store: Store, *artifacts: str) -> Inputs:
 def tag_ids(inputs: Inputs, word: str) -> list[int]:
     """The active tags that ``word`` names, all for an empty word; raises ValueError where it names none."""
     rows = [row for row in inputs.table("label_system").to_pylist() if row["active"]]
-    found = [row["tag_id"] for row in rows if not word or word == row["name"] or word in row["synonyms"]]
-    if not found:
+    named = [row["tag_id"] for row in rows if not word or word == row["name"] or word in row["synonyms"]]
+    if not named:
         raise ValueError(f"there is no tag '{word}' in the label system: `ram-engine labels export` lists them")
-    return found
+    return named
 
 
-def _best_boxes(store: Store, artifact: str, found: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], list[float]]:
+def _best_boxes(store: Store, artifact: str, claims: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], list[float]]:
     """The box of the best region of each (image_id, tag_id)."""
     snapshot = store.snapshot(artifact)
-    if snapshot is None or not snapshot.rows or not found:
+    if snapshot is None or not snapshot.rows or not claims:
         return {}
-    images = ", ".join(f"'{image_id}'" for image_id in {row["image_id"] for row in found})
+    images = ", ".join(f"'{image_id}'" for image_id in {row["image_id"] for row in claims})
     rows = Inputs(store, {"regions": snapshot}).sql(
         f"""
         SELECT image_id, tag_id, arg_max(box, tag_score) AS box FROM regions WHERE image_id IN ({images}) GROUP BY ALL

@@ -52,7 +52,7 @@ def _cleaning(report: dict[str, Any]) -> list[str]:
 
 def _models(report: dict[str, Any]) -> list[str]:
     figures = {row["model"]: row["figures"] for row in report["models"]}
-    score = {model: found["all"]["mAP"] for model, found in figures.items() if "mAP" in found.get("all", {})}
+    score = {model: subsets["all"]["mAP"] for model, subsets in figures.items() if "mAP" in subsets.get("all", {})}
     best = next((row for row in FINAL if row in score), "")
     if not best:
         return []

@@ -31,19 +31,19 @@ def models_table(views: Views) -> list[dict[str, Any]]:
     its ``tone``, and its ``step`` among what the engine makes, 0, 1, .. (None: it is there to compare with)."""
     if not views.has("metrics"):
         return []
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    measured: dict[str, dict[str, dict[str, float]]] = {}
     for row in views.rows("SELECT model, subset, metric, value FROM metrics WHERE tag IS NULL ORDER BY ALL"):
-        found.setdefault(row["model"], {}).setdefault(row["subset"], {})[row["metric"]] = row["value"]
+        measured.setdefault(row["model"], {}).setdefault(row["subset"], {})[row["metric"]] = row["value"]
     return [
         {
             "model": row.value,
             "title": row.heading,
-            "figures": found[row],
+            "figures": measured[row],
             "tone": TONES.get(row),
             "step": STEPS.index(row) if row in STEPS else None,
         }
         for row in Row
-        if any("mAP" in figures for figures in found.get(row, {}).values())
+        if any("mAP" in figures for figures in measured.get(row, {}).values())
     ]
 
 
@@ -76,10 +76,10 @@ def curves(views: Views) -> dict[str, list[list[float]]]:
         FROM predictions SEMI JOIN test USING (image_id) LEFT JOIN grouped USING (image_id)
         """
     )
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_model: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row["model"], []).append(row)
-    return {model.value: _curve(found[model]) for model in Row if model in found}
+        by_model.setdefault(row["model"], []).append(row)
+    return {model.value: _curve(by_model[model]) for model in Row if model in by_model}
 
 
 def _curve(rows: list[dict[str, Any]]) -> list[list[float]]:

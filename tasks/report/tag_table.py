@@ -76,8 +76,8 @@ def _synonyms(settings: BuildLabelsSettings) -> str:
 
 def average_precisions(views: Views) -> dict[str, dict[tuple[str, str], float]]:
     """The average precision of each model for each tag, by the tag's name and type."""
-    found: dict[str, dict[tuple[str, str], float]] = {}
+    by_model: dict[str, dict[tuple[str, str], float]] = {}
     if views.has("metrics"):
         for row in views.rows("SELECT model, tag, subset, value FROM metrics WHERE metric = 'AP' AND tag IS NOT NULL"):
-            found.setdefault(row["model"], {})[row["tag"], row["subset"]] = row["value"]
-    return found
+            by_model.setdefault(row["model"], {})[row["tag"], row["subset"]] = row["value"]
+    return by_model

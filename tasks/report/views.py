@@ -15,6 +15,12 @@ from tasks.machine.inputs import connect
 
 SAMPLED_PARTS = 12  # pictures and stored scores come from at most so many parts, whatever the store's size
 CHECKED = ("tag_bars", "annotator_checks")  # what an annotator was found to be worth, where a store has it
+ORIGINS = {  # what the report calls where a tag comes from first
+    TagSource.CAPTION: "parsed",
+    TagSource.GENERATED_CAPTION: "generated",
+    TagSource.PREDICTED: "predicted",
+    TagSource.BY_HAND: "by_hand",
+}
 MEASURED_WITH = {"measured_labels": "label_system", "measured_captions": "caption_tags"}
 
 
@@ -129,13 +135,10 @@ def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
         """
     else:
         return ""
+    origins = " ".join(f"WHEN source & {source} > 0 THEN '{origin}'" for source, origin in ORIGINS.items())
     return f"""
-        SELECT {number} AS round, {columns}, CASE
-            WHEN source & {TagSource.CAPTION} > 0 THEN 'parsed'
-            WHEN source & {TagSource.GENERATED_CAPTION} > 0 THEN 'generated'
-            WHEN source & {TagSource.PREDICTED} > 0 THEN 'predicted'
-            ELSE 'by_hand'
-        END AS origin FROM ({query}) SEMI JOIN pictures USING (image_id)
+        SELECT {number} AS round, {columns}, CASE {origins} END AS origin
+        FROM ({query}) SEMI JOIN pictures USING (image_id)
     """
 
 

@@ -75,7 +75,7 @@ def reduce(settings: EvaluateSettings, inputs: Inputs, executor: ExecutorSetting
     if inputs.has("truth"):
         for row in inputs.sql(_TAGS_AFTER_STAGES).to_pylist():
             rows.add(row["model"], row["metric"], row["subset"], row["value"])
-    verdicts = [asdict(one) for one in _verdicts(inputs, test, compared)]
+    verdicts = [asdict(comparison) for comparison in _verdicts(inputs, test, compared)]
     return {
         "predictions": pa.concat_tables(predictions),
         "metrics": rows.table(),
@@ -87,13 +87,13 @@ def _verdicts(inputs: Inputs, test: TestSet, scores: Mapping[str, Scores]) -> It
     """Of the retrained model and, where there is one, of the fine-tuned."""
     reason = _not_alike(inputs) if Row.PARSED in scores else "no model was trained on parsed captions alone"
     for model, other in TRAINED_ALIKE.items():
-        found = None
+        comparison = None
         if reason and model in scores:
-            found = Verdict(NOT_COMPARED, pictures=test.pairs.num_rows, reason=reason)
+            comparison = Verdict(NOT_COMPARED, pictures=test.pairs.num_rows, reason=reason)
         elif model in scores and other in scores:
-            found = verdict(test.truth, scores[model], scores[other])
-        if found is not None:
-            yield replace(found, against=test.against, model=model, compared_with=other)
+            comparison = verdict(test.truth, scores[model], scores[other])
+        if comparison is not None:
+            yield replace(comparison, against=test.against, model=model, compared_with=other)
 
 
 def _not_alike(inputs: Inputs) -> str:
@@ -104,7 +104,8 @@ def _not_alike(inputs: Inputs) -> str:
     if ram.inputs.get("pairs") != ablation.inputs.get("pairs"):
         return "the model of parsed captions was trained on other pictures; `ram-engine run` trains it again"
     apart = {"folds", "caption"}  # which the ablation does without
-    own, other = ({name: value for name, value in one.settings.items() if name not in apart} for one in (ram, ablation))
+    trained = (ram.settings, ablation.settings)
+    own, other = ({name: value for name, value in settings.items() if name not in apart} for settings in trained)
     if own != other:
         return "the model of parsed captions was trained with other settings; `ram-engine run` trains it again"
     return ""
@@ -126,7 +127,7 @@ class _Rows:
         """mAP of all tags, of every type and frequency band, and AP a tag; with thresholds precision and recall too."""
         values = average_precisions(test.truth, scores)
         types = np.array(test.tags.types)
-        subsets = {"all": np.ones(len(types), bool), **{each: types == each for each in sorted(set(types))}, **bands}
+        subsets = {"all": np.ones(len(types), bool), **{type_: types == type_ for type_ in sorted(set(types))}, **bands}
         for subset, members in subsets.items():
             self.add(model, "mAP", subset, mean_of_numbers(values[members]))
         for label, value in zip(test.tags.labels, values, strict=True):
@@ -153,10 +154,10 @@ def _test_set(inputs: Inputs) -> TestSet:
     noun_truth = np.zeros((len(ids), 0), bool)
     truth = known_targets(inputs, ids, tags, against)
     if against == "truth":
-        found = inputs.sql(_UNKNOWN_NOUNS)
-        nouns = sorted(set(found["name"].to_pylist()))
+        unknown = inputs.sql(_UNKNOWN_NOUNS)
+        nouns = sorted(set(unknown["name"].to_pylist()))
         noun_truth = np.zeros((len(ids), len(nouns)), bool)
-        rows, columns = pc.index_in(found["image_id"], wanted), pc.index_in(found["name"], pa.array(nouns))
+        rows, columns = pc.index_in(unknown["image_id"], wanted), pc.index_in(unknown["name"], pa.array(nouns))
         noun_truth[rows.to_numpy(), columns.to_numpy()] = True
     return TestSet(against, pairs, features, tags, truth.toarray() > 0, nouns, noun_truth)
 
