@@ -38,8 +38,9 @@ from tasks.machine.inputs import Inputs
 from tasks.parsing import CaptionParser
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
+from tasks.training.blueprint import blueprint, continued
 from tasks.training.data import TagColumns, store_tokens
-from tasks.training.jobs import Job, Progress, blueprint, continued, job, run_jobs
+from tasks.training.jobs import Job, Progress, job, run_jobs
 from tasks.training.material import Material, gather
 from tasks.training.targets import matrix, row_targets, split_ids, truth_targets
 

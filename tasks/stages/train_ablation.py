@@ -19,7 +19,8 @@ from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
-from tasks.training.jobs import Progress, blueprint, job, run_jobs
+from tasks.training.blueprint import blueprint
+from tasks.training.jobs import Progress, job, run_jobs
 from tasks.training.material import Material, gather
 from tasks.training.targets import row_targets
 

@@ -1,4 +1,4 @@
-"""The training loop that all trainings share, under accelerate.
+"""The solver ``gradient``: the training loop that all objectives share, under accelerate.
 
 AdamW without decay on norms and biases, a warm-up and a decay of the learning rate, clipped gradients, mixed
 precision, and where wanted a running average of the weights. A step is one batch, whatever share of it this process
@@ -9,12 +9,10 @@ on with the same curve.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
-import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,184 +27,154 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models import RAM, Tagger, losses
+from models import Tagger, losses
 from models.tagger import TaggerOutput
 from tasks.settings.training import TrainSettings
-from tasks.training.data import Examples, Indices, TokenImages
-from tasks.training.distillation import Teacher
-from tasks.training.whitening import Whitening
+from tasks.training.data import Indices
+from tasks.training.objectives import Epoch, Piece, objectives_of
+from tasks.training.student import Student
+from tasks.training.task import LogRow, Solved, Task
 
 CHECKPOINT = "checkpoint.pt"
 WARM_UP_SHARE = 0.05
 DECAY_AN_EPOCH = 0.9  # of the learning rate, RAM's pretraining
 CLIP_NORM = 1.0
-TAGGING_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "asymmetric": losses.asymmetric_loss,
-    "binary": losses.binary_cross_entropy,
-}
 
 
 class TrainingError(RuntimeError):
     """A training that cannot go on; the message names the step and the images."""
 
 
-@dataclass(frozen=True)
-class LogRow:
-    """A figure of a training: the mean of a loss over an epoch, say."""
+def solve(task: Task, progress: Callable[[int, int], None]) -> Solved:
+    """A :data:`~tasks.training.task.Solver`, for ``epochs`` of the settings.
 
-    step: int
-    epoch: float
-    name: str
-    value: float
-
-
-def fit(
-    model: Tagger,
-    examples: Examples,
-    settings: TrainSettings,
-    folder: Path,
-    whitening: Whitening,
-    language: Whitening | None,
-    progress: Callable[[int, int], None],
-) -> list[LogRow]:
-    """Trains ``model`` in place, on its device, for ``settings.epochs``; returns the curve.
-
-    The model reads tokens that went through ``whitening``, and RAM label queries that went through ``language``.
-    Started by ``torchrun``, processes share each batch. A checkpoint in ``folder`` is gone on from; it is left there,
-    for the caller to remove once the model is saved. ``progress`` gets the steps done and their number. Raises
-    :class:`TrainingError` where the loss is not finite.
+    Started by ``torchrun``, processes share each batch. A checkpoint in the task's folder is gone on from; it is left
+    there, for the caller to remove once the model is saved. Raises :class:`TrainingError` where the loss is not finite.
     """
-    device = next(model.parameters()).device
-    accelerator = _accelerator(settings, device)
-    if settings.frozen_encoder:
-        model.image_encoder.requires_grad_(False)
-    teacher = _teacher(model, settings)
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
-    average = _Average(model, settings.average) if settings.average else None
-    steps_an_epoch = math.ceil(len(examples.image_ids) / settings.batch_size)
-    total_steps = steps_an_epoch * settings.epochs
-    log: list[LogRow] = []
-    start = _resume(folder / CHECKPOINT, model, optimizer, average, log)
-    student, optimizer = accelerator.prepare(Student(model, whitening, settings.input_dropout), optimizer)
-    student.train()
-    for epoch in range(start, settings.epochs):
-        seed = settings.seed * 1_000_003 + epoch
-        torch.manual_seed(seed + accelerator.process_index)
+    return Solved(_Descent(task).run(progress))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Where a training stands: the ``images`` of this step's batch, and which of them this process computes."""
+
+    number: int
+    epoch: int
+    images: Indices
+    pieces: Sequence[Piece]
+
+
+class _Descent:
+    """A training by gradient descent that is under way."""
+
+    def __init__(self, task: Task) -> None:
+        settings, model = task.settings, task.student.model
+        self.task = task
+        self.settings = settings
+        self.device = task.student.device
+        self.accelerator = _accelerator(settings, self.device)
+        if settings.frozen_encoder:
+            model.image_encoder.requires_grad_(False)
+        self.objectives = objectives_of(task.student, task.examples, settings)
+        optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
+        self.average = _Average(model, settings.average) if settings.average else None
+        self.steps_an_epoch = math.ceil(len(task.examples.image_ids) / settings.batch_size)
+        self.state = _State(task.folder / CHECKPOINT, model, optimizer, self.average)
+        self.log: list[LogRow] = []
+        self.done = self.state.resume(self.log)
+        module = _Module(task.student, settings.input_dropout)
+        self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
+
+    def run(self, progress: Callable[[int, int], None]) -> list[LogRow]:
+        """All epochs that are not done yet; the curve."""
+        self.module.train()
+        for epoch in range(self.done, self.settings.epochs):
+            self._epoch(epoch, progress)
+            if self.accelerator.is_main_process:
+                self.state.save(epoch + 1, self.log)
+            self.accelerator.wait_for_everyone()
+        if self.average is not None:
+            self.average.finish()
+        self.task.student.model.eval()
+        return self.log
+
+    def _epoch(self, number: int, progress: Callable[[int, int], None]) -> None:
+        """A pass over the images, and its rows of the curve."""
+        examples, settings = self.task.examples, self.settings
+        seed = settings.seed * 1_000_003 + number
+        torch.manual_seed(seed + self.accelerator.process_index)
         order = data_order(len(examples.image_ids), settings.batch_size, seed, examples.weights)
-        owned = [_own(len(indices), settings.pieces, accelerator) for indices in order]
-        stream = _stream(examples, order, owned, seed, teacher)
-        captions, classes = random.Random(seed), torch.Generator().manual_seed(seed)
+        owned = [_own(len(images), settings.pieces, self.accelerator) for images in order]
+        mine = [images[piece.places] for images, pieces in zip(order, owned, strict=True) for piece in pieces]
+        for objective in self.objectives:
+            objective.begin(Epoch(seed, order, mine))
+        stream = examples.images.batches(order, seed, mine)
+        total = self.steps_an_epoch * settings.epochs
         sums: dict[str, float] = defaultdict(float)
-        for number, (indices, pieces) in enumerate(zip(order, owned, strict=True)):
-            step = epoch * steps_an_epoch + number
-            rate = settings.learning_rate * schedule(step, total_steps, steps_an_epoch, settings)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            batch = Batch.of(examples, indices, model, captions)
-            chosen = teacher.choose(classes) if teacher is not None else None
-            asked = teacher.queries(chosen, language) if teacher and language and chosen is not None else None
-            for piece in pieces:
-                images, said = next(stream)
-                with nullcontext() if piece is pieces[-1] else accelerator.no_sync(student):
-                    output = student(images.to(device), *batch.words_of(piece, device), asked)
-                    parts = _losses(output, batch, piece, settings)
-                    if teacher is not None:
-                        said = teacher.of_pictures(images.to(device)) if said is None else said.to(device)
-                        share = settings.distillation_weight * piece.share
-                        parts["distillation"] = share * teacher.loss(output, said, chosen)
-                    whole = _summed(parts, accelerator)
-                    values = {name: value.item() for name, value in whole.items()}
-                    if not all(map(math.isfinite, values.values())):
-                        raise TrainingError(_not_finite(values, step, epoch, examples, indices, folder))
-                    balance = losses.balance(whole["tagging"], whole["caption"]) if "caption" in whole else None
-                    total = losses.total_loss(
-                        parts["tagging"], parts.get("caption"), parts.get("distillation"), balance
-                    )
-                    accelerator.backward(total * accelerator.num_processes)  # gradients are averaged over processes
-                for name, value in values.items():
+        for at, (images, pieces) in enumerate(zip(order, owned, strict=True)):
+            step = _Step(number * self.steps_an_epoch + at, number, images, pieces)
+            rate = settings.learning_rate * schedule(step.number, total, self.steps_an_epoch, settings)
+            self._step(step, rate, stream, sums)
+            progress(step.number + 1, total)
+        done = (number + 1) * self.steps_an_epoch
+        self.log += [LogRow(done, number + 1.0, name, value / self.steps_an_epoch) for name, value in sums.items()]
+        self.log.append(LogRow(done, number + 1.0, "learning_rate", rate))
+
+    def _step(self, step: _Step, rate: float, stream: Iterator[Tensor], sums: dict[str, float]) -> None:
+        """One batch; the parts of its loss are added to ``sums``."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        for objective in self.objectives:
+            objective.take(step.images)
+        for piece in step.pieces:
+            with nullcontext() if piece is step.pieces[-1] else self.accelerator.no_sync(self.module):
+                for name, value in self._learn(step, piece, next(stream).to(self.device)).items():
                     sums[name] += value
-            accelerator.clip_grad_norm_(student.parameters(), CLIP_NORM)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if average is not None:
-                average.update()
-            progress(step + 1, total_steps)
-        done = (epoch + 1) * steps_an_epoch
-        log += [LogRow(done, epoch + 1.0, name, value / steps_an_epoch) for name, value in sums.items()]
-        log.append(LogRow(done, epoch + 1.0, "learning_rate", rate))
-        if accelerator.is_main_process:
-            _save(folder / CHECKPOINT, model, optimizer, average, epoch + 1, log)
-        accelerator.wait_for_everyone()
-    if average is not None:
-        average.finish()
-    model.eval()
-    return log
+        self.accelerator.clip_grad_norm_(self.module.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update()
+
+    def _learn(self, step: _Step, piece: Piece, images: Tensor) -> dict[str, float]:
+        """The gradient of a piece; the parts of its loss over all processes."""
+        asked = {name: ids.to(self.device) for goal in self.objectives for name, ids in goal.asks(piece).items()}
+        output: TaggerOutput = self.module(images, **asked)
+        parts = {objective.name: objective.loss(output, piece, images) for objective in self.objectives}
+        whole = _summed(parts, self.accelerator)
+        values = {name: value.item() for name, value in whole.items()}
+        if not all(map(math.isfinite, values.values())):
+            raise TrainingError(self._not_finite(values, step))
+        balance = losses.balance(whole["tagging"], whole["caption"]) if "caption" in whole else None
+        total = losses.total_loss(parts["tagging"], parts.get("caption"), parts.get("distillation"), balance)
+        self.accelerator.backward(total * self.accelerator.num_processes)  # gradients are averaged over processes
+        return values
+
+    def _not_finite(self, values: Mapping[str, float], step: _Step) -> str:
+        wrong = ", ".join(f"{name} {value}" for name, value in values.items())
+        where = f"at step {step.number} (epoch {step.epoch + 1})"
+        kept = self.state.file
+        last = f" The last good checkpoint is kept: {kept}." if kept.is_file() else ""
+        ids = ", ".join(self.task.examples.image_ids[at] for at in step.images)
+        return (
+            f"the loss is not finite ({wrong}) {where}: lower the learning rate, or look at the images of this batch: "
+            f"{ids}.{last}"
+        )
 
 
-class Student(nn.Module):
-    """A model behind its whitening, as one module: what runs in parallel and in mixed precision is its ``forward``."""
+class _Module(nn.Module):
+    """A student as one module: what runs in parallel and in mixed precision is its ``forward``."""
 
-    def __init__(self, model: Tagger, whitening: Whitening, input_dropout: float) -> None:
+    def __init__(self, student: Student, input_dropout: float) -> None:
         super().__init__()
-        self.model = model
-        self.whitening = whitening
+        self.model = student.model
+        self.student = student
         self.input_dropout = input_dropout
 
-    def forward(
-        self, images: Tensor, caption_ids: Tensor | None, tag_token_ids: Tensor | None, extra_queries: Tensor | None
-    ) -> TaggerOutput:
-        tokens = F.dropout(read(self.model, images, self.whitening), self.input_dropout, self.training)
-        output: TaggerOutput = self.model(tokens, caption_ids, tag_token_ids, extra_queries)
+    def forward(self, images: Tensor, **asked: Tensor) -> TaggerOutput:
+        tokens = F.dropout(self.student.read(images), self.input_dropout, self.training)
+        output: TaggerOutput = self.model(tokens, **asked)
         return output
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The images of a batch that a process computes at once: ``places`` within the batch, and their share of it.
-
-    A process for which nothing is left computes the batch's first image, at a share of 0.
-    """
-
-    places: Indices
-    share: float
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What is taught about a batch of images."""
-
-    targets: Tensor  # (B, tags)
-    caption_ids: Tensor | None = None  # (B, L), with a captioner
-    tag_token_ids: Tensor | None = None
-    words: Tensor | None = None  # (B,), that each caption's loss is over
-
-    @classmethod
-    def of(cls, examples: Examples, indices: Indices, model: Tagger, chance: random.Random) -> Batch:
-        targets = torch.from_numpy(examples.targets[indices].toarray())
-        if model.captioner is None or model.tokenizer is None or not examples.captions:
-            return cls(targets)
-        texts, tags = examples.caption_choice(indices, chance)
-        caption_ids = model.tokenizer.captions(texts)
-        words = (caption_ids[:, 1:] != model.captioner.config.pad_id).sum(1)
-        return cls(targets, caption_ids, model.tag_token_ids(tags), words)
-
-    def words_of(self, piece: Piece, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-        """Captions and tags of the images of ``piece``, as a tagger takes them."""
-        if self.caption_ids is None or self.tag_token_ids is None:
-            return None, None
-        return self.caption_ids[piece.places].to(device), self.tag_token_ids[piece.places].to(device)
-
-    def word_share(self, piece: Piece) -> float:
-        """How many of the batch's words are in ``piece``."""
-        if self.words is None or not piece.share:
-            return 0.0
-        return float(self.words[piece.places].sum() / self.words.sum())
-
-
-def read(model: Tagger, images: Tensor, whitening: Whitening) -> Tensor:
-    """What the heads read: whitened tokens. Stored ones are whitened already; pictures are encoded first."""
-    images = images.to(next(model.parameters()).device)
-    return whitening(model.encode_image(images)) if images.ndim == 4 else images
 
 
 def schedule(step: int, total: int, an_epoch: int, settings: TrainSettings) -> float:
@@ -238,8 +206,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """Trained parameters in two groups: weights with decay; norms, biases and other vectors without."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
-        {"params": [each for each in trained if each.ndim > 1], "weight_decay": weight_decay},
-        {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
 
 
@@ -251,34 +219,11 @@ def _accelerator(settings: TrainSettings, device: torch.device) -> Accelerator:
 
 def _own(count: int, pieces: int, accelerator: Accelerator) -> list[Piece]:
     """What this process computes of a batch of ``count`` images."""
-    every, found = pieces * accelerator.num_processes, []
+    every, own = pieces * accelerator.num_processes, []
     for piece in range(pieces):
         places = np.arange(count)[accelerator.process_index + piece * accelerator.num_processes :: every]
-        found.append(Piece(places, len(places) / count) if len(places) else Piece(np.zeros(1, np.int64), 0.0))
-    return found
-
-
-def _stream(
-    examples: Examples, order: Sequence[Indices], owned: Sequence[Sequence[Piece]], seed: int, teacher: Teacher | None
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """The images of each piece, and what the teacher said of them where that is stored."""
-    pieces = [indices[piece.places] for indices, own in zip(order, owned, strict=True) for piece in own]
-    said: Iterable[Tensor | None] = itertools.repeat(None, len(pieces))
-    if teacher is not None and isinstance(examples.images, TokenImages):
-        said = examples.images.taught(order, seed, pieces)
-    return zip(examples.images.batches(order, seed, pieces), said, strict=True)
-
-
-def _losses(output: TaggerOutput, batch: Batch, piece: Piece, settings: TrainSettings) -> dict[str, Tensor]:
-    """This piece's share of the batch's losses: tagging is summed over the tags and averaged over the images, captions
-    are averaged over their words."""
-    targets = batch.targets[piece.places].to(output.tag_logits.device)
-    counted = len(targets) if piece.share else 0
-    tagging = TAGGING_LOSSES[settings.tagging_loss](output.tag_logits, targets)
-    parts = {"tagging": tagging / len(batch.targets) if counted else tagging * 0}
-    if output.caption_loss is not None:
-        parts["caption"] = output.caption_loss * batch.word_share(piece)
-    return parts
+        own.append(Piece(places, len(places) / count) if len(places) else Piece(np.zeros(1, np.int64), 0.0))
+    return own
 
 
 def _summed(parts: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Tensor]:
@@ -287,26 +232,6 @@ def _summed(parts: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Ten
     if accelerator.num_processes > 1:
         values = accelerator.reduce(values)
     return dict(zip(parts, values, strict=True))
-
-
-def _not_finite(
-    values: dict[str, float], step: int, epoch: int, examples: Examples, indices: Indices, folder: Path
-) -> str:
-    wrong = ", ".join(f"{name} {value}" for name, value in values.items())
-    kept = folder / CHECKPOINT
-    last = f" The last good checkpoint is kept: {kept}." if kept.is_file() else ""
-    ids = ", ".join(examples.image_ids[at] for at in indices)
-    return (
-        f"the loss is not finite ({wrong}) at step {step} (epoch {epoch + 1}): lower the learning rate, or look at the "
-        f"images of this batch: {ids}.{last}"
-    )
-
-
-def _teacher(model: Tagger, settings: TrainSettings) -> Teacher | None:
-    if settings.distillation == "none" or not isinstance(model, RAM):
-        return None
-    device = next(model.parameters()).device
-    return Teacher.of(settings.distillation, model.config).to(device)
 
 
 class _Average:
@@ -324,47 +249,46 @@ class _Average:
         self.model.load_state_dict(self.averaged.module.state_dict())
 
 
-def _save(
-    path: Path,
-    model: Tagger,
-    optimizer: torch.optim.Optimizer,
-    average: _Average | None,
-    epochs: int,
-    log: Iterable[LogRow],
-) -> None:
-    """Writes a checkpoint under another name first: a kill leaves the old one or the new one, whole."""
-    temporary = path.with_suffix(".writing")
-    state = {
-        "model": _trained(model),
-        "optimizer": optimizer.state_dict(),
-        "average": average.averaged.state_dict() if average is not None else None,
-        "epochs": epochs,
-        "log": [(row.step, row.epoch, row.name, row.value) for row in log],
-    }
-    with open(temporary, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+class _State:
+    """What a checkpoint ``file`` keeps: the model, the optimizer, the average and the curve."""
 
+    def __init__(self, file: Path, model: Tagger, optimizer: torch.optim.Optimizer, average: _Average | None) -> None:
+        self.file = file
+        self.model = model
+        self.optimizer = optimizer
+        self.average = average
 
-def _resume(
-    path: Path, model: Tagger, optimizer: torch.optim.Optimizer, average: _Average | None, log: list[LogRow]
-) -> int:
-    """Loads the checkpoint where there is one; the number of epochs that are done."""
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"], strict=False)
-    optimizer.load_state_dict(state["optimizer"])
-    if average is not None:
-        average.averaged.load_state_dict(state["average"])
-    log.extend(LogRow(*row) for row in state["log"])
-    return int(state["epochs"])
+    def save(self, epochs: int, log: Iterable[LogRow]) -> None:
+        """Writes a checkpoint under another name first: a kill leaves the old one or the new one, whole."""
+        temporary = self.file.with_suffix(".writing")
+        state = {
+            "model": _trained(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.averaged.state_dict() if self.average is not None else None,
+            "epochs": epochs,
+            "log": [(row.step, row.epoch, row.name, row.value) for row in log],
+        }
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.file)
+
+    def resume(self, log: list[LogRow]) -> int:
+        """Loads the checkpoint where there is one, and its curve into ``log``; the number of epochs that are done."""
+        if not self.file.is_file():
+            return 0
+        state = torch.load(self.file, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.averaged.load_state_dict(state["average"])
+        log.extend(LogRow(*row) for row in state["log"])
+        return int(state["epochs"])
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
     """The state without a frozen image encoder's."""
     encoder = "image_encoder."
-    frozen = not any(each.requires_grad for name, each in model.named_parameters() if name.startswith(encoder))
+    frozen = not any(value.requires_grad for name, value in model.named_parameters() if name.startswith(encoder))
     return {name: value for name, value in model.state_dict().items() if not (frozen and name.startswith(encoder))}

@@ -39,10 +39,10 @@ def caption_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) 
 
 def described_ids(inputs: Inputs, image_ids: Sequence[str]) -> list[str]:
     """Those of the images whose source names everything that they show: what it does not name is not there."""
-    found = set(
+    described = set(
         inputs.sql(f"SELECT image_id FROM caption_tags WHERE caption_index = {DESCRIBED}")["image_id"].to_pylist()
     )
-    return [one for one in image_ids if one in found]
+    return [image_id for image_id in image_ids if image_id in described]
 
 
 def described_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:

@@ -35,7 +35,7 @@ from tasks.settings.sources import (
 from tasks.settings.training import TrainSettings
 from tasks.stages import parse_captions
 from tasks.training.data import TagColumns
-from tasks.training.loop import data_order
+from tasks.training.gradient import data_order
 from tasks.training.material import _weights
 from tests.storage.test_containers import write_tar
 from tests.tasks.stage_inputs import inputs_of
