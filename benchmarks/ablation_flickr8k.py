@@ -41,6 +41,8 @@ from ram_engine import ablate_command, configuration, runs
 from storage.store import Store
 from tasks.evaluation.metrics import DIFFERENCE, Ranking, bootstrap, interval
 from tasks.evaluation.outcome import chart, compared
+from tasks.evaluation.request import AblationRequest, Variation
+from tasks.evaluation.rows import Row
 from tasks.machine.outlook import Request
 
 SETTINGS = Path(__file__).with_name("flickr8k.yaml")
@@ -89,19 +91,8 @@ def ablated(options: argparse.Namespace, name: str, swap: float, fine_tune: int)
     )
     runs.run(str(options.folder / folder), settings, executor, Request(until="judge"))
     store = Store(str(options.folder / folder), create=False)
-    found = compared(
-        name,
-        store,
-        settings,
-        executor,
-        options.folder,
-        captions,
-        options.seeds,
-        {},
-        fine_tune,
-        500,
-        ablate_command.progress,
-    )
+    request = AblationRequest(settings, options.seeds, Variation(fine_tune=fine_tune), captions)
+    found = compared(name, store, request, executor, options.folder, ablate_command.progress)
     ablate_command.show(name, found)
     return found
 
@@ -110,7 +101,7 @@ def losses(folder: Path) -> dict[str, Any]:
     """What swapped captions cost each row in mAP, and the share of generation's loss that cleaning makes good."""
     scores = {name: load_file(folder / f"{name}.safetensors") for name in ("as-is", "swapped")}
     truth = scores["as-is"]["truth"] > 0
-    rows = ("parsed", "generation", "cleaning")
+    rows = (Row.PARSED, Row.GENERATION, Row.CLEANING)
     rankings = [[[Ranking(truth, each) for each in scores[name][f"{row}.scores"]] for row in rows] for name in scores]
 
     def mean_ap(weights: np.ndarray | None) -> np.ndarray:
@@ -160,10 +151,12 @@ def write_source(folder: Path, file: Path, swapped: float = 0.0) -> dict[str, li
 def summary(found: dict) -> dict:
     """The figures that the last line has."""
     rows = found["rows"]
-    gap, low, _ = rows["cleaning"].get("gap_closed", [None, None, None])
+    gap, low, _ = rows[Row.CLEANING].get("gap_closed", [None, None, None])
     share = {}
     for metric in ("CF1", "OF1"):
-        parsed, cleaning, ceiling = (rows[name]["operating"][metric] for name in ("parsed", "cleaning", "ceiling"))
+        parsed, cleaning, ceiling = (
+            rows[name]["operating"][metric] for name in (Row.PARSED, Row.CLEANING, Row.CEILING)
+        )
         share[metric] = (cleaning - parsed) / (ceiling - parsed) if ceiling > parsed else None
     return {
         "gap_closed": gap,

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from models import CaptionTokenizer, Label, Tagger, create_tagger, load_tagger, small_config
+from models import CaptionTokenizer, Label, Tagger, create_tagger, load_tagger, small_captioner, small_config
 
 WORDS = "a the red blue large dog cat bird tree house car boat street runs near"
 
@@ -69,7 +69,7 @@ def random_model() -> Tagger:
     """A Tag2Text of the sample's size whose words differ in likelihood as a trained one's do."""
     torch.manual_seed(0)
     tokenizer = CaptionTokenizer.train([WORDS])
-    config = small_config("tag2text", labels=150, hidden=128, tokenizer=tokenizer, captioner_layers=1)
+    config = small_config("tag2text", labels=150, hidden=128, captioner=small_captioner(tokenizer, layers=1))
     labels = [Label(f"tag {number}") for number in range(150)]
     model = create_tagger(config, labels, tokenizer, pretrained_encoder=False)
     assert model.captioner is not None

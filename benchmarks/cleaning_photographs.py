@@ -29,12 +29,12 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from ram_engine import configuration, runs
+from storage.schemas import TagSource
 from storage.store import Store
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
 from tasks.machine.outlook import Request
 from tasks.parsing import CaptionParser
-from tasks.stages.judge import CAPTION
 
 # other words under which captions speak of COCO's classes
 WORDS = {
@@ -139,7 +139,7 @@ def measure(store: Store, captions: dict[str, list[str]]) -> dict[str, float]:
     rows = [row for row in tables["tag_verdicts"].to_pylist() if row["image_id"] in true]
     right = np.array([row["tag_id"] in true[row["image_id"]] for row in rows])
     kept = np.array([row["kept"] for row in rows])
-    caption = np.array([bool(row["source"] & CAPTION) for row in rows])
+    caption = np.array([bool(row["source"] & TagSource.CAPTION) for row in rows])
     score = np.array([-1.0 if row["region_score"] is None else row["region_score"] for row in rows])
     looked, regions = caption & (score >= 0), [row["reason"] in REGION_REASONS for row in rows]
     by_regions = ~kept & np.array(regions)

@@ -28,8 +28,9 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from ram_engine import configuration, runs
+from storage.schemas import TagSource
 from storage.store import Store
-from tasks.evaluation.truth import TRUE_TAGS
+from tasks.evaluation.true_tags import TRUE_TAGS_SQL
 from tasks.judging.typicality import is_good, read_clusters, typicality
 from tasks.machine.inputs import Inputs
 from tasks.machine.outlook import Request
@@ -37,7 +38,6 @@ from tasks.settings.executor import ExecutorSettings
 from tasks.settings.fit_clusters import FitClustersSettings
 from tasks.settings.judge import JudgeSettings
 from tasks.stages import fit_clusters
-from tasks.stages.judge import CAPTION
 
 console = Console(width=150)
 LOST = (0.05, 0.01)
@@ -93,11 +93,11 @@ def load(store: Store) -> Judged:
         f"""
         SELECT tag_verdicts.*, true_tags.tag_id IS NOT NULL AS is_right
         FROM tag_verdicts SEMI JOIN (SELECT image_id FROM pairs WHERE split = 'train') USING (image_id)
-        LEFT JOIN ({TRUE_TAGS}) AS true_tags USING (image_id, tag_id) ORDER BY image_id, tag_id
+        LEFT JOIN ({TRUE_TAGS_SQL}) AS true_tags USING (image_id, tag_id) ORDER BY image_id, tag_id
         """
     )
     true = inputs.sql(
-        f"SELECT count(*) AS count FROM ({TRUE_TAGS}) SEMI JOIN (SELECT image_id FROM pairs WHERE split = 'train') "
+        f"SELECT count(*) AS count FROM ({TRUE_TAGS_SQL}) SEMI JOIN (SELECT image_id FROM pairs WHERE split = 'train') "
         "USING (image_id)"
     )["count"][0].as_py()
     place = {
@@ -137,7 +137,7 @@ def scores(judged: Judged, seed: int) -> dict[str, float]:
     """How well each score tells right tags from wrong ones."""
     told = judged.verdicts
     picture = np.log(np.maximum(told["score"].astype(float), 1e-6))
-    caption = (told["source"] & CAPTION) > 0
+    caption = (told["source"] & TagSource.CAPTION) > 0
     looked = ~np.isnan(told["region_score"].astype(float))
     of = {
         "all tags": np.ones(len(picture), bool),

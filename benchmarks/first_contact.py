@@ -46,14 +46,15 @@ from PIL import Image
 from models import load_tagger
 from ram_engine import runs
 from ram_engine.store_settings import settle
+from storage.schemas import TagSource
 from storage.store import Snapshot, Store
 from tasks.evaluation.metrics import DIFFERENCE, Ranking, bootstrap, interval
+from tasks.evaluation.rows import Row
 from tasks.evaluation.verdict import BETTER, NOT_SHOWN, WORSE
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import read_tags
 from tasks.machine.outlook import Request
 from tasks.parsing import CaptionParser
-from tasks.stages.judge import CAPTION
 from tasks.training.data import TagColumns, tag_columns
 
 POSSIBLE = 0.5  # the precision that possible additions reach
@@ -198,7 +199,7 @@ def measure_labels(store: Store, captions: Mapping[str, list[str]]) -> Labels:
     for row in store.table(_latest(store, "tag_verdicts")).to_pylist():
         if row["image_id"] in place and row["tag_id"] in tags.column:
             at = place[row["image_id"]], tags.column[row["tag_id"]]
-            said = row["source"] & CAPTION == CAPTION
+            said = bool(row["source"] & TagSource.CAPTION)
             added[at], removed[at] = row["kept"] and not said, said and not row["kept"]
     scores = np.zeros(added.shape, np.float32)
     for row in store.table(_latest(store, "generated"), ["image_id", "scores"]).to_pylist():
@@ -222,7 +223,7 @@ def measure_labels(store: Store, captions: Mapping[str, list[str]]) -> Labels:
 def measure_models(store: Store, images: Path, report: Sequence[str], captions: Mapping[str, list[str]]) -> Models:
     """Both models of the run in ``store`` on the photographs that are named in ``report``."""
     retrained = load_tagger(store.model_folder(_latest(store, "ram")) / "whole")
-    before = load_tagger(store.model_folder(_latest(store, "ablation")) / "parsed")
+    before = load_tagger(store.model_folder(_latest(store, "ablation")) / Row.PARSED)
     prepare = retrained.preprocessing.transform()
     after_scores, before_scores = [], []
     for start in range(0, len(report), 32):

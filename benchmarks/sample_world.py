@@ -21,6 +21,7 @@ from rich.table import Table
 from ram_engine import configuration, runs
 from storage.store import Store
 from tasks.evaluation import outcome
+from tasks.evaluation.rows import Row
 from tasks.machine.outlook import Request
 
 Figures = dict[tuple[str, str, str], float]
@@ -68,20 +69,20 @@ def summary(figures: Figures) -> dict[str, float]:
         return figures.get((model, metric, subset), math.nan)
 
     score = {model: value for (model, metric, subset), value in figures.items() if (metric, subset) == ("mAP", "all")}
-    never = {model: of(model, "mAP", "never_captioned") for model in ("chance", "zero_shot", "fine_tuned")}
+    never = {model: of(model, "mAP", "never_captioned") for model in (Row.CHANCE, Row.ZERO_SHOT, Row.FINE_TUNED)}
     return {
-        "recall_gain": of("generation", "tag_recall") - of("parsed", "tag_recall"),
-        "added_precision": of("generation", "added_precision"),
-        "wrong_share_ratio": of("cleaning", "wrong_share_removed") / of("cleaning", "wrong_share_kept"),
-        "right_tags_lost": of("cleaning", "right_tags_lost"),
+        "recall_gain": of(Row.GENERATION, "tag_recall") - of(Row.PARSED, "tag_recall"),
+        "added_precision": of(Row.GENERATION, "added_precision"),
+        "wrong_share_ratio": of(Row.CLEANING, "wrong_share_removed") / of(Row.CLEANING, "wrong_share_kept"),
+        "right_tags_lost": of(Row.CLEANING, "right_tags_lost"),
         **{f"map_{model}": score[model] for model in sorted(score, key=lambda model: score[model])},
-        "gap_closed": share(score["fine_tuned"], score["parsed"], score["truth"]),
-        "gap_closed_before_fine_tuning": share(score["cleaning"], score["parsed"], score["truth"]),
+        "gap_closed": share(score[Row.FINE_TUNED], score[Row.PARSED], score[Row.TRUTH]),
+        "gap_closed_before_fine_tuning": share(score[Row.CLEANING], score[Row.PARSED], score[Row.TRUTH]),
         "gap_closed_fine_tuned_alike": share(
-            score["fine_tuned"], score["parsed_fine_tuned"], score["truth_fine_tuned"]
+            score[Row.FINE_TUNED], score[Row.PARSED_FINE_TUNED], score[Row.TRUTH_FINE_TUNED]
         ),
-        "never_captioned_times_chance": never["fine_tuned"] / never["chance"],
-        "never_captioned_times_teacher": never["fine_tuned"] / never["zero_shot"],
+        "never_captioned_times_chance": never[Row.FINE_TUNED] / never[Row.CHANCE],
+        "never_captioned_times_teacher": never[Row.FINE_TUNED] / never[Row.ZERO_SHOT],
     }
 
 

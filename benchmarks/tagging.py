@@ -176,7 +176,7 @@ def map_loss(store: Path, scratch: Path) -> float:
     training = ["retrain.epochs=30", "retrain.width=256", "retrain.decoder_layers=2", "fine_tune.epochs=1"]
     settings, executor = configuration.configure("tiny", sets=[*source, *training, "evaluate.ablation=false"])
     runs.run(str(store), settings, executor, Request())
-    model = Tagger.from_store(str(store)).model
+    model = Tagger.from_store(str(store)).answerer.module()
     assert isinstance(model, RAM)
     onnx_export.export(model, scratch, int8=True)
     tagger_folder.describe(model, scratch)

@@ -31,6 +31,7 @@ from flows.stages import run_name
 from flows.trainings import one_at_a_time
 from storage.store import Store
 from tasks.evaluation import outcome
+from tasks.evaluation.request import AblationRequest, Variation
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 
@@ -53,9 +54,8 @@ def ablate(
     told = outcome.all_captions(captions) if captions else None
     chosen = USUAL.model_copy(update={"retrain": settings, "fine_tune": fine_tuning, "rounds": rounds})
     with one_at_a_time(), stage_progress("ablate") as progress, tempfile.TemporaryDirectory() as scratch:
-        all_ = outcome.compared(
-            "all", opened, chosen, executor, Path(scratch), told, seeds, {}, fine_tune, samples, progress
-        )
+        request = AblationRequest(chosen, seeds, Variation(fine_tune=fine_tune), told, samples)
+        all_ = outcome.compared("all", opened, request, executor, Path(scratch), progress)
     found = {"all": all_}
     page = f"## What each stage's labels are worth\n\n{outcome.markdown(found)}"
     opened.write_json(f"{outcome.KEPT}.json", found)

@@ -2,13 +2,12 @@
 
 Making a small RAM on stored features, and one training step::
 
-    from models import RAM, CaptionTokenizer, Label, PRESETS, label_queries, losses
+    from models import CaptionTokenizer, Label, create_tagger, label_queries, losses, small_captioner, small_config
     from models.conse import ConSE
 
     labels = [Label("dog", "object"), Label("run", "action")]
     tokenizer = CaptionTokenizer.train(captions, vocabulary=2000)          # only with a captioner
-    config = small_config("ram", labels=len(labels), hidden=256, decoder_layers=1, decoder_heads=4,
-                          tokenizer=tokenizer)                             # tokenizer=None: tags only
+    config = small_config("ram", len(labels), captioner=small_captioner(tokenizer))       # without one: tags only
     queries = label_queries.build([label.name for label in labels])        # (T, 384), the packaged MiniLM
     model = create_tagger(config, labels, tokenizer, queries)              # image encoder: ImageNet weights
     tokens = model.encode_image(images)                                    # (B, 1 + N, C): store them, float16
@@ -60,6 +59,7 @@ __all__ = [
     "label_queries",
     "load_tagger",
     "losses",
+    "small_captioner",
     "small_config",
     "tagger_folder",
 ]
@@ -102,32 +102,10 @@ def small_config(
     image_encoder: str = "tf_efficientnet_lite0",
     image_size: int = 224,
     hidden: int = 256,
-    decoder_layers: int = 1,
-    decoder_heads: int = 4,
-    dropout: float = 0.1,
-    query_width: int = 384,
-    text_classifier: bool = True,
-    token_evidence: bool = True,
-    mean_evidence: bool = False,
-    text_encoder: str = label_queries.MINILM,
-    tokenizer: CaptionTokenizer | None = None,
-    captioner_layers: int = 2,
+    captioner: CaptionerConfig | None = None,
 ) -> TaggerConfig:
-    """A configuration of one's own size, with the image encoder's own normalisation; a captioner where there is a
-    ``tokenizer`` for it."""
-    captioner = None
-    if tokenizer is not None:
-        captioner = CaptionerConfig(
-            layers=captioner_layers,
-            heads=decoder_heads,
-            vocabulary=len(tokenizer),
-            positions=64,
-            tag_length=24,
-            pad_id=tokenizer.id(PAD),
-            end_id=tokenizer.id(END),
-            caption_id=tokenizer.id(CAPTION),
-            tags_id=tokenizer.id(TAGS),
-        )
+    """A configuration of one's own size, with the image encoder's own normalisation and one decoder layer that token
+    evidence helps; ``dataclasses.replace`` changes the rest. See :func:`small_captioner`."""
     images = preprocessing(image_encoder, image_size)
     return TaggerConfig(
         architecture=architecture,
@@ -137,15 +115,28 @@ def small_config(
         image_std=images.std,
         hidden=hidden,
         feed_forward=2 * hidden,
-        decoder_layers=decoder_layers,
-        decoder_heads=decoder_heads,
-        dropout=dropout,
+        decoder_layers=1,
+        dropout=0.1,
         labels=labels,
-        query_width=query_width,
-        text_classifier=text_classifier,
-        token_evidence=token_evidence,
-        mean_evidence=mean_evidence,
-        text_encoder=text_encoder,
+        query_width=384,
+        text_classifier=True,
+        token_evidence=True,
+        text_encoder=label_queries.MINILM,
         captioner=captioner,
         threshold=0.5,
+    )
+
+
+def small_captioner(tokenizer: CaptionTokenizer, layers: int = 2, heads: int = 4) -> CaptionerConfig:
+    """A captioner for short captions in the words of ``tokenizer``."""
+    return CaptionerConfig(
+        layers=layers,
+        heads=heads,
+        vocabulary=len(tokenizer),
+        positions=64,
+        tag_length=24,
+        pad_id=tokenizer.id(PAD),
+        end_id=tokenizer.id(END),
+        caption_id=tokenizer.id(CAPTION),
+        tags_id=tokenizer.id(TAGS),
     )

@@ -8,6 +8,7 @@ image and carry what no tag says.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
@@ -136,6 +137,21 @@ class TextDecoder(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # tr
         return CausalLMOutputWithPast(logits=self.cls["predictions"](hidden), past_key_values=past_key_values)
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How captions are written: ``by`` beam search, greedily with one of the ``beams``, or by nucleus sampling.
+
+    The latter (Holtzman et al. 2020) draws from the likeliest words that together have the probability ``top_p``.
+    Lengths are in word pieces and count the first id and the prompt.
+    """
+
+    by: Literal["beam", "nucleus"] = "beam"
+    beams: int = 3
+    top_p: float = 0.9
+    min_length: int = 10
+    max_length: int = 30
+
+
 class _GumbelNoise(LogitsProcessor):
     """Adds Gumbel noise, so that the highest score is a sample of the softmax (Gumbel 1954).
 
@@ -180,32 +196,26 @@ class Captioner(nn.Module):
         self,
         encoded_tags: Tensor,
         prompt_ids: Sequence[int] = (),
-        decoding: Literal["beam", "nucleus"] = "beam",
-        beams: int = 3,
-        top_p: float = 0.9,
-        min_length: int = 10,
-        max_length: int = 30,
+        decoding: Decoding = Decoding(),
         seeds: Sequence[int] | None = None,
     ) -> Tensor:
-        """Captions as ids (B, up to ``max_length``), the first id and the prompt included, padded after their end.
+        """Captions as ids (B, up to the greatest length), the first id and the prompt included, padded after their end.
 
-        ``beams`` = 1 is greedy. Nucleus sampling (Holtzman et al. 2020) draws from the likeliest words that together
-        have the probability ``top_p``; ``seeds`` holds one a row, by default their number in the batch. Lengths are
-        in word pieces and count the first id and the prompt.
+        ``seeds`` of what is drawn: one a row, by default their number in the batch.
         """
         batch = encoded_tags.shape[0]
         first = torch.tensor([self.config.caption_id, *prompt_ids], device=encoded_tags.device)
         processors = LogitsProcessorList()
-        if decoding == "nucleus":
-            processors += [TopPLogitsWarper(top_p), _GumbelNoise(range(batch) if seeds is None else seeds)]
+        if decoding.by == "nucleus":
+            processors += [TopPLogitsWarper(decoding.top_p), _GumbelNoise(range(batch) if seeds is None else seeds)]
         ids: Any = self.text_decoder.generate(
             first.repeat(batch, 1),
             attention_mask=torch.ones(batch, len(first), dtype=torch.long, device=first.device),
             context=self.text_decoder.context(encoded_tags),
-            num_beams=beams if decoding == "beam" else 1,
+            num_beams=decoding.beams if decoding.by == "beam" else 1,
             do_sample=False,
-            min_length=min_length,
-            max_length=max_length,
+            min_length=decoding.min_length,
+            max_length=decoding.max_length,
             logits_processor=processors,
         )
         return cast(Tensor, ids)

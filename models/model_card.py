@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from models.tagger import Tagger
+from models.config import Label, TaggerConfig, label_thresholds
 
 METADATA = """\
 ---
@@ -25,24 +23,23 @@ WEAKNESSES = """\
 """
 
 
-def card(model: Tagger, sections: Mapping[str, str] | None = None) -> str:
+def card(config: TaggerConfig, labels: Sequence[Label], sections: Mapping[str, str] | None = None) -> str:
     """Markdown with the metadata that a hub reads; ``sections`` (title -> text) come between figures and weaknesses,
     the one without a title opens the card."""
     sections = dict(sections or {})
     opening = sections.pop("", "")
-    config = model.config
-    captions = ", and writes a caption" if model.captioner is not None else ""
+    captions = ", and writes a caption" if config.captioner is not None else ""
     any_label = ", or scores any labels that it is given" if config.architecture == "ram" else ""
     types: dict[str, list[float]] = defaultdict(list)
-    for label in model.labels:
-        types[label.type].append(config.threshold if label.threshold is None else label.threshold)
+    for label, threshold in zip(labels, label_thresholds(config, labels), strict=True):
+        types[label.type].append(threshold)
     rows = [
         (name, f"{len(values):,}", f"{min(values):.2f}", f"{median(values):.2f}", f"{max(values):.2f}")
         for name, values in sorted(types.items())
     ]
     parts = [
         METADATA,
-        f"# {'RAM' if config.architecture == 'ram' else 'Tag2Text'} with {len(model.labels):,} tags",
+        f"# {'RAM' if config.architecture == 'ram' else 'Tag2Text'} with {len(labels):,} tags",
         *([opening] if opening else []),
         f"Tags a picture with words of everyday language{any_label}{captions}. Image encoder {config.image_encoder} at "
         f"{config.image_size} pixels, recognition decoder {config.decoder_layers} x {config.hidden}.",

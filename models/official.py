@@ -115,21 +115,7 @@ def configuration(
     position tables are resized. ``heads`` of the captioner; None: one for 64 channels, as BERT. ``special_ids``
     (pad_id, end_id, caption_id, tags_id) where the vocabulary is not the published one.
     """
-    encoder = _image_encoder(state)
-    stages = 1 + max(int(match[1]) for match in _matches(r"layers\.(\d+)\.", encoder))
-    depths, encoder_heads, trained_window = [], [], 0
-    for stage in range(stages):
-        found = _matches(rf"layers\.{stage}\.blocks\.(\d+)\.", encoder)
-        depths.append(1 + max(int(match[1]) for match in found))
-        table = encoder[f"layers.{stage}.blocks.0.attn.relative_position_bias_table"]
-        encoder_heads.append(table.shape[1])
-        trained_window = max(trained_window, (int(table.shape[0] ** 0.5) + 1) // 2)
-    patch = encoder["patch_embed.proj.weight"]
-    reduction = patch.shape[-1] * 2 ** (stages - 1)
-    trained_size = trained_window * reduction
-    image_size = image_size or trained_size
-    if window is None:
-        window = trained_window if image_size % trained_size == 0 else image_size // reduction
+    image_size, swin = _swin(_image_encoder(state), image_size, window)
     words = state["tag_encoder.embeddings.word_embeddings.weight"]
     layers = 1 + max(int(match[1]) for match in _matches(r"tag_encoder\.encoder\.layer\.(\d+)\.", state))
     decoder_layers = 1 + max(
@@ -145,14 +131,7 @@ def configuration(
     return TaggerConfig(
         architecture="ram" if ram else "tag2text",
         image_encoder="swin_base_patch4_window7_224",
-        image_encoder_options={
-            "window_size": window,
-            "patch_size": patch.shape[-1],
-            "embed_dim": patch.shape[0],
-            "mlp_ratio": encoder["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / patch.shape[0],
-            "depths": depths,
-            "num_heads": encoder_heads,
-        },
+        image_encoder_options=swin,
         image_size=image_size,
         hidden=words.shape[1],
         feed_forward=state["tag_encoder.encoder.layer.0.intermediate.dense.weight"].shape[0],
@@ -170,6 +149,32 @@ def configuration(
         ),
         threshold=threshold,
     )
+
+
+def _swin(encoder: Mapping[str, Tensor], image_size: int | None, window: int | None) -> tuple[int, dict[str, Any]]:
+    """The image size in pixels, and the options of timm's Swin, as :func:`configuration` says."""
+    stages = 1 + max(int(match[1]) for match in _matches(r"layers\.(\d+)\.", encoder))
+    depths, heads, trained_window = [], [], 0
+    for stage in range(stages):
+        blocks = _matches(rf"layers\.{stage}\.blocks\.(\d+)\.", encoder)
+        depths.append(1 + max(int(match[1]) for match in blocks))
+        table = encoder[f"layers.{stage}.blocks.0.attn.relative_position_bias_table"]
+        heads.append(table.shape[1])
+        trained_window = max(trained_window, (int(table.shape[0] ** 0.5) + 1) // 2)
+    patch = encoder["patch_embed.proj.weight"]
+    reduction = patch.shape[-1] * 2 ** (stages - 1)
+    trained_size = trained_window * reduction
+    image_size = image_size or trained_size
+    if window is None:
+        window = trained_window if image_size % trained_size == 0 else image_size // reduction
+    return image_size, {
+        "window_size": window,
+        "patch_size": patch.shape[-1],
+        "embed_dim": patch.shape[0],
+        "mlp_ratio": encoder["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / patch.shape[0],
+        "depths": depths,
+        "num_heads": heads,
+    }
 
 
 def _image_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

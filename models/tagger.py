@@ -7,14 +7,14 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from models import tagger_folder
-from models.captioner import Captioner
+from models.captioner import Captioner, Decoding
 from models.config import Label, TaggerConfig, label_thresholds
 from models.image_encoder import ImageEncoder, Preprocessing, grid_side
 from models.losses import caption_loss
@@ -217,16 +217,12 @@ class Tagger(nn.Module, ModelHubMixin):
         self,
         image_tokens: Tensor,
         tags: Sequence[Sequence[str]] | None = None,
-        decoding: Literal["beam", "nucleus"] = "beam",
-        beams: int = 3,
-        top_p: float = 0.9,
-        min_length: int = 10,
-        max_length: int = 30,
+        decoding: Decoding = Decoding(),
         seeds: Sequence[int] | None = None,
     ) -> list[str]:
         """A caption an image, steered by ``tags`` (names, a list an image) or by the tags that the model predicts.
 
-        Decoding: see :meth:`models.captioner.Captioner.generate`. An image's caption does not depend on its batch.
+        ``seeds`` as in :meth:`models.captioner.Captioner.generate`. An image's caption does not depend on its batch.
         """
         captioner, tokenizer = self._captioner(), self._tokenizer()
         context = self.context(image_tokens)
@@ -234,7 +230,7 @@ class Tagger(nn.Module, ModelHubMixin):
             tags = self._names(self._tag_logits(context))
         encoded = captioner.encode_tags(self.tag_token_ids(tags).to(context.device), context)
         prompt = tokenizer.words(captioner.config.prompt)
-        ids = captioner.generate(encoded, prompt, decoding, beams, top_p, min_length, max_length, seeds)
+        ids = captioner.generate(encoded, prompt, decoding, seeds)
         return [tokenizer.decode(row) for row in ids[:, 1 + len(prompt) :].tolist()]
 
     def predicted_tags(self, image_tokens: Tensor) -> list[list[str]]:

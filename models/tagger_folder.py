@@ -4,25 +4,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from safetensors.torch import load_model, save_file
+from torch import nn
 
 from models.config import Label, TaggerConfig
 from models.model_card import card
 from models.text import CaptionTokenizer
 
-if TYPE_CHECKING:
-    from models.tagger import Tagger
-
 WEIGHTS, CONFIG, LABELS, TOKENIZER = "model.safetensors", "config.json", "labels.json", "tokenizer.json"
 CARD = "README.md"
 
 
-def save(model: Tagger, folder: Path | str, sections: Mapping[str, str] | None = None) -> None:
+class Described(Protocol):
+    """What a folder tells of a tagger."""
+
+    @property
+    def config(self) -> TaggerConfig: ...
+
+    @property
+    def labels(self) -> Sequence[Label]: ...
+
+    @property
+    def tokenizer(self) -> CaptionTokenizer | None: ...
+
+
+class Saved(Described, Protocol):
+    """A tagger with its weights."""
+
+    def state_dict(self, *, keep_vars: bool = ...) -> dict[str, Any]: ...
+
+
+def save(model: Saved, folder: Path | str, sections: Mapping[str, str] | None = None) -> None:
     """Writes ``model`` into ``folder``, which is made if need be. Shared weights are written once.
 
     ``sections`` (title -> Markdown) are added to its card.
@@ -36,12 +53,12 @@ def save(model: Tagger, folder: Path | str, sections: Mapping[str, str] | None =
     describe(model, folder, sections)
 
 
-def describe(model: Tagger, folder: Path, sections: Mapping[str, str] | None = None) -> None:
+def describe(model: Described, folder: Path, sections: Mapping[str, str] | None = None) -> None:
     """Writes all but the weights into ``folder``."""
     (folder / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
     rows = [json.dumps(asdict(label), ensure_ascii=False) for label in model.labels]
     (folder / LABELS).write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
-    (folder / CARD).write_text(card(model, sections), encoding="utf-8")
+    (folder / CARD).write_text(card(model.config, model.labels, sections), encoding="utf-8")
     if model.tokenizer is not None:
         model.tokenizer.save(folder / TOKENIZER)
 
@@ -68,6 +85,6 @@ def _require(folder: Path, *names: str) -> None:
         raise FileNotFoundError(f"{folder} is no model folder: {', '.join(missing)} missing")
 
 
-def load_weights(model: Tagger, folder: Path | str) -> None:
+def load_weights(model: nn.Module, folder: Path | str) -> None:
     """Loads the weights of ``folder`` into ``model``; raises RuntimeError where any is missing or left over."""
     load_model(model, str(Path(folder) / WEIGHTS))

@@ -15,6 +15,7 @@ from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
 from storage.store import Store
 from tasks.evaluation.outcome import KEPT, all_captions, chart, compared, with_interval
+from tasks.evaluation.request import AblationRequest, Variation
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 OPERATING = ("CF1", "OF1")
@@ -57,8 +58,9 @@ def ablate(
     for number, (name, changes) in enumerate(_variations(vary)):
         changed = [*sets, *(each for each in changes if "." in each)]
         settings, executor = settle(store, preset, [], changed, tell if number == 0 else lambda line: None)
-        narrow = _narrow(changes)
-        found[name] = compared(name, opened, settings, executor, to, told, seeds, narrow, fine_tune, samples, progress)
+        variation = Variation(fine_tune=fine_tune, **_narrow(changes))
+        request = AblationRequest(settings, seeds, variation, told, samples)
+        found[name] = compared(name, opened, request, executor, to, progress)
         show(name, found[name])
         to.mkdir(parents=True, exist_ok=True)
         (to / "ablation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -7,10 +7,11 @@ from collections import Counter
 from models.model_card import table
 from ram_engine.runs import latest_model
 from storage.store import Store
+from tasks.evaluation.rows import Row
 from tasks.report.opening import known_against, lines
 from tasks.settings.ingest import source_titles
 
-MEASURED_AS = {"ram_fine_tuned": "fine_tuned", "ram": "cleaning"}
+MEASURED_AS = {"ram_fine_tuned": Row.FINE_TUNED, "ram": Row.CLEANING}
 SUBSETS = {
     "all": "all tags",
     "object": "objects",

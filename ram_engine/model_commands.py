@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from storage.store import Store, StoreError
+from storage.store import Store
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -24,23 +24,17 @@ def export_model(to: Path, format_: Literal["folder", "onnx"], model: str, int8:
     if format_ == "onnx" and importlib.util.find_spec("onnxscript") is None:
         raise ValueError("--format onnx needs the extra: pip install 'ram-engine[onnx]'")
     from models import onnx_export, tagger_folder
-    from models.onnx_tagger import OnnxTagger
-    from models.zero_shot import ZeroShot
     from ram_engine.model_card import sections_of
     from ram_engine.tagger import Tagger
 
     tagger = Tagger.from_pretrained(model) if model else Tagger.from_store(store)
-    if isinstance(tagger.model, ZeroShot):
-        raise StoreError(f"the store {store} has no trained model to export yet: `ram-engine run --store {store}`")
-    if isinstance(tagger.model, OnnxTagger):
-        raise ValueError(f"{model} is exported already: take the model folder that it was made from")
-    tagger.model.cpu()
+    module = tagger.answerer.module().cpu()
     sections = {} if model else sections_of(Store(store, create=False))
     if format_ == "onnx":
-        onnx_export.export(tagger.model, to, int8)
-        tagger_folder.describe(tagger.model, to, sections)
+        onnx_export.export(module, to, int8)
+        tagger_folder.describe(module, to, sections)
     else:
-        tagger_folder.save(tagger.model, to, sections)
+        tagger_folder.save(module, to, sections)
     console.print(f"{to}: the {tagger.name}, {', '.join(sorted(file.name for file in to.iterdir()))}", markup=False)
 
 

@@ -16,7 +16,6 @@ from models.clip import CLIP
 from models.conse import ConSE
 from models.image_encoder import preprocessing
 from models.regions.onnx_detector import OnnxDetectorProposer, read_classes
-from models.zero_shot import ZeroShot
 from ram_engine.tagger import BATCH, Tagger
 from tasks.evaluation.scores import Scores
 from tasks.evaluation.sets import EvaluationSet
@@ -54,7 +53,7 @@ def scorer(model: str, labels: Sequence[Label], store: str) -> Scorer:
     return _tagger(Tagger.from_store(store) if model == "store" else Tagger.from_pretrained(model), labels)
 
 
-def evaluate(one: Scorer, data: EvaluationSet, progress: Callable[[int, int], None]) -> Scores:
+def evaluate(measured: Scorer, data: EvaluationSet, progress: Callable[[int, int], None]) -> Scores:
     """The scores of all pictures that can be read; those that cannot are counted in ``data.left_out``."""
     rows, kept = [], []
     for start in range(0, len(data.images), BATCH):
@@ -66,7 +65,7 @@ def evaluate(one: Scorer, data: EvaluationSet, progress: Callable[[int, int], No
             except (ImageError, OSError):
                 data.left_out["image that cannot be read"] += 1
         if pictures:
-            rows.append(one.score(pictures))
+            rows.append(measured.score(pictures))
         progress(min(start + BATCH, len(data.images)), len(data.images))
     if not rows:
         raise ValueError("none of the images can be read")
@@ -75,15 +74,14 @@ def evaluate(one: Scorer, data: EvaluationSet, progress: Callable[[int, int], No
     names = tuple(str(data.images[place]) for place in kept)
     scores[:, ~answered] = 0
     truth = data.truth[kept]
-    return Scores(one.name, data.labels, names, truth, scores, one.thresholds, answered, one.trained, data.against)
+    return Scores(
+        measured.name, data.labels, names, truth, scores, measured.thresholds, answered, measured.trained, data.against
+    )
 
 
 def _tagger(tagger: Tagger, labels: Sequence[Label]) -> Scorer:
-    own = tagger.known(labels)
-    thresholds = np.full(len(labels), np.inf, np.float32)
-    if not isinstance(tagger.model, ZeroShot) and (own >= 0).any():
-        thresholds[own >= 0] = tagger.model.thresholds().cpu().numpy()[own[own >= 0]]
-    return Scorer(tagger.name, lambda pictures: tagger.scores(pictures, labels), thresholds, own >= 0)
+    trained = tagger.answerer.known(labels) >= 0
+    return Scorer(tagger.name, lambda pictures: tagger.scores(pictures, labels), tagger.thresholds(labels), trained)
 
 
 def _conse(labels: Sequence[Label]) -> Scorer:
@@ -94,7 +92,7 @@ def _conse(labels: Sequence[Label]) -> Scorer:
 
     @torch.inference_mode()
     def score(pictures: Pictures) -> NDArray[np.float32]:
-        tokens = teacher.encode_image(torch.stack([prepare(each) for each in pictures]))
+        tokens = teacher.encode_image(torch.stack([prepare(picture) for picture in pictures]))
         similarities: NDArray[np.float32] = teacher.scores(tokens, queries).numpy().astype(np.float32)
         return similarities
 
@@ -107,7 +105,7 @@ def _clip(model: str, labels: Sequence[Label]) -> Scorer:
     queries = label_queries.build([label.name for label in labels], model)
 
     def score(pictures: Pictures) -> NDArray[np.float32]:
-        features = torch.nn.functional.normalize(clip(torch.stack([prepare(each) for each in pictures])), dim=-1)
+        features = torch.nn.functional.normalize(clip(torch.stack([prepare(picture) for picture in pictures])), dim=-1)
         similarities: NDArray[np.float32] = (features @ queries.T).numpy().astype(np.float32)
         return similarities
 
@@ -121,9 +119,9 @@ def _detector(name: str, graph: Path, classes: Path, labels: Sequence[Label]) ->
     detector = OnnxDetectorProposer(graph, {}, len(words))
 
     def score(pictures: Pictures) -> NDArray[np.float32]:
-        found = np.full((len(pictures), len(labels)), np.nan, np.float32)
-        found[:, own >= 0] = np.stack([detector.presence(each) for each in pictures])[:, own[own >= 0]]
-        return found
+        scores = np.full((len(pictures), len(labels)), np.nan, np.float32)
+        scores[:, own >= 0] = np.stack([detector.presence(picture) for picture in pictures])[:, own[own >= 0]]
+        return scores
 
     thresholds = np.where(own >= 0, np.float32(detector.threshold), np.float32(np.inf)).astype(np.float32)
     return Scorer(name, score, thresholds, own >= 0)

@@ -105,13 +105,8 @@ def _has_model(url: str) -> bool:
 
 def _say_stand_ins(tagger: Tagger, labels: Sequence[str]) -> None:
     """For labels that the zero-shot teacher has no classes of, the words that it judges them by."""
-    from models.zero_shot import ZeroShot
-
-    if not isinstance(tagger.model, ZeroShot):
-        return
     for label in labels:
-        words = tagger.model.stand_ins(label)
-        if words:
+        if words := tagger.answerer.stand_ins(label):
             judged = f"its score is that of {', '.join(words)}, the words most like it, and means little"
             notes.print(f"no class is called {label}; {judged}", markup=False)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from models import RAM, Label, label_queries, load_tagger
-from models import Tagger as TaggerModel
-from models.conse import ConSE, open_logits
+from models import Label, load_tagger
 from models.onnx_tagger import OnnxTagger, is_onnx_folder
 from models.weights import model_folder
 from models.zero_shot import ClipZeroShot, ZeroShot
-from ram_engine.automatic import MANY
-from ram_engine.explain import GRID, beyond, sheet
+from ram_engine.answerers import CAPTIONERS, Answerer, Graph, Model, Teacher, picture_of
+from ram_engine.explain import beyond, sheet
 from ram_engine.runs import latest_model
 from storage.store import Store, StoreError
-from tasks.images.decoding import decode_image
-
-CAPTIONERS = (
-    f"`ram-engine run` trains a captioner from {MANY:,} captions on, with a GPU or with --set effort=thorough, and "
-    "`make demo` one on drawings; --model takes a published checkpoint that `ram-engine import-checkpoint` converted"
-)
 
 BATCH = 16
 
@@ -46,14 +37,8 @@ class Tag:
 class Tagger:
     """Tags images with a trained model, or with the zero-shot teacher where there is none yet."""
 
-    def __init__(self, model: TaggerModel | ZeroShot | OnnxTagger, name: str) -> None:
-        self.model = model
-        self.name = name
-        cuda = torch.cuda.is_available() and not isinstance(model, OnnxTagger)
-        self.device = torch.device("cuda" if cuda else "cpu")
-        if not isinstance(model, OnnxTagger):
-            model.eval().to(self.device)
-        self.transform = None if isinstance(model, ZeroShot) else model.preprocessing.transform()
+    def __init__(self, answerer: Answerer) -> None:
+        self.answerer = answerer
 
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | Path) -> Tagger:
@@ -61,13 +46,7 @@ class Tagger:
 
         Raises FileNotFoundError for what is neither, WeightsError where the hub does not give the model.
         """
-        path = model_folder(folder_or_hub_id)
-        if (path / "whole").is_dir():
-            path = path / "whole"
-        if is_onnx_folder(path):
-            graph = OnnxTagger(path)
-            return cls(graph, f"{folder_or_hub_id}, by {graph.runtime}")
-        return cls(load_tagger(path), str(folder_or_hub_id))
+        return cls(_trained(model_folder(folder_or_hub_id), str(folder_or_hub_id)))
 
     @classmethod
     def from_store(cls, url: str) -> Tagger:
@@ -79,9 +58,7 @@ class Tagger:
         snapshot = latest_model(store)
         if snapshot is None:
             return cls.zero_shot()
-        tagger = cls.from_pretrained(store.model_folder(snapshot))
-        tagger.name = f"{snapshot.artifact} of {url}"
-        return tagger
+        return cls(_trained(store.model_folder(snapshot), f"{snapshot.artifact} of {url}"))
 
     @classmethod
     def baseline_of(cls, url: str) -> Tagger:
@@ -92,20 +69,17 @@ class Tagger:
             snapshot = None
         if snapshot is None:
             raise StoreError(f"nothing writes captions yet: {CAPTIONERS}")
-        tagger = cls.from_pretrained(store.model_folder(snapshot))
-        tagger.name = f"baseline of {url}"
-        return tagger
+        return cls(_trained(store.model_folder(snapshot), f"baseline of {url}"))
 
     @classmethod
     def zero_shot(cls, clip: str = "") -> Tagger:
         """ImageNet classifiers in everyday words, or ``clip`` (``open_clip:MODEL:PRETRAINED``): nothing is trained."""
-        model = ClipZeroShot(clip) if clip else ZeroShot()
-        return cls(model, model.name)
+        return cls(Teacher(ClipZeroShot(clip) if clip else ZeroShot()))
 
     @property
-    def is_zero_shot(self) -> bool:
-        """Whether the zero-shot teacher answers."""
-        return isinstance(self.model, ZeroShot)
+    def name(self) -> str:
+        """What answers, for people."""
+        return self.answerer.name
 
     def __call__(
         self,
@@ -119,33 +93,27 @@ class Tagger:
         ``labels`` the scores of just these are returned, whatever they are, unless a ``threshold`` is given; else the
         model's own tags that reach their thresholds. Raises ImageError for an image that cannot be read.
         """
-        return [tags for batch in _batches(images) for tags in self._tag(batch, labels, threshold)]
+        asked = None if labels is None else [Label(name, "") for name in labels]
+        return [tags for batch in _batches(images) for tags in self._tag(batch, asked, threshold)]
 
     def scores(self, images: Iterable[Any], labels: Sequence[Label]) -> NDArray[np.float32]:
         """(images, labels): the score of each label; NaN for one that the model cannot answer for.
 
         Labels that it was trained on are answered for as in tagging; others by RAM with the teacher's help.
         """
-        return np.concatenate([self._scores(batch, labels) for batch in _batches(images)])
+        with torch.inference_mode():
+            return np.concatenate([self.answerer.scores(batch, labels) for batch in _batches(images)])
 
-    def known(self, labels: Sequence[Label]) -> NDArray[np.intp]:
-        """(labels,): the place of each among the model's own, by name and type or else by name; -1: not trained on."""
-        if isinstance(self.model, ZeroShot):
-            return np.full(len(labels), -1, np.intp)
-        by_name = {label.name: place for place, label in reversed(list(enumerate(self.model.labels)))}
-        exact = {(label.name, label.type): place for place, label in enumerate(self.model.labels)}
-        places = [exact.get((label.name, label.type), by_name.get(label.name, -1)) for label in labels]
-        return np.array(places, np.intp)
+    def thresholds(self, labels: Sequence[Label]) -> NDArray[np.float32]:
+        """(labels,): the model's threshold of each label that it was trained on, a probability; else infinite."""
+        own = self.answerer.known(labels)
+        thresholds = np.full(len(labels), np.inf, np.float32)
+        thresholds[own >= 0] = self.answerer.thresholds().cpu().numpy()[own[own >= 0]]
+        return thresholds
 
     def captions(self, images: Iterable[Any]) -> list[str]:
         """A caption an image. Raises ValueError where the model has no captioner."""
-        if isinstance(self.model, ZeroShot):
-            raise ValueError(f"the zero-shot teacher writes no captions: {CAPTIONERS}")
-        if isinstance(self.model, OnnxTagger):
-            raise ValueError("an ONNX graph writes no captions: take the model folder that it was exported from")
-        if self.model.captioner is None:
-            raise ValueError(f"the {self.name} tags only, it has no captioner: {CAPTIONERS}")
-        return [text for batch in _batches(images) for text in self.model.generate_captions(self._tokens(batch))]
+        return [text for batch in _batches(images) for text in self.answerer.captions(batch)]
 
     @torch.inference_mode()
     def explain(self, image: Any, tags: Sequence[Tag]) -> tuple[Image.Image, list[str]]:
@@ -155,107 +123,37 @@ class Tagger:
         What a map shares with all the model's labels says where it looks at all, not where it sees this one, and is
         taken out. Raises ValueError for ONNX graphs.
         """
-        if isinstance(self.model, OnnxTagger):
-            raise ValueError("an ONNX graph tells no attention: take the model folder that it was exported from")
-        picture = _picture(image)
-        maps, usual = self._word_maps(picture, tags) if self.is_zero_shot else self._tag_maps(picture, tags)
-        seen, told = beyond(maps, usual)
+        picture = picture_of(image)
+        seen, told = beyond(*self.answerer.maps(picture, [Label(tag.name, tag.type) for tag in tags]))
         texts = [f"{tag.name} {tag.score:.2f}" for tag in tags]
         return sheet(picture, texts, seen, told), [tag.name for tag, tells in zip(tags, told, strict=True) if not tells]
 
-    def _word_maps(self, picture: Image.Image, tags: Sequence[Tag]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        assert isinstance(self.model, ZeroShot)
-        maps = self.model.label_maps(picture, [tag.name for tag in tags], GRID)
-        return maps.numpy(), torch.zeros(GRID, GRID).numpy()
-
-    def _tag_maps(self, picture: Image.Image, tags: Sequence[Tag]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        assert isinstance(self.model, TaggerModel)
-        tokens = self._tokens([picture])
-        own = self.known([Label(tag.name, tag.type) for tag in tags])
-        every = self.model.tag_attention(tokens)[0]
-        maps = every[torch.from_numpy(own.clip(0)).to(every.device)].clone()
-        new = np.flatnonzero(own < 0)
-        if len(new):
-            queries = self._queries(self.model, [tags[int(place)].name for place in new])
-            maps[torch.from_numpy(new).to(maps.device)] = self.model.tag_attention(tokens, label_queries=queries)[0]
-        return maps.float().cpu().numpy(), every.mean(0).float().cpu().numpy()
-
     @torch.inference_mode()
-    def _scores(self, batch: list[Any], labels: Sequence[Label]) -> NDArray[np.float32]:
-        """(B, labels): the score of each; NaN where the model cannot answer."""
-        names, own = [label.name for label in labels], self.known(labels)
-        if isinstance(self.model, ZeroShot):
-            return torch.stack([self.model.label_probabilities(_picture(each), names) for each in batch]).numpy()
-        found = np.full((len(batch), len(labels)), np.nan, np.float32)
-        trained, new = np.flatnonzero(own >= 0), np.flatnonzero(own < 0)
-        seen = self._pixels(batch) if isinstance(self.model, OnnxTagger) else self._tokens(batch)
-        if len(trained):  # the model holds their queries: no text encoder is asked
-            found[:, trained] = self.model.tag_logits(seen).sigmoid().cpu().numpy()[:, own[trained]]
-        if len(new) and self.model.config.architecture == "ram":
-            asked = [names[place] for place in new]
-            queries = self._queries(self.model, asked)
-            if isinstance(self.model, RAM) and self.model.config.text_encoder == label_queries.MINILM:
-                logits = open_logits(self.model, self._teacher, seen, queries)
-            else:
-                logits = self.model.tag_logits(seen, queries)
-            found[:, new] = logits.sigmoid().cpu().numpy()
-        return found
-
-    @torch.inference_mode()
-    def _tag(self, batch: list[Any], labels: Sequence[str] | None, threshold: float | None) -> list[list[Tag]]:
-        if labels is not None:
-            asked = [Label(name, "") for name in labels]
-            scores = torch.from_numpy(self._scores(batch, asked))
-            unknown = [name for name, answer in zip(labels, scores[0].tolist(), strict=True) if np.isnan(answer)]
-            if unknown:
-                raise ValueError(
-                    f"this model answers for its own tags only, and has no {', '.join(unknown)}: use a RAM model"
-                )
-            limits = torch.full((len(labels),), -1.0 if threshold is None else threshold)
-            return [_sorted(row, [(name, "") for name in labels], limits) for row in scores]
-        if isinstance(self.model, ZeroShot):
-            scores = torch.stack([self.model.probabilities(_picture(each)) for each in batch])
-            known = [(word, "") for word in self.model.words]
-        else:
-            seen = self._pixels(batch) if isinstance(self.model, OnnxTagger) else self._tokens(batch)
-            scores = self.model.tag_logits(seen).sigmoid().cpu()
-            known = [(label.name, label.type) for label in self.model.labels]
-        limits = self.model.thresholds() if threshold is None else torch.full((len(known),), threshold)
-        return [_sorted(row, known, limits) for row in scores]
-
-    def _queries(self, model: TaggerModel | OnnxTagger, labels: Sequence[str]) -> torch.Tensor:
-        """Queries (T, D) of labels that ``model`` does not hold; (T, K, D) where it takes K descriptions a label."""
-        queries = label_queries.build(list(labels), model.config.text_encoder).to(self.device)
-        return queries if model.config.descriptions == 1 else queries[:, None].expand(-1, model.config.descriptions, -1)
-
-    @cached_property
-    def _teacher(self) -> ConSE:
-        assert isinstance(self.model, TaggerModel)
-        return ConSE(self.model.image_encoder.name, label_queries.MINILM).to(self.device)
-
-    def _pixels(self, batch: list[Any]) -> torch.Tensor:
-        assert self.transform is not None
-        return torch.stack([self.transform(_picture(image)) for image in batch]).to(self.device)
-
-    def _tokens(self, batch: list[Any]) -> torch.Tensor:
-        assert isinstance(self.model, TaggerModel)
-        with torch.inference_mode():
-            return self.model.encode_image(self._pixels(batch))
+    def _tag(self, batch: list[Any], asked: Sequence[Label] | None, threshold: float | None) -> list[list[Tag]]:
+        """The tags of each image: those ``asked`` for, else the model's own."""
+        if asked is None:
+            scores, labels = self.answerer.own_scores(batch), self.answerer.labels
+            limits = self.answerer.thresholds() if threshold is None else torch.full((len(labels),), threshold)
+            return [_sorted(row, labels, limits) for row in scores]
+        scores = torch.from_numpy(self.answerer.scores(batch, asked))
+        if unknown := [label.name for label, missing in zip(asked, scores[0].isnan().tolist(), strict=True) if missing]:
+            raise ValueError(
+                f"this model answers for its own tags only, and has no {', '.join(unknown)}: use a RAM model"
+            )
+        limits = torch.full((len(asked),), -1.0 if threshold is None else threshold)
+        return [_sorted(row, asked, limits) for row in scores]
 
 
-def _picture(image: Any) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if isinstance(image, bytes):
-        return decode_image(image)
-    if isinstance(image, str | Path):
-        return decode_image(Path(image).read_bytes())
-    return Image.fromarray(image).convert("RGB")
+def _trained(path: Path, name: str) -> Answerer:
+    """What lies in a model folder or in an exported one."""
+    if (path / "whole").is_dir():
+        path = path / "whole"
+    return Graph(OnnxTagger(path), name) if is_onnx_folder(path) else Model(load_tagger(path), name)
 
 
-def _sorted(scores: torch.Tensor, known: list[tuple[str, str]], limits: torch.Tensor) -> list[Tag]:
-    chosen = (scores >= limits).nonzero().flatten().tolist()
-    tags = [Tag(known[index][0], known[index][1], float(scores[index])) for index in chosen]
+def _sorted(scores: torch.Tensor, labels: Sequence[Label], limits: torch.Tensor) -> list[Tag]:
+    reached = (scores >= limits).nonzero().flatten().tolist()
+    tags = [Tag(labels[place].name, labels[place].type, float(scores[place])) for place in reached]
     return sorted(tags, key=lambda tag: -tag.score)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntFlag
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,6 +35,15 @@ READY_TAGS = pa.struct(
 )
 TRUE_OBJECT = pa.struct([("name", pa.string()), ("box", pa.list_(pa.float32(), 4))])
 TRUE_TAG = pa.struct([("name", pa.string()), ("type", pa.string())])
+
+
+class TagSource(IntFlag):
+    """Who says that an image has a tag: the bits of ``tag_verdicts.source``. In SQL they are plain numbers."""
+
+    CAPTION = 1  # one that the image came with
+    GENERATED_CAPTION = 2
+    PREDICTED = 4
+    BY_HAND = 8
 
 
 class ContractError(ValueError):
@@ -242,7 +252,7 @@ CONTRACTS: dict[str, Contract] = {
         nullable="typicality region_score",
         image_id=pa.string(),
         tag_id=pa.int32(),
-        source=pa.uint8(),  # bits: 1 original caption, 2 generated caption, 4 predicted, 8 added by hand
+        source=pa.uint8(),  # bits, see TagSource
         score=pa.float32(),  # the annotator's calibrated probability for the whole image
         target=pa.float32(),  # what the retrained model is taught: 0..1
         region_score=pa.float32(),  # the best tag_score of its regions

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models import RAM, Tagger, losses, official
+from models.captioner import Decoding
 
 TOLERANCE = 1e-4
 
@@ -86,9 +87,7 @@ def differences(folder: Path) -> dict[str, float]:
         ids = model.captioner.generate(
             found["tag_encoder_out"],
             greedy["prompt"][1:],
-            beams=1,
-            min_length=greedy["min_length"],
-            max_length=greedy["max_length"],
+            Decoding(beams=1, min_length=greedy["min_length"], max_length=greedy["max_length"]),
         ).tolist()
         pairs = [zip_longest(*each, fillvalue=sizes["pad"]) for each in zip(ids, greedy["ids"], strict=True)]
         rows["greedy"] = float(sum(ours != theirs for pair in pairs for ours, theirs in pair))

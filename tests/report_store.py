@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from storage.names import first_round_name
 from storage.schemas import contract
 from storage.store import Snapshot, Store
+from tasks.evaluation.rows import Row
 from tasks.evaluation.verdict import Verdict
 from tasks.judging.typicality import read_clusters
 from tasks.machine.dag import stages
@@ -39,8 +40,8 @@ SETTINGS: dict[str, Settings] = {
     "tag_verdicts": JUDGE,
 }
 MODELS = (
-    "chance", "zero_shot", "parsed", "generation", "cleaning", "fine_tuned", "truth",
-    "parsed_fine_tuned", "truth_fine_tuned",
+    Row.CHANCE, Row.ZERO_SHOT, Row.PARSED, Row.GENERATION, Row.CLEANING, Row.FINE_TUNED, Row.TRUTH,
+    Row.PARSED_FINE_TUNED, Row.TRUTH_FINE_TUNED,
 )  # fmt: skip
 VERDICT = Verdict("better", 0.13, 0.05, 0.21, 0.54, 0.41, 400, 30, "truth")
 ADDED_PRECISION = {

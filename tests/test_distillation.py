@@ -6,10 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
-from pydantic import ValidationError
 
 from models import Label, load_tagger
 from models.clip import CLIP
@@ -18,8 +16,9 @@ from storage.store import Store
 from tasks.images.decoding import decode_image, read_image
 from tasks.machine.inputs import Inputs
 from tasks.settings.training import TrainSettings
+from tasks.training.blueprint import blueprint
 from tasks.training.data import TagColumns
-from tasks.training.jobs import Job, blueprint, read_record
+from tasks.training.jobs import Job, read_record
 from tasks.training.material import gather
 
 
@@ -74,8 +73,3 @@ def test_a_model_learns_clip_features_end_to_end(clip_encoder: str, finished_sto
     assert any(not torch.equal(before[name], weights[name]) for name in before if name.endswith("conv_pw.weight"))
     curve = [row.value for row in read_record(job.folder)[1] if row.name == "distillation"]
     assert curve[-1] < curve[0]
-
-
-def test_clip_distillation_needs_clip_label_queries() -> None:
-    with pytest.raises(ValidationError, match="set text_encoder to open_clip"):
-        TrainSettings(distillation="clip")

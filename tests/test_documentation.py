@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from ram_engine.configuration import configure
+from tasks.evaluation.rows import OF_COMMAND, Row
 from tasks.exports.room import EXPORTS
 from tasks.machine.dag import stages
 from tasks.machine.declaration import Stage
@@ -61,15 +62,7 @@ def flows() -> str:
     return "\n".join(lines)
 
 
-ROWS = {
-    "parsed": "parsed captions",
-    "generation": "+ generation",
-    "cleaning": "+ cleaning",
-    "ceiling": "all five captions",
-    "parsed_fine_tuned": "parsed captions, fine-tuned",
-    "cleaning_fine_tuned": "+ cleaning, fine-tuned",
-    "ceiling_fine_tuned": "all five captions, fine-tuned",
-}
+FLICKR8K_ROWS = (*OF_COMMAND, Row.PARSED.fine_tuned, Row.CLEANING.fine_tuned, Row.CEILING.fine_tuned)
 
 
 def flickr8k() -> str:
@@ -79,14 +72,14 @@ def flickr8k() -> str:
         "| taught | mAP | spread | more than parsed | gap closed | CF1 / OF1 | tags an image | precision / recall |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, title in ROWS.items():
-        row, labels = rows[name], rows[name]["labels"]
+    for kind in FLICKR8K_ROWS:
+        row, labels = rows[kind], rows[kind]["labels"]
         cells = [
-            title,
+            kind.taught,
             f"{row['mAP']:.4f}",
             f"{row['spread']:.4f}",
-            _interval(row["more"], "+.4f") if name != "parsed" else "",
-            _interval(row["gap_closed"], ".0%") if name in ("generation", "cleaning") else "",
+            _interval(row["more"], "+.4f") if kind != Row.PARSED else "",
+            _interval(row["gap_closed"], ".0%") if kind in (Row.GENERATION, Row.CLEANING) else "",
             f"{row['operating']['CF1']:.3f} / {row['operating']['OF1']:.3f}",
             f"{labels['tags_an_image']:.1f}" if labels else "",
             f"{labels['precision']:.2f} / {labels['recall']:.2f}" if labels else "",
@@ -100,11 +93,11 @@ def swapped() -> str:
     found = json.loads((ROOT / "benchmarks/results/ablation_flickr8k_swapped.json").read_text(encoding="utf-8"))
     lines = ["| taught | mAP as it is | spread | mAP swapped | spread | lost | precision / recall of the labels |"]
     lines.append("|---|---|---|---|---|---|---|")
-    for name in ("parsed", "generation", "cleaning"):
-        row, other = (found["rows"][way][name] for way in ("as-is", "swapped"))
+    for kind in (Row.PARSED, Row.GENERATION, Row.CLEANING):
+        row, other = (found["rows"][way][kind] for way in ("as-is", "swapped"))
         both = " | ".join(f"{each['mAP']:.4f} | {each['spread']:.4f}" for each in (row, other))
         labels = f"{other['labels']['precision']:.2f} / {other['labels']['recall']:.2f}"
-        lines.append(f"| {ROWS[name]} | {both} | {_interval(found[f'lost_{name}'], '.4f')} | {labels} |")
+        lines.append(f"| {kind.taught} | {both} | {_interval(found[f'lost_{kind}'], '.4f')} | {labels} |")
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import Label, Tagger, load_tagger, tagger_folder
+from models.captioner import Decoding
 from models.regions import CrossAttentionProposer, region_tokens
 from tasks.annotators.base import Annotator, AnnotatorContext, Answers, Batch, Regions, in_parts
 from tasks.annotators.evidence import AnnotatorEvidence, counted
@@ -238,14 +239,10 @@ def _write(
     """The captions of each image; a sampled one depends on the image and its number alone."""
     written: list[list[str]] = [[] for _ in ids]
     for number in range(settings.captions):
-        texts = model.model.generate_captions(
-            tokens,
-            tags,
-            decoding=settings.decoding if number == 0 else "nucleus",
-            beams=settings.beams,
-            max_length=settings.max_length,
-            seeds=[zlib.crc32(f"{image_id}/{number}".encode()) for image_id in ids],
-        )
+        by = settings.decoding if number == 0 else "nucleus"
+        decoding = Decoding(by, beams=settings.beams, max_length=settings.max_length)
+        seeds = [zlib.crc32(f"{image_id}/{number}".encode()) for image_id in ids]
+        texts = model.model.generate_captions(tokens, tags, decoding, seeds)
         for captions, text in zip(written, texts, strict=True):
             captions.append(text)
     return written

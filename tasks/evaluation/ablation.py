@@ -1,14 +1,15 @@
 """The ablation on a store's own data: one trainer, one budget, the same seeds; only the labels differ.
 
-Rows: ``parsed`` (what the captions name), ``generation`` (and what the annotator added), ``cleaning`` (what was kept),
-``ceiling`` (what all captions of an image name, or the sample's truth), and each but ``generation`` fine-tuned on some
-fully described images.
+Rows (:data:`tasks.evaluation.rows.OF_COMMAND`) learn what the captions name, what the annotator added as well, what was
+kept, and what all captions of an image name or the sample's truth; each but the second goes on with some fully
+described images.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,39 +27,23 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from models import load_tagger
-from tasks.evaluation.comparison import CEILING, PARSED
+from models import Tagger, load_tagger
 from tasks.evaluation.known import known_targets, measured
+from tasks.evaluation.request import AblationRequest, Variation
+from tasks.evaluation.rows import OF_COMMAND, Row
 from tasks.labels.tags import read_tags
 from tasks.labels.texts import tag_reader
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
+from tasks.training.blueprint import blueprint, continued
 from tasks.training.data import TagColumns, store_tokens
-from tasks.training.jobs import Job, Progress, blueprint, continued, job, run_jobs
+from tasks.training.jobs import Job, Progress, job, run_jobs
 from tasks.training.material import Material, gather
-from tasks.training.targets import (
-    generation_targets,
-    matrix,
-    split_ids,
-    truth_targets,
-    verdict_targets,
-)
+from tasks.training.targets import matrix, row_targets, split_ids, truth_targets
 
-FINE_TUNED = "_fine_tuned"
-
-
-@dataclass(frozen=True)
-class Variation:
-    """What one run of the ablation looks at: the ``tags`` most frequent labels and the first ``images`` training
-    images (0: all), seen by the annotator's further encoder of that image ``size`` (0: by the tagger's own), and on how
-    many images with the ceiling's labels rows are fine-tuned (0: none)."""
-
-    tags: int = 0
-    images: int = 0
-    size: int = 0
-    fine_tune: int = 0
+Knows = Callable[[Inputs, Sequence[str], TagColumns], csr_matrix]  # what is true of images, (images, tags)
 
 
 @dataclass(frozen=True)
@@ -87,110 +72,115 @@ class Measured:
 
 
 def ablate(
-    inputs: Inputs,
-    settings: TrainSettings,
-    executor: ExecutorSettings,
-    folder: Path,
-    seeds: Sequence[int],
-    progress: Progress,
-    captions: Mapping[str, Sequence[str]] | None = None,
-    variation: Variation | None = None,
-    fine_tuning: TrainSettings | None = None,
+    inputs: Inputs, request: AblationRequest, executor: ExecutorSettings, folder: Path, progress: Progress
 ) -> Measured:
     """Trains every row with every seed in ``folder``, and scores the test images.
 
-    ``captions`` (name of an image in the source -> all its captions) give the ceiling's labels and the test's truth;
-    without them the truth is the sample's, a person's own labels, or what the store's captions of the test images name,
-    and there may be no ceiling. Models are removed once they have scored. Needs the stages up to `judge`; raises
-    ValueError where there is no test image.
+    Models are removed once they have scored. Needs the stages up to `judge`; raises ValueError where there is no test
+    image.
     """
-    variation = variation or Variation()
-    settings = settings.model_copy(update={"folds": 0, "high_resolution": False})
-    device = str(device_of(executor))
     test = split_ids(inputs, "test")
     if not test:
         raise ValueError("there is no image of the split 'test' to measure on")
-    test, against = measured(inputs, test) if captions is None else (test, "all captions")
-    with (
-        gather(inputs, settings, folder, "train", at=variation.size) as material,  # makes the folder
-        TemporaryDirectory(prefix="scratch-", dir=folder) as scratch,
-    ):
-        told = _told(inputs, captions, material.tags)
-        rows = _rows(inputs, settings, material, told)
-        known = partial(known_targets, against=against) if captions is None or told is None else told
-        truth = known(inputs, test, material.tags)
-        material, rows, truth = _narrowed(inputs, material, rows, truth, variation)
-        written = list(chain.from_iterable(material.examples.captions))
-        plan = blueprint(settings, material.tags, material.image_encoder, material.image_size, written)
-        jobs: list[Job] = []
-        for seed in seeds:
-            own = settings.model_copy(update={"seed": seed})
-            for row, targets in rows.items():
-                one = replace(material, examples=material.teaching(targets))
-                jobs.append(job(f"{row}-{seed}", folder, plan, one, own, device))
+    test, against = measured(inputs, test) if request.captions is None else (test, "all captions")
+    settings = _alike(request.settings.retrain)
+    with gather(inputs, settings, folder, "train", at=request.variation.size) as material:  # makes the folder
+        knows = _who_knows(inputs, request.captions, material.tags)
+        rows = _rows(inputs, settings, material, knows)
+        true_targets = partial(known_targets, against=against) if request.captions is None or knows is None else knows
+        truth = true_targets(inputs, test, material.tags)
+        material, rows, truth = _narrowed(inputs, material, rows, truth, request.variation)
+        device = str(device_of(executor))
+        jobs = _row_jobs(folder, material, rows, request, device)
         run_jobs(jobs, progress, executor)
-        if variation.fine_tune and CEILING in rows and fine_tuning is not None:
-            chosen = np.arange(min(variation.fine_tune, len(material.examples.image_ids)))
-            described = replace(material, examples=material.teaching(rows[CEILING]).subset(chosen))
-            tuned = []
-            for seed in seeds:
-                own = _tuning(fine_tuning, settings, seed)
-                for row in (each for each in (PARSED, "cleaning", CEILING) if each in rows):
-                    plan = continued(folder / f"{row}-{seed}", material.tags, material.image_size)
-                    tuned.append(job(f"{row}{FINE_TUNED}-{seed}", folder, plan, described, own, device))
+        if request.variation.fine_tune and Row.CEILING in rows:
+            tuned = _tuned_jobs(folder, material, rows, request, device)
             run_jobs(tuned, progress, executor)
             jobs += tuned
-        tokens = store_tokens(inputs, test, material.image_size, Path(scratch) / "test", settings.only_mean)
-        order = np.array_split(np.arange(len(test)), max(1, len(test) // 64))
-        names = list(dict.fromkeys(one.name.rpartition("-")[0] for one in jobs))
-        found = {name: [_scored(folder / f"{name}-{seed}", tokens.whole(order)) for seed in seeds] for name in names}
-    for done in jobs:
-        shutil.rmtree(done.folder, ignore_errors=True)
+        scores, thresholds = _scored(inputs, settings, test, material.image_size, jobs)
+    for job_ in jobs:
+        shutil.rmtree(job_.folder, ignore_errors=True)
     return Measured(
         material.tags,
         truth.toarray() > 0,
-        {name: np.stack([scores for scores, _ in each]) for name, each in found.items()},
-        {name: np.stack([thresholds for _, thresholds in each]) for name, each in found.items()},
-        {row: _quality(targets, rows.get(CEILING)) for row, targets in rows.items()},
+        scores,
+        thresholds,
+        {row: _quality(targets, rows.get(Row.CEILING)) for row, targets in rows.items()},
         against,
     )
 
 
-def _rows(
-    inputs: Inputs, settings: TrainSettings, material: Material, told: Callable[..., csr_matrix] | None
-) -> dict[str, csr_matrix]:
+def _alike(settings: TrainSettings) -> TrainSettings:
+    """How all rows are trained: for a comparison no fold models and no second resolution are needed."""
+    return settings.model_copy(update={"folds": 0, "high_resolution": False})
+
+
+def _rows(inputs: Inputs, settings: TrainSettings, material: Material, knows: Knows | None) -> dict[Row, csr_matrix]:
+    """The targets of each row whose labels there are."""
     ids, tags = material.examples.image_ids, material.tags
-    rows = {PARSED: material.examples.targets}
-    if inputs.has("tag_verdicts"):
-        rows["generation"] = generation_targets(inputs, ids, tags, settings.soft_targets)
-        rows["cleaning"] = verdict_targets(inputs, ids, tags, settings.soft_targets)
-    if told is not None:
-        rows[CEILING] = told(inputs, ids, tags)
+    stored = [row for row in OF_COMMAND if row == Row.PARSED or (row != Row.CEILING and inputs.has("tag_verdicts"))]
+    rows: dict[Row, csr_matrix] = {row: row_targets(row, inputs, ids, tags, settings.soft_targets) for row in stored}
+    if knows is not None:
+        rows[Row.CEILING] = knows(inputs, ids, tags)
     return rows
 
 
-def _told(
-    inputs: Inputs, captions: Mapping[str, Sequence[str]] | None, tags: TagColumns
-) -> Callable[[Inputs, Sequence[str], TagColumns], csr_matrix] | None:
+def _row_jobs(
+    folder: Path, material: Material, rows: Mapping[Row, csr_matrix], request: AblationRequest, device: str
+) -> list[Job]:
+    """The training of every row with every seed."""
+    settings = _alike(request.settings.retrain)
+    captions = list(chain.from_iterable(material.examples.captions))
+    plan = blueprint(settings, material.tags, material.image_encoder, material.image_size, captions)
+    jobs = []
+    for seed in range(request.seeds):
+        seeded = settings.model_copy(update={"seed": seed})
+        for row, targets in rows.items():
+            taught = replace(material, examples=material.teaching(targets))
+            jobs.append(job(_named(row, seed), folder, plan, taught, seeded, device))
+    return jobs
+
+
+def _tuned_jobs(
+    folder: Path, material: Material, rows: Mapping[Row, csr_matrix], request: AblationRequest, device: str
+) -> list[Job]:
+    """Each row but generation goes on from its model, on some images with the ceiling's labels."""
+    chosen = np.arange(min(request.variation.fine_tune, len(material.examples.image_ids)))
+    described = replace(material, examples=material.teaching(rows[Row.CEILING]).subset(chosen))
+    jobs = []
+    for seed in range(request.seeds):
+        settings = _tuning(request.settings.fine_tune, _alike(request.settings.retrain), seed)
+        for row in rows:
+            if row != Row.GENERATION:
+                plan = continued(folder / _named(row, seed), material.tags, material.image_size)
+                jobs.append(job(_named(row.fine_tuned, seed), folder, plan, described, settings, device))
+    return jobs
+
+
+def _named(row: Row, seed: int) -> str:
+    return f"{row}-{seed}"
+
+
+def _who_knows(inputs: Inputs, captions: Mapping[str, Sequence[str]] | None, tags: TagColumns) -> Knows | None:
     """Who knows all that is true of images, if anyone does: all their captions, or the sample's truth."""
     if captions is None:
         return truth_targets if inputs.has("truth") else None
     pairs = inputs.table("pairs", ["image_id", "names"]).to_pylist()
     texts = {row["image_id"]: [text for name in row["names"] for text in captions.get(name, ())] for row in pairs}
     tags_of = tag_reader(read_tags(inputs.table("label_system")))(list(texts.values()))
-    found = [
+    named_tags = [
         {"image_id": image_id, "tag_id": tag_id, "target": 1.0}
         for image_id, named in zip(texts, tags_of, strict=True)
         for tag_id in chain.from_iterable(named)
     ]
     schema = pa.schema([("image_id", pa.string()), ("tag_id", pa.int32()), ("target", pa.float32())])
-    named = pa.Table.from_pylist(found, schema)
+    named = pa.Table.from_pylist(named_tags, schema)
     return lambda inputs, image_ids, tags: matrix(named, image_ids, tags)
 
 
 def _narrowed(
-    inputs: Inputs, material: Material, rows: dict[str, csr_matrix], truth: csr_matrix, variation: Variation
-) -> tuple[Material, dict[str, csr_matrix], csr_matrix]:
+    inputs: Inputs, material: Material, rows: dict[Row, csr_matrix], truth: csr_matrix, variation: Variation
+) -> tuple[Material, dict[Row, csr_matrix], csr_matrix]:
     """The variation's tags and images alone."""
     tags, examples, held_out = material.tags, material.examples, material.held_out
     if variation.tags and variation.tags < len(tags.ids):
@@ -215,19 +205,37 @@ def _tuning(fine_tuning: TrainSettings, settings: TrainSettings, seed: int) -> T
     return settings.model_copy(update={**budget, "seed": seed, "distillation": "none"})
 
 
+def _scored(
+    inputs: Inputs, settings: TrainSettings, test: Sequence[str], image_size: int, jobs: Sequence[Job]
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+    """By row, what the trained models say of the test images, (seeds, images, tags), and their thresholds,
+    (seeds, tags)."""
+    scores: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+    thresholds: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+    with TemporaryDirectory(prefix="scratch-", dir=jobs[0].folder.parent) as scratch:
+        tokens = store_tokens(inputs, test, image_size, Path(scratch) / "test", settings.only_mean)
+        order = np.array_split(np.arange(len(test)), max(1, len(test) // 64))
+        for trained in jobs:
+            model = load_tagger(trained.folder)
+            row = trained.name.rpartition("-")[0]
+            scores[row].append(_probabilities(model, tokens.whole(order)))
+            thresholds[row].append(model.thresholds().numpy())
+    return {row: np.stack(by_seed) for row, by_seed in scores.items()}, {
+        row: np.stack(by_seed) for row, by_seed in thresholds.items()
+    }
+
+
 @torch.inference_mode()
-def _scored(folder: Path, batches: Iterable[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Probabilities (images, tags) by the model of ``folder``, and its thresholds (tags,)."""
-    model = load_tagger(folder)
-    scores = [model.tag_logits(tokens).sigmoid().numpy() for tokens in batches]
-    return np.concatenate(scores), model.thresholds().numpy()
+def _probabilities(model: Tagger, batches: Iterable[Tensor]) -> NDArray[np.float32]:
+    """(images, tags)."""
+    return np.concatenate([model.tag_logits(tokens).sigmoid().numpy() for tokens in batches])
 
 
 def _quality(targets: csr_matrix, ceiling: csr_matrix | None) -> dict[str, float]:
     """Tags an image (the sum of its targets), and where the ceiling is known precision and recall, a soft target
     counting as so much of a tag."""
-    found = {"tags_an_image": float(targets.sum() / targets.shape[0])}
+    quality = {"tags_an_image": float(targets.sum() / targets.shape[0])}
     if ceiling is not None:
         right = float(targets.multiply(ceiling > 0).sum())
-        found |= {"precision": right / max(float(targets.sum()), 1e-9), "recall": right / float((ceiling > 0).sum())}
-    return found
+        quality |= {"precision": right / max(float(targets.sum()), 1e-9), "recall": right / float((ceiling > 0).sum())}
+    return quality

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.evaluation.metrics import ANY, DIFFERENCE, Ranking, bootstrap, interval
-
-PARSED, CEILING = "parsed", "ceiling"
+from tasks.evaluation.rows import Row
 
 
 def compare(
@@ -30,7 +29,7 @@ def compare(
     if len(counts) != 1:
         raise ValueError(f"rows with {sorted(counts)} seeds cannot be paired: train each with the same ones")
     seeds = counts.pop()
-    rankings = [[Ranking(truth, scores[one]) for one in range(seeds)] for scores in rows.values()]
+    rankings = [[Ranking(truth, of_seed) for of_seed in scores] for scores in rows.values()]
     values = _averages(rankings, None)
     drawn = bootstrap(lambda weights: _averages(rankings, weights), len(truth), samples, seed)  # (samples, rows, seeds)
     chance = np.random.default_rng(seed)
@@ -40,21 +39,21 @@ def compare(
     figures: dict[str, dict[str, Any]] = {}
     for place, name in enumerate(names):
         spread = float(values[place].std(ddof=1)) if seeds > 1 else None
-        found: dict[str, Any] = {"mAP": float(values[place].mean()), "spread": spread, "seeds": values[place].tolist()}
-        if PARSED in rows:
-            base = names.index(PARSED)
+        of_row: dict[str, Any] = {"mAP": float(values[place].mean()), "spread": spread, "seeds": values[place].tolist()}
+        if Row.PARSED in rows:
+            base = names.index(Row.PARSED)
             gained = float(values[place].mean() - values[base].mean())
             gained_drawn = drawn[:, place] - drawn[:, base]
-            found["more"] = [gained, *interval(gained_drawn, gained, within=DIFFERENCE)]
-            if CEILING in rows and name not in (PARSED, CEILING):
-                top = names.index(CEILING)
+            of_row["more"] = [gained, *interval(gained_drawn, gained, within=DIFFERENCE)]
+            if Row.CEILING in rows and name not in (Row.PARSED, Row.CEILING):
+                top = names.index(Row.CEILING)
                 gap, gap_drawn = float(values[top].mean() - values[base].mean()), drawn[:, top] - drawn[:, base]
                 if gap > 0 and gap_drawn.all():
-                    found["gap_closed"] = [gained / gap, *interval(gained_drawn / gap_drawn, gained / gap, within=ANY)]
-        figures[name] = found
+                    of_row["gap_closed"] = [gained / gap, *interval(gained_drawn / gap_drawn, gained / gap, within=ANY)]
+        figures[name] = of_row
     return figures
 
 
 def _averages(rankings: list[list[Ranking]], weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
     """mAP of every row and seed, (rows, seeds)."""
-    return np.array([[each.weighted_mean(weights) for each in row] for row in rankings])
+    return np.array([[ranking.weighted_mean(weights) for ranking in row] for row in rankings])

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from storage.store import Store
+from tasks.evaluation.request import AblationRequest
 from tasks.machine.dag import stage_named
 from tasks.machine.planning import gather
 from tasks.machine.stage_run import StageRun
 from tasks.settings.executor import ExecutorSettings
-from tasks.settings.pipeline import PipelineSettings
 from tasks.sources.coco import CocoSource
 from tasks.sources.csv_file import CsvSource
 
@@ -24,49 +24,40 @@ KEPT = "reports/ablation"  # .json, .svg and .md: where a store keeps what the f
 def compared(
     name: str,
     store: Store,
-    settings: PipelineSettings,
+    request: AblationRequest,
     executor: ExecutorSettings,
     to: Path,
-    told: dict[str, list[str]] | None,
-    seeds: int,
-    narrow: dict[str, int],
-    fine_tune: int,
-    samples: int,
     progress: Callable[[int, int, str], None],
 ) -> dict[str, Any]:
     """Figures of every row, and how many ``minutes`` the trainings took; models and scores lie in ``to``, the latter
-    under ``name``. ``told`` are all captions of each image, where someone knows them; ``narrow`` has ``tags``,
-    ``images`` and ``size`` of a :class:`~tasks.evaluation.ablation.Variation`."""
-    from tasks.evaluation.ablation import Variation, ablate
+    under ``name``."""
+    from tasks.evaluation.ablation import ablate
     from tasks.evaluation.comparison import compare
     from tasks.evaluation.verdict import AGAINST
     from tasks.machine.inputs import Inputs
 
     started = time.monotonic()
+    stage = stage_named("train-ablation", request.settings.rounds)
     measured = ablate(
-        Inputs(store, gather(StageRun(store, stage_named("train-ablation", settings.rounds), settings.retrain))),
-        settings.retrain,
+        Inputs(store, gather(StageRun(store, stage, request.settings.retrain))),
+        request,
         executor,
         to / "models",
-        range(seeds),
         progress,
-        told,
-        Variation(fine_tune=fine_tune, **narrow),
-        settings.fine_tune,
     )
     minutes = (time.monotonic() - started) / 60
     measured.save(to / f"{name}.safetensors")
-    rows = compare(measured.truth, measured.scores, samples)
-    for name, each in rows.items():
-        each["operating"] = operating_point(measured, name)
-        each["labels"] = measured.targets.get(name, {})
+    rows = compare(measured.truth, measured.scores, request.samples)
+    for row, figures in rows.items():
+        figures["operating"] = operating_point(measured, row)
+        figures["labels"] = measured.targets.get(row, {})
     return {
         "images": len(measured.truth),
         "tags": len(measured.tags.ids),
-        "seeds": seeds,
+        "seeds": request.seeds,
         "against": AGAINST[measured.against],
         "minutes": minutes,
-        "settings": settings.retrain.model_dump(mode="json"),
+        "settings": request.settings.retrain.model_dump(mode="json"),
         "rows": rows,
     }
 
@@ -77,11 +68,11 @@ def operating_point(measured: Any, row: str) -> dict[str, float]:
 
     from tasks.evaluation.metrics import precision_recall
 
-    each = [
+    by_seed = [
         precision_recall(measured.truth, scores >= thresholds)
         for scores, thresholds in zip(measured.scores[row], measured.thresholds[row], strict=True)
     ]
-    return {metric: float(np.mean([one[metric] for one in each])) for metric in each[0]}
+    return {metric: float(np.mean([figures[metric] for figures in by_seed])) for metric in by_seed[0]}
 
 
 def all_captions(source: str) -> dict[str, list[str]]:
@@ -95,14 +86,14 @@ def all_captions(source: str) -> dict[str, list[str]]:
     return {item.name: list(item.captions) for item in items if item.captions}
 
 
-def chart(found: Mapping[str, Any]) -> str:
+def chart(variations: Mapping[str, Any]) -> str:
     """The rows' mAP as an SVG: a dot a seed, a bar at their mean."""
     rows = [
-        (f"{name}: {row}" if len(found) > 1 else row, each)
-        for name, one in found.items()
-        for row, each in one["rows"].items()
+        (f"{name}: {row}" if len(variations) > 1 else row, figures)
+        for name, variation in variations.items()
+        for row, figures in variation["rows"].items()
     ]
-    values = [value for _, each in rows for value in each["seeds"]]
+    values = [value for _, figures in rows for value in figures["seeds"]]
     low, high = min(values), max(values)
     margin = max(high - low, 1e-6) * 0.1
     low, high = low - margin, high + margin
@@ -114,36 +105,36 @@ def chart(found: Mapping[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {40 + 28 * len(rows)}" '
         'font-family="sans-serif" font-size="13">'
     ]
-    for place, (name, each) in enumerate(rows):
+    for place, (name, figures) in enumerate(rows):
         y = 30 + 28 * place
         lines.append(f'<text x="250" y="{y + 4}" text-anchor="end">{html.escape(name.replace("_", " "))}</text>')
-        lines += [f'<circle cx="{x(value):.1f}" cy="{y}" r="3" fill="#888"/>' for value in each["seeds"]]
-        lines.append(f'<rect x="{x(each["mAP"]) - 1.5:.1f}" y="{y - 9}" width="3" height="18" fill="#b33"/>')
-        lines.append(f'<text x="775" y="{y + 4}">{each["mAP"]:.4f}</text>')
+        lines += [f'<circle cx="{x(value):.1f}" cy="{y}" r="3" fill="#888"/>' for value in figures["seeds"]]
+        lines.append(f'<rect x="{x(figures["mAP"]) - 1.5:.1f}" y="{y - 9}" width="3" height="18" fill="#b33"/>')
+        lines.append(f'<text x="775" y="{y + 4}">{figures["mAP"]:.4f}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def markdown(found: Mapping[str, Any]) -> str:
+def markdown(variations: Mapping[str, Any]) -> str:
     """The rows of each variation as Markdown tables, and the chart."""
     parts = []
-    for name, one in found.items():
+    for name, variation in variations.items():
         parts.append(
-            f"### {name}: {one['tags']} tags, {one['images']} images, {one['seeds']} seeds, "
-            f"{one['minutes']:.1f} minutes\n\nMeasured against {one['against']}.\n\n"
+            f"### {name}: {variation['tags']} tags, {variation['images']} images, {variation['seeds']} seeds, "
+            f"{variation['minutes']:.1f} minutes\n\nMeasured against {variation['against']}.\n\n"
             "| taught | mAP | spread | more than parsed | gap closed | CF1 | OF1 |\n|---|---|---|---|---|---|---|"
         )
-        for row, each in one["rows"].items():
+        for row, figures in variation["rows"].items():
             cells = [
                 row.replace("_", " "),
-                f"{each['mAP']:.4f}",
-                "" if each["spread"] is None else f"{each['spread']:.4f}",
-                with_interval(each.get("more"), "+.4f"),
-                with_interval(each.get("gap_closed"), ".0%"),
-                *(f"{each['operating'][metric]:.3f}" for metric in ("CF1", "OF1")),
+                f"{figures['mAP']:.4f}",
+                "" if figures["spread"] is None else f"{figures['spread']:.4f}",
+                with_interval(figures.get("more"), "+.4f"),
+                with_interval(figures.get("gap_closed"), ".0%"),
+                *(f"{figures['operating'][metric]:.3f}" for metric in ("CF1", "OF1")),
             ]
             parts.append(f"| {' | '.join(cells)} |")
         parts.append("")
-    picture = base64.b64encode(chart(found).encode()).decode()
+    picture = base64.b64encode(chart(variations).encode()).decode()
     return "\n".join([*parts, f"![mAP of each row](data:image/svg+xml;base64,{picture})", ""])
 
 

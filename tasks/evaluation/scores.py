@@ -75,7 +75,7 @@ class Scores:
             raise ScoresError(f"{file} holds no scores that `ram-engine evaluate` stored ({error})") from error
 
 
-def measure(found: Scores, thresholds: NDArray[np.floating] | None = None, samples: int = 1000) -> Figures:
+def measure(stored: Scores, thresholds: NDArray[np.floating] | None = None, samples: int = 1000) -> Figures:
     """mAP by subset, and class and overall precision, recall and F1 at ``thresholds`` (labels,), by default the own.
 
     Subsets: all; a type each; frequent, medium and rare, thirds of the tags by how many images have them; trained and
@@ -83,13 +83,13 @@ def measure(found: Scores, thresholds: NDArray[np.floating] | None = None, sampl
     each tag by the truth: a bound. Intervals hold 95% of ``samples`` bootstrap samples of the images. Tags that no
     image has, or that the model does not answer for, are left out.
     """
-    counted = found.answered & found.truth.any(axis=0)
-    truth, scores = found.truth[:, counted], found.scores[:, counted]
+    counted = stored.answered & stored.truth.any(axis=0)
+    truth, scores = stored.truth[:, counted], stored.scores[:, counted]
     if not truth.size:
-        raise ScoresError(f"{found.model} answers for none of the labels that an image has")
-    limits = (found.thresholds if thresholds is None else thresholds)[counted]
+        raise ScoresError(f"{stored.model} answers for none of the labels that an image has")
+    limits = (stored.thresholds if thresholds is None else thresholds)[counted]
     ranking = Ranking(truth, scores)
-    subsets = _subsets(found, counted, truth)
+    subsets = _subsets(stored, counted, truth)
     members = np.array([*subsets.values()])
 
     def averages(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
@@ -113,36 +113,36 @@ def measure(found: Scores, thresholds: NDArray[np.floating] | None = None, sampl
     return figures
 
 
-def difference(one: Scores, other: Scores, samples: int = 1000) -> list[float]:
+def difference(ours: Scores, theirs: Scores, samples: int = 1000) -> list[float]:
     """mAP of ``one`` less that of ``other`` over the tags that both answer for, and its 95% interval, paired."""
-    if one.images != other.images or one.labels != other.labels:
-        raise ScoresError(f"{one.model} and {other.model} were measured on different sets: nothing can be compared")
-    counted = one.answered & other.answered & one.truth.any(axis=0)
+    if ours.images != theirs.images or ours.labels != theirs.labels:
+        raise ScoresError(f"{ours.model} and {theirs.model} were measured on different sets: nothing can be compared")
+    counted = ours.answered & theirs.answered & ours.truth.any(axis=0)
     if not counted.any():
-        raise ScoresError(f"{one.model} and {other.model} answer for no label in common")
-    rankings = [Ranking(each.truth[:, counted], each.scores[:, counted]) for each in (one, other)]
+        raise ScoresError(f"{ours.model} and {theirs.model} answer for no label in common")
+    rankings = [Ranking(scores.truth[:, counted], scores.scores[:, counted]) for scores in (ours, theirs)]
 
     def gap(weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        first, second = (each.weighted_mean(weights) for each in rankings)
+        first, second = (ranking.weighted_mean(weights) for ranking in rankings)
         return np.array(first - second)
 
-    found = float(gap(None))
-    return [found, *interval(bootstrap(gap, len(one.truth), samples), found, within=DIFFERENCE)]
+    gained = float(gap(None))
+    return [gained, *interval(bootstrap(gap, len(ours.truth), samples), gained, within=DIFFERENCE)]
 
 
-def per_tag(found: Scores) -> dict[str, list[float]]:
+def per_tag(stored: Scores) -> dict[str, list[float]]:
     """label -> AP and how many images have it, the best first; labels that are not counted are left out."""
-    counted = np.flatnonzero(found.answered & found.truth.any(axis=0))
-    values = Ranking(found.truth[:, counted], found.scores[:, counted]).average_precisions()
+    counted = np.flatnonzero(stored.answered & stored.truth.any(axis=0))
+    values = Ranking(stored.truth[:, counted], stored.scores[:, counted]).average_precisions()
     return {
-        found.labels[counted[at]].name: [float(values[at]), int(found.truth[:, counted[at]].sum())]
+        stored.labels[counted[at]].name: [float(values[at]), int(stored.truth[:, counted[at]].sum())]
         for at in np.argsort(-values, kind="stable")
     }
 
 
-def _subsets(found: Scores, counted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    types = np.array([label.type for label in found.labels])[counted]
-    trained = found.trained[counted]
+def _subsets(stored: Scores, counted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    types = np.array([label.type for label in stored.labels])[counted]
+    trained = stored.trained[counted]
     subsets = {"all": np.ones(len(types), bool)}
     if len(set(types)) > 1:
         subsets |= {name: types == name for name in sorted(set(types))}

@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.evaluation.metrics import DIFFERENCE, Ranking, bootstrap, interval
+from tasks.evaluation.rows import Row
 
 BETTER, NOT_SHOWN, WORSE, NOT_COMPARED = "better", "no difference shown", "worse", "not compared"
 FEWEST = 30  # pictures: of fewer the interval is too narrow (of 5 and 10 one in eight missed the truth, not one in 20)
 BEYOND = 1_000_000  # pictures that no one will label
 NAMES = {
-    "cleaning": "the retrained model",
-    "parsed": "the one trained on parsed captions alone",
-    "fine_tuned": "the fine-tuned model",
-    "parsed_fine_tuned": "the one trained on parsed captions alone and fine-tuned alike",
+    Row.CLEANING: "the retrained model",
+    Row.PARSED: "the one trained on parsed captions alone",
+    Row.FINE_TUNED: "the fine-tuned model",
+    Row.PARSED_FINE_TUNED: "the one trained on parsed captions alone and fine-tuned alike",
 }
 LEFT_OUT = "what they leave out counts as wrong"
 AGAINST = {
@@ -55,8 +56,8 @@ class Verdict:
     pictures: int = 0
     tags: int = 0
     against: str = "captions"
-    model: str = "cleaning"
-    compared_with: str = "parsed"
+    model: str = Row.CLEANING.value
+    compared_with: str = Row.PARSED.value
     reason: str = ""
 
     @property
@@ -90,11 +91,11 @@ def verdict(
     counted = truth.any(axis=0)
     if not counted.any():
         return Verdict(NOT_COMPARED, pictures=len(truth), reason="no test picture has a tag")
-    rankings = [Ranking(truth[:, counted], one.scores[:, counted]) for one in rankings]
-    after, before = (float(one.weighted_mean()) for one in rankings)
+    rankings = [Ranking(truth[:, counted], ranking.scores[:, counted]) for ranking in rankings]
+    after, before = (float(ranking.weighted_mean()) for ranking in rankings)
 
     def gap(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        first, second = (one.weighted_mean(weights) for one in rankings)
+        first, second = (ranking.weighted_mean(weights) for ranking in rankings)
         return np.array(first - second)
 
     low, high = interval(bootstrap(gap, len(truth), samples, seed), after - before, within=DIFFERENCE)
@@ -104,40 +105,41 @@ def verdict(
     return Verdict(word, after - before, low, high, after, before, len(truth), int(counted.sum()))
 
 
-def headline(one: Verdict) -> str:
+def headline(comparison: Verdict) -> str:
     """The verdict in a sentence."""
-    if one.word == NOT_COMPARED:
-        return f"Not compared: {one.reason}."
+    if comparison.word == NOT_COMPARED:
+        return f"Not compared: {comparison.reason}."
+    model, other = NAMES[Row(comparison.model)], NAMES[Row(comparison.compared_with)]
     return (
-        f"{one.word.capitalize()}: {NAMES[one.model]} reaches {one.after:.3f} mAP, {NAMES[one.compared_with]} "
-        f"{one.before:.3f}: {one.difference:+.3f} (95% interval {one.low:+.3f} to {one.high:+.3f})."
+        f"{comparison.word.capitalize()}: {model} reaches {comparison.after:.3f} mAP, {other} {comparison.before:.3f}: "
+        f"{comparison.difference:+.3f} (95% interval {comparison.low:+.3f} to {comparison.high:+.3f})."
     )
 
 
-def basis(one: Verdict) -> str:
+def basis(comparison: Verdict) -> str:
     """How many pictures it rests on, what they can show, and what they are measured against."""
-    if one.word == NOT_COMPARED:
+    if comparison.word == NOT_COMPARED:
         return ""
-    said = f"This rests on {one.pictures:,} test pictures, measured against {AGAINST[one.against]}. "
-    if one.pictures < FEWEST:
+    said = f"This rests on {comparison.pictures:,} test pictures, measured against {AGAINST[comparison.against]}. "
+    if comparison.pictures < FEWEST:
         return f"{said}So few prove nothing, whatever the figures say: at least {FEWEST} are needed."
-    return f"{said}So many can show a difference from about {one.least_shown:.3f} on."
+    return f"{said}So many can show a difference from about {comparison.least_shown:.3f} on."
 
 
-def next_steps(one: Verdict) -> list[str]:
+def next_steps(comparison: Verdict) -> list[str]:
     """What to do where it is worse, or not shown: two lines; none where it is better."""
-    if one.word in (BETTER, NOT_COMPARED):
+    if comparison.word in (BETTER, NOT_COMPARED):
         return []
     ablate = "`ram-engine ablate --seeds 5` trains on each stage's labels and tells which of them help and which harm."
-    if one.word == WORSE:
+    if comparison.word == WORSE:
         return [
             "Add less (a higher calibrate.target_precision), or let a stronger model annotate: docs/annotators.md.",
             ablate,
         ]
-    needed = one.pictures_needed
+    needed = comparison.pictures_needed
     about = "more than a million" if needed >= BEYOND else f"about {needed:,}"
     return [
-        f"To show a difference of {abs(one.difference):.3f} takes {about} test pictures: hold out more "
+        f"To show a difference of {abs(comparison.difference):.3f} takes {about} test pictures: hold out more "
         "(ingest.test_share), or bring labels of your own (--source labels:FILE.csv).",
         ablate,
     ]

@@ -13,16 +13,14 @@ from PIL import Image
 
 from storage.keys import digest
 from storage.names import of_round
-from storage.schemas import contract
+from storage.schemas import TagSource, contract
 from storage.store import Snapshot, Store, StoreError
 from tasks.images.decoding import ImageError, picture
 from tasks.images.drawing import boxed, grid
 from tasks.machine.inputs import Inputs
 from tasks.machine.rounds import last_round
-from tasks.stages.judge import CAPTION, GENERATED_CAPTION, PREDICTED
 
 DECISIONS = {"keep": True, "remove": False, "": None, "engine": None}
-SOURCE_BITS = {"caption": CAPTION, "generated": GENERATED_CAPTION, "predicted": PREDICTED}
 CELL = 160  # pixels of a picture in the contact sheet
 
 
@@ -57,12 +55,37 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
     number = last_round(store, "tag_verdicts")
     artifact = of_round("tag_verdicts", max(1, number))
     inputs = inputs_of(store, artifact, "pairs", "label_system")
-    ids = tag_ids(inputs, tag)
-    view = artifact.replace("-", "_")
-    found = inputs.sql(
+    doubted = _doubted(inputs, artifact.replace("-", "_"), tag_ids(inputs, tag), verdict, limit)
+    boxes = _best_boxes(store, of_round("regions", number), doubted)
+    rows, cells = [], []
+    for place, claim in enumerate(doubted, 1):
+        row = Row(
+            place,
+            "",
+            claim["image_id"],
+            claim["picture"] or "",
+            claim["tag"],
+            claim["type"],
+            "kept" if claim["kept"] else "removed",
+            *(claim[name] for name in ("reason", "confidence", "score", "region_score", "typicality")),
+        )
+        try:
+            image = picture(claim)
+        except ImageError:  # it left since it was read
+            image = Image.new("RGB", (CELL, CELL), "grey")
+        box = boxes.get((claim["image_id"], claim["tag_id"]))
+        cells.append((boxed(image, [(box, "")] if box else [], CELL), f"{place} {row.tag}: {row.verdict}"))
+        rows.append(row)
+    return rows, grid(cells, CELL)
+
+
+def _doubted(inputs: Inputs, view: str, ids: Sequence[int], verdict: str, limit: int) -> list[dict[str, Any]]:
+    """The verdicts of ``view`` about the tags ``ids``, with their pictures: the likeliest that fell and the least
+    likely that stayed first, last what a person has decided."""
+    rows: list[dict[str, Any]] = inputs.sql(
         f"""
         WITH claims AS (
-            SELECT verdicts.*, source & {SOURCE_BITS["caption"]} > 0 AS said, reason LIKE '%by_hand' AS by_hand
+            SELECT verdicts.*, source & {TagSource.CAPTION} > 0 AS said, reason LIKE '%by_hand' AS by_hand
             FROM {view} AS verdicts
         ),
         wrong AS (SELECT (1 + count(*) FILTER (NOT kept)) / (2 + count(*)) AS share FROM claims WHERE said),
@@ -82,37 +105,13 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
         FROM judged JOIN label_system USING (tag_id) JOIN pairs USING (image_id)
         WHERE tag_id IN ({", ".join(map(str, ids))}) {"AND kept" if verdict == "kept" else ""}
             {"AND NOT kept" if verdict == "removed" else ""}
-        -- the likeliest that fell and the least likely that stayed; last what a person has decided
         ORDER BY by_hand, row_number() OVER (
             PARTITION BY by_hand, kept ORDER BY CASE WHEN kept THEN "right" ELSE -"right" END, image_id, tag_id
         ), kept, image_id, tag_id
         LIMIT {limit}
         """
     ).to_pylist()
-    boxes = _best_boxes(store, of_round("regions", number), found)
-    rows, cells = [], []
-    for number, one in enumerate(found, 1):
-        verdict_ = "kept" if one["kept"] else "removed"
-        rows.append(
-            Row(
-                number,
-                "",
-                one["image_id"],
-                one["picture"] or "",
-                one["tag"],
-                one["type"],
-                verdict_,
-                *(one[name] for name in ("reason", "confidence", "score", "region_score", "typicality")),
-            )
-        )
-        try:
-            image = picture(one)
-        except ImageError:  # it left since it was read
-            image = Image.new("RGB", (CELL, CELL), "grey")
-        box = boxes.get((one["image_id"], one["tag_id"]))
-        title = f"{number} {one['tag']}: {verdict_}"
-        cells.append((boxed(image, [(box, "")] if box else [], CELL), title))
-    return rows, grid(cells, CELL)
+    return rows
 
 
 def write(rows: Sequence[Row]) -> str:
@@ -189,18 +188,18 @@ def inputs_of(store: Store, *artifacts: str) -> Inputs:
 def tag_ids(inputs: Inputs, word: str) -> list[int]:
     """The active tags that ``word`` names, all for an empty word; raises ValueError where it names none."""
     rows = [row for row in inputs.table("label_system").to_pylist() if row["active"]]
-    found = [row["tag_id"] for row in rows if not word or word == row["name"] or word in row["synonyms"]]
-    if not found:
+    named = [row["tag_id"] for row in rows if not word or word == row["name"] or word in row["synonyms"]]
+    if not named:
         raise ValueError(f"there is no tag '{word}' in the label system: `ram-engine labels export` lists them")
-    return found
+    return named
 
 
-def _best_boxes(store: Store, artifact: str, found: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], list[float]]:
+def _best_boxes(store: Store, artifact: str, claims: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], list[float]]:
     """The box of the best region of each (image_id, tag_id)."""
     snapshot = store.snapshot(artifact)
-    if snapshot is None or not snapshot.rows or not found:
+    if snapshot is None or not snapshot.rows or not claims:
         return {}
-    images = ", ".join(f"'{image_id}'" for image_id in {row["image_id"] for row in found})
+    images = ", ".join(f"'{image_id}'" for image_id in {row["image_id"] for row in claims})
     rows = Inputs(store, {"regions": snapshot}).sql(
         f"""
         SELECT image_id, tag_id, arg_max(box, coalesce(tag_score, detector_score)) AS box

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pyarrow.compute as pc
 
 from storage.store import Snapshot, Store
+from tasks.evaluation.rows import FINAL
 from tasks.machine.dag import stages
 from tasks.machine.declaration import Stage
 from tasks.machine.inputs import Inputs
@@ -15,7 +16,6 @@ from tasks.machine.planning import PlanError, made_with
 from tasks.machine.rounds import last_round
 from tasks.settings.base import Settings
 
-FINAL_ROWS = ("fine_tuned", "cleaning")  # of `metrics`: the model that a store's users get, the first that is there
 UNDECIDED = "a candidate"
 
 
@@ -109,7 +109,7 @@ def final_map(store: Store, metrics: Snapshot) -> float:
     table = store.table(metrics)
     overall = table.filter(pc.field("tag").is_null() & (pc.field("metric") == "mAP") & (pc.field("subset") == "all"))
     values = dict(zip(overall["model"].to_pylist(), overall["value"].to_pylist(), strict=True))
-    for row in FINAL_ROWS:
+    for row in FINAL:
         if row in values:
             return float(values[row])
     raise PlanError(f"the metrics {metrics.key} hold no mAP of the retrained model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.evaluation.rows import FINAL, Row
 from tasks.evaluation.verdict import BETTER
 
 
@@ -51,41 +52,41 @@ def _cleaning(report: dict[str, Any]) -> list[str]:
 
 def _models(report: dict[str, Any]) -> list[str]:
     figures = {row["model"]: row["figures"] for row in report["models"]}
-    score = {model: found["all"]["mAP"] for model, found in figures.items() if "mAP" in found.get("all", {})}
-    best = next((name for name in ("fine_tuned", "cleaning") if name in score), "")
+    score = {model: subsets["all"]["mAP"] for model, subsets in figures.items() if "mAP" in subsets.get("all", {})}
+    best = next((row for row in FINAL if row in score), "")
     if not best:
         return []
     better = (report["opening"] or {}).get("word") == BETTER
     sentences = _gap_closed(score, best) + _fine_tuned_alike(score) if better else []
     never = figures[best].get("never_captioned", {})
-    chance = figures.get("chance", {}).get("never_captioned", {}).get("mAP")
+    chance = figures.get(Row.CHANCE, {}).get("never_captioned", {}).get("mAP")
     if "mAP" in never:
         said = f"Things that no caption ever names are found at {never['mAP']:.3f} mAP"
         if chance:
             said += f", {never['mAP'] / chance:.1f} times chance"
-        teacher = figures.get("zero_shot", {}).get("never_captioned", {}).get("mAP")
+        teacher = figures.get(Row.ZERO_SHOT, {}).get("never_captioned", {}).get("mAP")
         sentences.append(said + (f"; the zero-shot teacher reaches {teacher:.3f}." if teacher is not None else "."))
     return sentences
 
 
 def _gap_closed(score: dict[str, float], best: str) -> list[str]:
     """How much of what the known truth would be worth the engine makes good."""
-    if score.get("truth", 0) <= score["parsed"]:
+    if score.get(Row.TRUTH, 0) <= score[Row.PARSED]:
         return []
-    closed = (score[best] - score["parsed"]) / (score["truth"] - score["parsed"])
-    made = "fine-tuned" if best == "fine_tuned" else "retrained"
+    closed = (score[best] - score[Row.PARSED]) / (score[Row.TRUTH] - score[Row.PARSED])
+    made = "fine-tuned" if best == Row.FINE_TUNED else "retrained"
     return [
-        f"A model that is taught the known truth reaches {score['truth']:.3f} mAP, the {made} one {score[best]:.3f}: "
+        f"A model that is taught the known truth reaches {score[Row.TRUTH]:.3f} mAP, the {made} one {score[best]:.3f}: "
         f"{closed:.0%} of the gap is closed."
     ]
 
 
 def _fine_tuned_alike(score: dict[str, float]) -> list[str]:
     """The gap between models that all saw the same described pairs at the higher resolution."""
-    if not {"fine_tuned", "parsed_fine_tuned", "truth_fine_tuned"} <= score.keys():
+    if not {Row.FINE_TUNED, Row.PARSED_FINE_TUNED, Row.TRUTH_FINE_TUNED} <= score.keys():
         return []
-    parsed, truth = score["parsed_fine_tuned"], score["truth_fine_tuned"]
-    closed = (score["fine_tuned"] - parsed) / (truth - parsed) if truth > parsed else 0
+    parsed, truth = score[Row.PARSED_FINE_TUNED], score[Row.TRUTH_FINE_TUNED]
+    closed = (score[Row.FINE_TUNED] - parsed) / (truth - parsed) if truth > parsed else 0
     return [
         f"With the same fine-tuning parsed tags reach {parsed:.3f} and the truth {truth:.3f}: of that gap "
         f"{f'{closed:.0%}' if closed > 0 else 'nothing'} is closed."

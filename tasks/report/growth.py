@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from storage.names import of_round
+from storage.schemas import TagSource
 from tasks.report.pictures import Pictures
-from tasks.report.views import PARSED, Views
+from tasks.report.views import Views
 
 TAGS, SHOWN, SIZE = 8, 4, 120  # of the table, pictures of each, and their pixels
 OFTEN = 10  # what was added less often says little
@@ -23,7 +24,7 @@ def growth(views: Views) -> dict[str, Any] | None:
     number = views.rounds
     if not views.has("label_system", of_round("generated", number)):
         return None
-    rows = views.rows(_GROWTH.format(round=number, parsed=PARSED, bars=_bars(views)))
+    rows = views.rows(_GROWTH.format(round=number, parsed=TagSource.CAPTION, bars=_bars(views)))
     added = sum(row["added"] for row in rows)
     images = views.rows("SELECT count(*) AS count FROM pictures")[0]["count"]
     checks = _artifact(views, "annotator_checks")

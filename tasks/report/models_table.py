@@ -7,37 +7,43 @@ from typing import Any
 import numpy as np
 
 from storage.schemas import DESCRIBED
-from tasks.evaluation.truth import TRUE_TAGS
+from tasks.evaluation.rows import STEPS, Row
+from tasks.evaluation.true_tags import TRUE_TAGS_SQL
 from tasks.report.views import MEASURED_WITH, Views
 
 MOST_TEST_PICTURES = 2_000  # that curves are drawn from
 POINTS = 40
 
-ROWS = {
-    "chance": "by chance",
-    "zero_shot": "zero-shot teacher",
-    "parsed": "trained on parsed tags",
-    "generation": "+ generation",
-    "cleaning": "+ cleaning",
-    "fine_tuned": "+ fine-tuning",
-    "truth": "trained on the truth",
-    "parsed_fine_tuned": "parsed tags, then fine-tuning",
-    "truth_fine_tuned": "truth, then fine-tuning",
+TONES = {  # the page's colours of the curves
+    Row.ZERO_SHOT: "faint",
+    Row.PARSED: "parsed",
+    Row.GENERATION: "generated",
+    Row.CLEANING: "predicted",
+    Row.FINE_TUNED: "second",
+    Row.TRUTH: "kept",
+    Row.PARSED_FINE_TUNED: "accent",
+    Row.TRUTH_FINE_TUNED: "removed",
 }
 
 
 def models_table(views: Views) -> list[dict[str, Any]]:
-    """One row a model in the order of :data:`ROWS`, then others: its ``figures`` as {subset: {metric: value}}."""
+    """A dictionary a model in the order of :class:`Row`: its ``title``, its ``figures`` as {subset: {metric: value}},
+    its ``tone``, and its ``step`` among what the engine makes, 0, 1, .. (None: it is there to compare with)."""
     if not views.has("metrics"):
         return []
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    measured: dict[str, dict[str, dict[str, float]]] = {}
     for row in views.rows("SELECT model, subset, metric, value FROM metrics WHERE tag IS NULL ORDER BY ALL"):
-        found.setdefault(row["model"], {}).setdefault(row["subset"], {})[row["metric"]] = row["value"]
-    order = [name for name in ROWS if name in found] + [name for name in found if name not in ROWS]
+        measured.setdefault(row["model"], {}).setdefault(row["subset"], {})[row["metric"]] = row["value"]
     return [
-        {"model": name, "title": ROWS.get(name, name), "figures": found[name]}
-        for name in order
-        if any("mAP" in figures for figures in found[name].values())
+        {
+            "model": row.value,
+            "title": row.heading,
+            "figures": measured[row],
+            "tone": TONES.get(row),
+            "step": STEPS.index(row) if row in STEPS else None,
+        }
+        for row in Row
+        if any("mAP" in figures for figures in measured.get(row, {}).values())
     ]
 
 
@@ -59,21 +65,21 @@ def curves(views: Views) -> dict[str, list[list[float]]]:
     named = "SELECT DISTINCT image_id, unnest(tag_ids) AS tag_id FROM measured_captions"
     if known == "described":
         named += f" WHERE caption_index = {DESCRIBED}"
-    truth = TRUE_TAGS.replace("label_system", "measured_labels")
+    true_tags = TRUE_TAGS_SQL.replace("label_system", "measured_labels")
     rows = views.rows(
         f"""
         WITH test AS (SELECT image_id FROM pairs WHERE split = 'test' ORDER BY image_id LIMIT {MOST_TEST_PICTURES}),
         labels AS (SELECT tag_id, row_number() OVER (ORDER BY tag_id) - 1 AS place FROM measured_labels WHERE active),
-        said AS (SELECT * FROM ({truth if known == "truth" else named}) JOIN labels USING (tag_id)),
+        said AS (SELECT * FROM ({true_tags if known == "truth" else named}) JOIN labels USING (tag_id)),
         grouped AS (SELECT image_id, list(place) AS places FROM said GROUP BY image_id)
         SELECT model, scores, coalesce(places, []) AS places
         FROM predictions SEMI JOIN test USING (image_id) LEFT JOIN grouped USING (image_id)
         """
     )
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_model: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row["model"], []).append(row)
-    return {model: _curve(found[model]) for model in ROWS if model in found}
+        by_model.setdefault(row["model"], []).append(row)
+    return {model.value: _curve(by_model[model]) for model in Row if model in by_model}
 
 
 def _curve(rows: list[dict[str, Any]]) -> list[list[float]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.report.views import GENERATED, PARSED, PREDICTED, Views
+from storage.schemas import TagSource
+from tasks.report.views import Views
 
 STEPS = {  # the sources of the tags that there are after each step
-    "parsed from captions": PARSED,
-    "with generated captions": PARSED | GENERATED,
-    "with predicted tags": PARSED | GENERATED | PREDICTED,
+    "parsed from captions": TagSource.CAPTION,
+    "with generated captions": TagSource.CAPTION | TagSource.GENERATED_CAPTION,
+    "with predicted tags": TagSource.CAPTION | TagSource.GENERATED_CAPTION | TagSource.PREDICTED,
 }
 
 
@@ -44,13 +45,13 @@ def tag_flow(views: Views, number: int) -> dict[str, Any]:
 
 def _links(groups: list[dict[str, Any]], knows_truth: bool) -> list[dict[str, Any]]:
     """The groups put together by where a tag first came from."""
-    found: dict[tuple[str, str, bool], dict[str, Any]] = {}
+    links: dict[tuple[str, str, bool], dict[str, Any]] = {}
     for group in groups:
         key = (group["origin"], group["reason"], group["kept"])
-        link = found.setdefault(key, {"origin": key[0], "reason": key[1], "kept": key[2], "count": 0, "right": 0})
+        link = links.setdefault(key, {"origin": key[0], "reason": key[1], "kept": key[2], "count": 0, "right": 0})
         link["count"] += group["count"]
         link["right"] += group["right"]
-    return [link if knows_truth else {**link, "right": None} for link in found.values()]
+    return [link if knows_truth else {**link, "right": None} for link in links.values()]
 
 
 def _step(name: str, groups: list[dict[str, Any]], total: int | None) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from storage.schemas import TagSource
+from tasks.evaluation.rows import FINAL, Row
 from tasks.labels.synonyms import source_names
-from tasks.report.views import PARSED, Views
+from tasks.report.views import Views
 from tasks.settings.build_labels import BuildLabelsSettings
 
 
@@ -17,12 +19,13 @@ def tag_table(views: Views) -> dict[str, Any]:
     """
     last = views.rounds
     precisions = average_precisions(views)
-    final = next((name for name in ("fine_tuned", "cleaning") if name in precisions), "")
-    before, after = precisions.get("parsed", {}), precisions.get(final, {})
+    final = next((row.value for row in FINAL if row in precisions), "")
+    before, after = precisions.get(Row.PARSED, {}), precisions.get(final, {})
     counts = views.rows(
         f"""
         SELECT name, type, tag_id,
-            count(*) FILTER (source & {PARSED} > 0) AS parsed, count(source) AS named, count(*) FILTER (kept) AS kept
+            count(*) FILTER (source & {TagSource.CAPTION} > 0) AS parsed,
+            count(source) AS named, count(*) FILTER (kept) AS kept
         FROM label_system LEFT JOIN (SELECT * FROM entries WHERE round = {last}) AS entries USING (tag_id)
         WHERE active GROUP BY ALL ORDER BY parsed DESC, kept DESC, name, type
         """
@@ -34,7 +37,8 @@ def tag_table(views: Views) -> dict[str, Any]:
             count(*) FILTER (coalesce(kept, 0) = 0) AS none_kept,
             sum(parsed)::BIGINT AS parsed, sum(kept)::BIGINT AS kept
         FROM pictures LEFT JOIN (
-            SELECT image_id, count(*) FILTER (source & {PARSED} > 0) AS parsed, count(*) FILTER (kept) AS kept
+            SELECT image_id, count(*) FILTER (source & {TagSource.CAPTION} > 0) AS parsed,
+                count(*) FILTER (kept) AS kept
             FROM entries WHERE round = {last} GROUP BY image_id
         ) USING (image_id)
         """
@@ -56,7 +60,7 @@ def tag_table(views: Views) -> dict[str, Any]:
         "annotated": any(row["named"] > row["parsed"] for row in counts),
         "without": [pictures["none_parsed"] / total, pictures["none_kept"] / total],
         "mean": [(pictures["parsed"] or 0) / total, (pictures["kept"] or 0) / total],
-        "models": [name for name in ("parsed", final) if name in precisions],
+        "models": [name for name in (Row.PARSED.value, final) if name in precisions],
         "synonyms": _synonyms(BuildLabelsSettings(**views.snapshots["label_system"].settings)),
     }
 
@@ -72,8 +76,8 @@ def _synonyms(settings: BuildLabelsSettings) -> str:
 
 def average_precisions(views: Views) -> dict[str, dict[tuple[str, str], float]]:
     """The average precision of each model for each tag, by the tag's name and type."""
-    found: dict[str, dict[tuple[str, str], float]] = {}
+    by_model: dict[str, dict[tuple[str, str], float]] = {}
     if views.has("metrics"):
         for row in views.rows("SELECT model, tag, subset, value FROM metrics WHERE metric = 'AP' AND tag IS NOT NULL"):
-            found.setdefault(row["model"], {})[row["tag"], row["subset"]] = row["value"]
-    return found
+            by_model.setdefault(row["model"], {})[row["tag"], row["subset"]] = row["value"]
+    return by_model

@@ -8,15 +8,21 @@ from typing import Any
 import duckdb
 
 from storage.names import first_round_name, of_round
+from storage.schemas import TagSource
 from storage.store import Snapshot, Store
-from tasks.evaluation.truth import TRUE_TAGS
+from tasks.evaluation.true_tags import TRUE_TAGS_SQL
 from tasks.machine.dag import stages
 from tasks.machine.inputs import connect
 
 SAMPLED_PARTS = 12  # pictures and stored scores come from at most so many parts, whatever the store's size
 CHECKED = ("tag_bars", "annotator_checks")  # what an annotator was found to be worth, where a store has it
+ORIGINS = {  # what the report calls where a tag comes from first
+    TagSource.CAPTION: "parsed",
+    TagSource.GENERATED_CAPTION: "generated",
+    TagSource.PREDICTED: "predicted",
+    TagSource.BY_HAND: "by_hand",
+}
 MEASURED_WITH = {"measured_labels": "label_system", "measured_captions": "caption_tags"}
-PARSED, GENERATED, PREDICTED = 1, 2, 4  # the bits of `tag_verdicts.source`
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Vie
         db.execute(f"CREATE VIEW entries AS {' UNION ALL '.join(entries)}")
     views = Views(db, snapshots, len(entries), judged)
     if {"label_system", "pairs"} <= snapshots.keys():
-        true_tags = TRUE_TAGS if views.knows_truth else "SELECT '' AS image_id, 0 AS tag_id WHERE false"
+        true_tags = TRUE_TAGS_SQL if views.knows_truth else "SELECT '' AS image_id, 0 AS tag_id WHERE false"
         db.execute(f"CREATE TABLE true_tags AS SELECT * FROM ({true_tags}) SEMI JOIN pictures USING (image_id)")
     return views
 
@@ -108,12 +114,14 @@ def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
     if verdicts in snapshots:
         query = f"SELECT {columns} FROM {_view(verdicts)}"
     elif "caption_tags" in snapshots and (number == 1 or generated in snapshots):
-        named = [f"SELECT image_id, unnest(tag_ids) AS tag_id, {PARSED} AS bit FROM caption_tags"]
+        named = [f"SELECT image_id, unnest(tag_ids) AS tag_id, {TagSource.CAPTION} AS bit FROM caption_tags"]
         scores = "SELECT NULL::VARCHAR AS image_id, NULL::INTEGER AS tag_id, NULL::FLOAT AS score WHERE false"
         if generated in snapshots:
             view = _view(generated)
-            named.append(f"SELECT image_id, unnest(flatten(caption_tag_ids)), {GENERATED} FROM {view}")
-            named.append(f"SELECT image_id, unnest(predicted), {PREDICTED} FROM {view}")
+            named.append(
+                f"SELECT image_id, unnest(flatten(caption_tag_ids)), {TagSource.GENERATED_CAPTION} FROM {view}"
+            )
+            named.append(f"SELECT image_id, unnest(predicted), {TagSource.PREDICTED} FROM {view}")
             scores = f"SELECT image_id, unnest(scores, recursive := true) FROM {view}"
         query = f"""
             SELECT image_id, tag_id, bit_or(bit)::UTINYINT AS source, any_value(score) AS score,
@@ -122,11 +130,10 @@ def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
         """
     else:
         return ""
+    origins = " ".join(f"WHEN source & {source} > 0 THEN '{origin}'" for source, origin in ORIGINS.items())
     return f"""
-        SELECT {number} AS round, {columns}, CASE
-            WHEN source & {PARSED} > 0 THEN 'parsed' WHEN source & {GENERATED} > 0 THEN 'generated'
-            WHEN source & {PREDICTED} > 0 THEN 'predicted' ELSE 'by_hand'
-        END AS origin FROM ({query}) SEMI JOIN pictures USING (image_id)
+        SELECT {number} AS round, {columns}, CASE {origins} END AS origin
+        FROM ({query}) SEMI JOIN pictures USING (image_id)
     """
 
 

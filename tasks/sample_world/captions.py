@@ -8,10 +8,7 @@ from tasks.sample_world.layout import Group, Layout
 from tasks.sample_world.nouns import KINDS, NOUNS, PEOPLE, plural
 from tasks.sample_world.scenes import Rng, Scene
 
-ACTION_NAMED = 0.75  # chances that a caption names what could be said of the objects it is about
-ATTRIBUTE_NAMED = 0.55
 SCENE_NAMED = 0.65
-SCENE_ATTRIBUTE_NAMED = 0.4
 OBJECTS_NAMED = ((1, 0.2), (2, 0.48), (3, 0.32))  # numbers of objects and their chances
 CASUAL = 0.12
 WEB_NOISE = 0.08
@@ -43,6 +40,18 @@ WEB_STYLES = (
     "{} (photo no. {n})",
     "{} #photooftheday",
 )
+
+
+@dataclass(frozen=True)
+class _Chances:
+    """How likely a caption is to name what could be said of the objects that it is about, and of their scene."""
+
+    actions: float = 1.0
+    attributes: float = 1.0
+    scene_attributes: float = 1.0
+
+
+FULLY, PARTLY = _Chances(), _Chances(actions=0.75, attributes=0.55, scene_attributes=0.4)
 
 
 @dataclass
@@ -84,14 +93,14 @@ def describe_partly(layout: Layout, rng: Rng) -> Caption:
     words = _Words()
     with_scene = rng.random() < SCENE_NAMED
     if not groups:
-        return _finish(_scene_alone(layout.scene, words, rng, SCENE_ATTRIBUTE_NAMED), words, rng)
+        return _finish(_scene_alone(layout.scene, words, rng, PARTLY.scene_attributes), words, rng)
     numbers, chances = zip(*OBJECTS_NAMED, strict=True)
     number = min(int(rng.choice(numbers, p=chances)), len(groups))
     sizes = [group.placements[0].size * len(group.placements) ** 0.5 for group in groups]
     total = sum(sizes)
     picked = rng.choice(len(groups), number, replace=False, p=[size / total for size in sizes])
     chosen = [groups[index] for index in picked]
-    text = _sentence(layout.scene, chosen, with_scene, words, rng, ACTION_NAMED, ATTRIBUTE_NAMED, SCENE_ATTRIBUTE_NAMED)
+    text = _sentence(layout.scene, chosen, with_scene, words, rng, PARTLY)
     return _finish(text, words, rng)
 
 
@@ -103,7 +112,7 @@ def describe_fully(layout: Layout, rng: Rng) -> tuple[Caption, ...]:
         words = _Words()
         chosen = groups[start : start + 2]
         if chosen:
-            text = _sentence(layout.scene, chosen, start == 0, words, rng, 1.0, 1.0, 1.0)
+            text = _sentence(layout.scene, chosen, start == 0, words, rng, FULLY)
         else:
             text = _scene_alone(layout.scene, words, rng, 1.0)
         captions.append(Caption(_written(text, rng), tuple(words.mentions)))
@@ -136,14 +145,11 @@ def _article(phrase: str) -> str:
     return ("an " if phrase[0] in "aeiou" else "a ") + phrase
 
 
-def _sentence(
-    scene: Scene, groups: list[Group], with_scene: bool, words: _Words, rng: Rng,
-    action_named: float, attribute_named: float, scene_attribute_named: float,
-) -> str:  # fmt: skip
+def _sentence(scene: Scene, groups: list[Group], with_scene: bool, words: _Words, rng: Rng, chances: _Chances) -> str:
     """Up to three objects in one sentence."""
-    doing = [_doing(group, words, rng) if rng.random() < action_named else "" for group in groups]
-    nouns = [_noun_phrase(group, words, rng, attribute_named) for group in groups]
-    where = _where(scene, groups, words, rng, scene_attribute_named) if with_scene else ""
+    doing = [_doing(group, words, rng) if rng.random() < chances.actions else "" for group in groups]
+    nouns = [_noun_phrase(group, words, rng, chances.attributes) for group in groups]
+    where = _where(scene, groups, words, rng, chances.scene_attributes) if with_scene else ""
     parts = [f"{noun} {act}".strip() for noun, act in zip(nouns, doing, strict=True)]
     are = "are" if len(groups) > 1 or len(groups[0].placements) > 1 else "is"
     there = f"there {'are' if len(groups[0].placements) > 1 else 'is'} "

@@ -97,11 +97,12 @@ def _hills(image: Image.Image, rng: Rng, horizon: int, colour: Colour, height: f
 
 
 def _blobs(
-    image: Image.Image, rng: Rng, number: int, top: int, bottom: int, colours: tuple[Colour, ...],
+    image: Image.Image, rng: Rng, number: int, rows: tuple[int, int], colours: tuple[Colour, ...],
     radius: tuple[float, float], flat: float = 0.6,
 ) -> None:  # fmt: skip
-    """Pebbles, tufts, patches: small ellipses strewn between two rows, larger where they are nearer."""
+    """Pebbles, tufts, patches: small ellipses strewn between two ``rows``, larger where they are nearer."""
     draw = ImageDraw.Draw(image)
+    top, bottom = rows
     for _ in range(number):
         x, y = rng.uniform(0, SIZE), rng.uniform(top, max(bottom, top + 1))
         size = rng.uniform(*radius) * (0.5 + (y - top) / max(bottom - top, 1))
@@ -110,11 +111,12 @@ def _blobs(
 
 
 def _strokes(
-    image: Image.Image, rng: Rng, number: int, top: int, bottom: int, colours: tuple[Colour, ...],
+    image: Image.Image, rng: Rng, number: int, rows: tuple[int, int], colours: tuple[Colour, ...],
     length: tuple[float, float], angle: float,
 ) -> None:  # fmt: skip
-    """Blades, waves, cracks: short lines strewn between two rows at about ``angle`` (radians, 0: level)."""
+    """Blades, waves, cracks: short lines strewn between two ``rows`` at about ``angle`` (radians, 0: level)."""
     draw = ImageDraw.Draw(image)
+    top, bottom = rows
     for _ in range(number):
         x, y = rng.uniform(0, SIZE), rng.uniform(top, max(bottom, top + 1))
         size, turn = rng.uniform(*length) * (0.5 + (y - top) / max(bottom - top, 1)), angle + rng.normal(0, 0.25)
@@ -129,9 +131,9 @@ def _beach(rng: Rng, horizon: int) -> Image.Image:
         _gradient(rng, shore - horizon, (40, 120, 175), (110, 190, 205), ((12, 10.0),)),
         _gradient(rng, SIZE - shore, (225, 200, 150), (240, 215, 165), _ROUGH),
     )
-    _strokes(image, rng, 25, horizon, shore, ((220, 240, 245), (80, 150, 195)), (8, 26), 0)
-    _blobs(image, rng, 4, shore - 4, shore + 4, ((245, 250, 250),), (30, 60), 0.08)
-    _blobs(image, rng, 40, shore, SIZE, ((200, 175, 130), (250, 235, 200), (170, 150, 120)), (1.5, 5))
+    _strokes(image, rng, 25, (horizon, shore), ((220, 240, 245), (80, 150, 195)), (8, 26), 0)
+    _blobs(image, rng, 4, (shore - 4, shore + 4), ((245, 250, 250),), (30, 60), 0.08)
+    _blobs(image, rng, 40, (shore, SIZE), ((200, 175, 130), (250, 235, 200), (170, 150, 120)), (1.5, 5))
     return image
 
 
@@ -141,8 +143,8 @@ def _snow(rng: Rng, horizon: int) -> Image.Image:
         _gradient(rng, SIZE - horizon, (228, 236, 246), (246, 249, 253), ((6, 3.0), (48, 8.0))),
     )
     _hills(image, rng, horizon + 2, (205, 216, 230), 60, 4)
-    _blobs(image, rng, 16, horizon, SIZE, ((215, 225, 238), (252, 253, 255)), (8, 34), 0.3)
-    _blobs(image, rng, 90, 0, SIZE, ((255, 255, 255),), (0.8, 2.2), 1)
+    _blobs(image, rng, 16, (horizon, SIZE), ((215, 225, 238), (252, 253, 255)), (8, 34), 0.3)
+    _blobs(image, rng, 90, (0, SIZE), ((255, 255, 255),), (0.8, 2.2), 1)
     return image
 
 
@@ -151,7 +153,7 @@ def _field(rng: Rng, horizon: int) -> Image.Image:
         _day_sky(rng, horizon), _gradient(rng, SIZE - horizon, (120, 170, 80), (70, 130, 50), _ROUGH)
     )  # fmt: skip
     _hills(image, rng, horizon + 2, (90, 140, 85), 40, 3)
-    _strokes(image, rng, 110, horizon + 10, SIZE, ((60, 120, 40), (150, 190, 90), (90, 150, 60)), (5, 15), 1.5)
+    _strokes(image, rng, 110, (horizon + 10, SIZE), ((60, 120, 40), (150, 190, 90), (90, 150, 60)), (5, 15), 1.5)
     return image
 
 
@@ -169,8 +171,8 @@ def _garden(rng: Rng, horizon: int) -> Image.Image:
         )
     draw.rectangle((0, horizon - 34, SIZE, horizon - 26), fill=fence)
     petals: tuple[Colour, ...] = ((235, 110, 150), (250, 215, 90), (245, 245, 250), (170, 110, 210))
-    _blobs(image, rng, 20, horizon, SIZE, ((60, 115, 50),), (8, 22), 0.5)
-    _blobs(image, rng, 60, horizon + 8, SIZE, petals, (2, 5), 1)
+    _blobs(image, rng, 20, (horizon, SIZE), ((60, 115, 50),), (8, 22), 0.5)
+    _blobs(image, rng, 60, (horizon + 8, SIZE), petals, (2, 5), 1)
     return image
 
 
@@ -186,8 +188,8 @@ def _forest(rng: Rng, horizon: int) -> Image.Image:
         draw.polygon(
             [(x, 0), (x + width * 0.8, 0), (x + width, foot), (x - width * 0.2, foot)], fill=_shade((80, 60, 45), rng)
         )
-    _blobs(image, rng, 40, 0, horizon // 2, ((50, 100, 55), (75, 125, 65), (40, 80, 45)), (12, 34), 0.8)
-    _strokes(image, rng, 60, horizon, SIZE, ((70, 110, 50), (120, 95, 55)), (5, 16), 1.4)
+    _blobs(image, rng, 40, (0, horizon // 2), ((50, 100, 55), (75, 125, 65), (40, 80, 45)), (12, 34), 0.8)
+    _strokes(image, rng, 60, (horizon, SIZE), ((70, 110, 50), (120, 95, 55)), (5, 16), 1.4)
     return image
 
 
@@ -197,8 +199,8 @@ def _desert(rng: Rng, horizon: int) -> Image.Image:
         _gradient(rng, SIZE - horizon, (220, 170, 105), (200, 145, 80), _ROUGH),
     )
     _hills(image, rng, horizon + 2, (205, 140, 85), 50, 2)
-    _strokes(image, rng, 35, horizon + 10, SIZE, ((180, 125, 70), (235, 190, 130)), (20, 70), 0.05)
-    _blobs(image, rng, 14, horizon, SIZE, ((150, 110, 75), (130, 95, 65)), (2, 9))
+    _strokes(image, rng, 35, (horizon + 10, SIZE), ((180, 125, 70), (235, 190, 130)), (20, 70), 0.05)
+    _blobs(image, rng, 14, (horizon, SIZE), ((150, 110, 75), (130, 95, 65)), (2, 9))
     return image
 
 
@@ -217,7 +219,7 @@ def _mountain(rng: Rng, horizon: int) -> Image.Image:
             [(left, foot), (x, peak), (right, foot), (x + width * 0.1, foot - 8), (x - width * 0.08, foot + 9)],
             fill=(240, 244, 250),
         )
-    _blobs(image, rng, 30, horizon, SIZE, ((130, 130, 125), (100, 100, 95), (80, 105, 65)), (3, 12))
+    _blobs(image, rng, 30, (horizon, SIZE), ((130, 130, 125), (100, 100, 95), (80, 105, 65)), (3, 12))
     return image
 
 
@@ -260,12 +262,12 @@ def _city(rng: Rng, horizon: int) -> Image.Image:
                 if rng.random() < 0.55:
                     draw.rectangle((column, row, column + 5, row + 7), fill=_shade((245, 215, 130), rng, 30))
         x += width + int(rng.integers(0, 8))
-    _strokes(image, rng, 20, horizon, SIZE, ((150, 130, 100), (90, 80, 110)), (20, 60), 0)
+    _strokes(image, rng, 20, (horizon, SIZE), ((150, 130, 100), (90, 80, 110)), (20, 60), 0)
     return image
 
 
 def _water(image: Image.Image, rng: Rng, horizon: int) -> None:
-    _strokes(image, rng, 70, horizon + 4, SIZE, ((235, 245, 250), (60, 125, 170), (130, 185, 210)), (10, 34), 0)
+    _strokes(image, rng, 70, (horizon + 4, SIZE), ((235, 245, 250), (60, 125, 170), (130, 185, 210)), (10, 34), 0)
 
 
 def _sea(rng: Rng, horizon: int) -> Image.Image:
@@ -281,9 +283,9 @@ def _lake(rng: Rng, horizon: int) -> Image.Image:
         _day_sky(rng, horizon), _gradient(rng, SIZE - horizon, (110, 165, 165), (50, 110, 120), ((8, 7.0), (48, 10.0)))
     )  # fmt: skip
     _hills(image, rng, horizon + 2, (70, 110, 75), 50, 5)
-    _blobs(image, rng, 30, horizon - 12, horizon + 4, ((55, 95, 60), (75, 120, 70)), (8, 22), 0.9)
+    _blobs(image, rng, 30, (horizon - 12, horizon + 4), ((55, 95, 60), (75, 120, 70)), (8, 22), 0.9)
     _water(image, rng, horizon + 14)
-    _strokes(image, rng, 30, SIZE - 50, SIZE, ((80, 125, 60), (110, 140, 70)), (18, 40), 1.5)
+    _strokes(image, rng, 30, (SIZE - 50, SIZE), ((80, 125, 60), (110, 140, 70)), (18, 40), 1.5)
     return image
 
 
@@ -305,7 +307,7 @@ def _cloudy_sky(rng: Rng, _: int) -> Image.Image:
 
 def _starry_sky(rng: Rng, _: int) -> Image.Image:
     image = _stack(_gradient(rng, SIZE, (8, 10, 35), (40, 35, 85), ((96, 14.0), (24, 6.0))))
-    _blobs(image, rng, 130, 0, SIZE, ((255, 255, 240), (200, 210, 255)), (0.6, 2.2), 1)
+    _blobs(image, rng, 130, (0, SIZE), ((255, 255, 240), (200, 210, 255)), (0.6, 2.2), 1)
     return image
 
 

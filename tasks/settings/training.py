@@ -8,38 +8,46 @@ from typing import Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from tasks.settings.base import Settings
+from tasks.settings.rules import Rule, empty, equal, in_schema, matching
 
 ThresholdRule = Literal["precision", "f1", "balanced"]
+
+
+RULES = (
+    Rule(
+        "distillation",
+        "clip",
+        {"text_encoder": matching("^open_clip:")},
+        "distillation: clip takes its image features from the text encoder's CLIP: set text_encoder to "
+        "open_clip:ViT-B-16, say",
+    ),
+    Rule(
+        "solver",
+        "ridge",
+        {
+            "architecture": equal("tag2text"),
+            "evidence": equal("mean"),
+            "decoder_layers": equal(0),
+            "frozen_encoder": equal(True),
+            "caption": equal(False),
+            "distillation": equal("none"),
+        },
+        "solver: ridge makes a linear classifier of the frozen encoder's mean token: it goes with architecture "
+        "tag2text, evidence mean, decoder_layers 0, frozen_encoder, no caption and no distillation",
+    ),
+    Rule(
+        "solver",
+        "ridge",
+        {"source_weights": empty()},
+        "solver: ridge sees each image once: leave source_weights empty, or set solver to gradient",
+    ),
+)
 
 
 class TrainSettings(Settings):
     """One training: baseline, retraining, fine-tuning and the rows of the ablation alike."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "allOf": [
-                {
-                    "if": {"properties": {"distillation": {"const": "clip"}}, "required": ["distillation"]},
-                    "then": {"properties": {"text_encoder": {"pattern": "^open_clip:"}}, "required": ["text_encoder"]},
-                },
-                {
-                    "if": {"properties": {"solver": {"const": "ridge"}}, "required": ["solver"]},
-                    "then": {
-                        "properties": {
-                            "architecture": {"const": "tag2text"},
-                            "evidence": {"const": "mean"},
-                            "decoder_layers": {"const": 0},
-                            "frozen_encoder": {"const": True},
-                            "caption": {"const": False},
-                            "distillation": {"const": "none"},
-                            "source_weights": {"maxItems": 0},
-                        },
-                        "required": ["architecture", "evidence", "decoder_layers"],
-                    },
-                },
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra=in_schema(RULES))
 
     architecture: Literal["tag2text", "ram"] = Field(
         "ram", description="tag2text knows its tags alone and may caption; ram takes any label."
@@ -117,34 +125,18 @@ class TrainSettings(Settings):
 
     def weight_of(self) -> dict[str, float]:
         """``source_weights`` by source."""
-        return {name: float(weight) for name, _, weight in (one.rpartition("=") for one in self.source_weights)}
+        return {name: float(weight) for name, _, weight in (text.rpartition("=") for text in self.source_weights)}
 
     @model_validator(mode="after")
     def _weighs(self) -> TrainSettings:
-        for one in self.source_weights:
-            name, _, weight = one.rpartition("=")
+        for text in self.source_weights:
+            name, _, weight = text.rpartition("=")
             if not name or not re.fullmatch(r"\d+(\.\d+)?", weight):
-                raise ValueError(f"source_weights: '{one}' is not SOURCE=WEIGHT, as in csv:captions.csv=3")
+                raise ValueError(f"source_weights: '{text}' is not SOURCE=WEIGHT, as in csv:captions.csv=3")
         return self
 
     @model_validator(mode="after")
-    def _can_solve(self) -> TrainSettings:
-        if self.solver == "ridge" and not (self.only_mean and self.architecture == "tag2text" and self.frozen_encoder):
-            raise ValueError(
-                "solver: ridge makes a linear classifier of the frozen encoder's mean token: it goes with architecture "
-                "tag2text, evidence mean, decoder_layers 0, frozen_encoder, no caption and no distillation"
-            )
-        if self.solver == "ridge" and self.source_weights:
-            raise ValueError(
-                "solver: ridge sees each image once: leave source_weights empty, or set solver to gradient"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _has_clip(self) -> TrainSettings:
-        if self.distillation == "clip" and not self.text_encoder.startswith("open_clip:"):
-            raise ValueError(
-                "distillation: clip takes its image features from the text encoder's CLIP: set text_encoder to "
-                "open_clip:ViT-B-16, say"
-            )
+    def _keeps_the_rules(self) -> TrainSettings:
+        for rule in RULES:
+            rule.check(self)
         return self

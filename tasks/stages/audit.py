@@ -19,12 +19,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from storage.schemas import contract
+from storage.schemas import TagSource, contract
 from tasks.judging.typicality import read_clusters
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.judge import JudgeSettings
-from tasks.stages.judge import CAPTION, CAPTIONER, REASONS, decide, expected_shares, measured
+from tasks.stages.judge import CAPTIONER, REASONS, decide, expected_shares, measured
 from tasks.training.calibration import damped
 
 SURE = 0.95  # of the bounds
@@ -53,7 +53,7 @@ def reduce(settings: JudgeSettings, inputs: Inputs, executor: ExecutorSettings) 
         (*REASONS, CAPTIONER),
     )
     inputs.progress(2, 3)
-    said = verdicts.filter(pc.equal(pc.bit_wise_and(verdicts["source"], CAPTION), CAPTION))
+    said = verdicts.filter(pc.greater(pc.bit_wise_and(verdicts["source"], TagSource.CAPTION), 0))
     known = known_right(caption_tags, pairs)
     rows = [_check(reason, said, known) for reason in REASONS]
     rows.append(_captioner(generated, caption_tags, inputs.table("tag_bars"), pairs))

@@ -47,7 +47,9 @@ def reduce(settings: CalibrateSettings, inputs: Inputs, executor: ExecutorSettin
         needed = additions.images_needed(counts, fits, rates, evidence.described, settings)
     more = additions.bars(counts, fits.with_images(FEW_TIMES), rates, evidence.described, settings)
     named = np.round(counts.named.sum(axis=1)).astype(np.int64)
-    bars_table = _bars_table(tag_ids, named, fits, rates, found, more, evidence.described, allowed)
+    without = np.where(np.isfinite(more.cuts), "too_few", "unsure")
+    reasons = np.where(np.isfinite(found.cuts) & allowed, "added", without)
+    bars_table = _bars_table(tag_ids, named, fits, rates, found, reasons, evidence.described)
     checks = _checks(found, estimate, allowed, needed, evidence.images, settings)
     return {"tag_bars": bars_table, "annotator_checks": checks}
 
@@ -102,13 +104,11 @@ def _bars_table(
     fits: TagFits,
     rates: MentionRates,
     found: Bars,
-    more: Bars,
+    reasons: NDArray[np.str_],
     described: bool,
-    allowed: bool,
 ) -> pa.Table:
-    """``tag_bars``; where nothing is ``allowed`` every cut is infinite."""
-    cleared = np.isfinite(found.cuts) & allowed
-    reasons = np.where(cleared, "added", np.where(np.isfinite(more.cuts), "too_few", "unsure"))
+    """``tag_bars``; the cut of a tag that is not added, by its reason, is infinite."""
+    cleared = reasons == "added"
     columns = {
         "tag_id": tag_ids,
         "slope": fits.parameters[:, 1],

@@ -21,25 +21,23 @@ from numpy.typing import NDArray
 
 from models import RAM, label_queries
 from models.conse import ConSE, open_logits
-from storage.schemas import contract
+from storage.schemas import TagSource, contract
 from tasks.annotators.base import Batch
 from tasks.annotators.models import TrainedModel, load_model, token_batches
 from tasks.evaluation.known import known_targets, measured
 from tasks.evaluation.metrics import average_precisions, frequency_bands, mean_of_numbers, precision_recall
-from tasks.evaluation.truth import TRUE_TAGS
+from tasks.evaluation.rows import OF_STAGES, TRAINED_ALIKE, Row
+from tasks.evaluation.true_tags import TRUE_TAGS_SQL
 from tasks.evaluation.verdict import NOT_COMPARED, Verdict, verdict
 from tasks.images.tokens import StoredTokens
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.evaluate import EvaluateSettings
 from tasks.settings.executor import ExecutorSettings
-from tasks.stages.fine_tune import COMPARED
 from tasks.training.data import TagColumns, tag_columns
 from tasks.training.jobs import WHOLE
 
-ZERO_SHOT = "zero_shot"
 NEVER_CAPTIONED = "never_captioned"
-VERDICTS = {"cleaning": "parsed", "fine_tuned": "parsed_fine_tuned"}  # each compared with the one that is trained alike
 Scores = NDArray[np.float32]
 Members = NDArray[np.bool_]  # (tags,), which of them are in a subset
 
@@ -74,18 +72,18 @@ def reduce(settings: EvaluateSettings, inputs: Inputs, executor: ExecutorSetting
     compared: dict[str, Scores] = {}
     for name, scores, nouns, thresholds in _all_scores(inputs, test, executor):
         predictions.append(_predictions(name, test, scores))
-        if name in (*VERDICTS, *VERDICTS.values()):
+        if name in (*TRAINED_ALIKE, *TRAINED_ALIKE.values()):
             compared[name] = scores
         rows.measure(name, test, scores, thresholds, _frequency_bands(inputs, test.tags))
         if test.nouns and nouns is not None:
             rows.add(name, "mAP", NEVER_CAPTIONED, mean_of_numbers(average_precisions(test.noun_truth, nouns)))
-    rows.add("chance", "mAP", "all", mean_of_numbers(_prevalence(test.truth)))
+    rows.add(Row.CHANCE, "mAP", "all", mean_of_numbers(_prevalence(test.truth)))
     if test.nouns:
-        rows.add("chance", "mAP", NEVER_CAPTIONED, mean_of_numbers(_prevalence(test.noun_truth)))
+        rows.add(Row.CHANCE, "mAP", NEVER_CAPTIONED, mean_of_numbers(_prevalence(test.noun_truth)))
     if inputs.has("truth"):
         for row in inputs.sql(_TAGS_AFTER_STAGES).to_pylist():
             rows.add(row["model"], row["metric"], row["subset"], row["value"])
-    verdicts = [asdict(one) for one in _verdicts(inputs, test, compared)]
+    verdicts = [asdict(comparison) for comparison in _verdicts(inputs, test, compared)]
     return {
         "predictions": pa.concat_tables(predictions),
         "metrics": rows.table(),
@@ -95,15 +93,15 @@ def reduce(settings: EvaluateSettings, inputs: Inputs, executor: ExecutorSetting
 
 def _verdicts(inputs: Inputs, test: TestSet, scores: Mapping[str, Scores]) -> Iterator[Verdict]:
     """Of the retrained model and, where there is one, of the fine-tuned."""
-    reason = _not_alike(inputs) if "parsed" in scores else "no model was trained on parsed captions alone"
-    for model, other in VERDICTS.items():
-        found = None
+    reason = _not_alike(inputs) if Row.PARSED in scores else "no model was trained on parsed captions alone"
+    for model, other in TRAINED_ALIKE.items():
+        comparison = None
         if reason and model in scores:
-            found = Verdict(NOT_COMPARED, pictures=test.pairs.num_rows, reason=reason)
+            comparison = Verdict(NOT_COMPARED, pictures=test.pairs.num_rows, reason=reason)
         elif model in scores and other in scores:
-            found = verdict(test.truth, scores[model], scores[other])
-        if found is not None:
-            yield replace(found, against=test.against, model=model, compared_with=other)
+            comparison = verdict(test.truth, scores[model], scores[other])
+        if comparison is not None:
+            yield replace(comparison, against=test.against, model=model, compared_with=other)
 
 
 def _not_alike(inputs: Inputs) -> str:
@@ -114,7 +112,8 @@ def _not_alike(inputs: Inputs) -> str:
     if ram.inputs.get("pairs") != ablation.inputs.get("pairs"):
         return "the model of parsed captions was trained on other pictures; `ram-engine run` trains it again"
     apart = {"folds", "caption"}  # which the ablation does without
-    own, other = ({name: value for name, value in one.settings.items() if name not in apart} for one in (ram, ablation))
+    trained = (ram.settings, ablation.settings)
+    own, other = ({name: value for name, value in settings.items() if name not in apart} for settings in trained)
     if own != other:
         return "the model of parsed captions was trained with other settings; `ram-engine run` trains it again"
     return ""
@@ -136,7 +135,7 @@ class _Rows:
         """mAP of all tags, of every type and frequency band, and AP a tag; with thresholds precision and recall too."""
         values = average_precisions(test.truth, scores)
         types = np.array(test.tags.types)
-        subsets = {"all": np.ones(len(types), bool), **{each: types == each for each in sorted(set(types))}, **bands}
+        subsets = {"all": np.ones(len(types), bool), **{type_: types == type_ for type_ in sorted(set(types))}, **bands}
         for subset, members in subsets.items():
             self.add(model, "mAP", subset, mean_of_numbers(values[members]))
         for label, value in zip(test.tags.labels, values, strict=True):
@@ -163,10 +162,10 @@ def _test_set(inputs: Inputs) -> TestSet:
     noun_truth = np.zeros((len(ids), 0), bool)
     truth = known_targets(inputs, ids, tags, against)
     if against == "truth":
-        found = inputs.sql(_UNKNOWN_NOUNS)
-        nouns = sorted(set(found["name"].to_pylist()))
+        unknown = inputs.sql(_UNKNOWN_NOUNS)
+        nouns = sorted(set(unknown["name"].to_pylist()))
         noun_truth = np.zeros((len(ids), len(nouns)), bool)
-        rows, columns = pc.index_in(found["image_id"], wanted), pc.index_in(found["name"], pa.array(nouns))
+        rows, columns = pc.index_in(unknown["image_id"], wanted), pc.index_in(unknown["name"], pa.array(nouns))
         noun_truth[rows.to_numpy(), columns.to_numpy()] = True
     return TestSet(against, pairs, features, tags, truth.toarray() > 0, nouns, noun_truth)
 
@@ -183,33 +182,32 @@ SELECT DISTINCT image_id, name FROM said ANTI JOIN words USING (name) ORDER BY n
 
 def _all_scores(
     inputs: Inputs, test: TestSet, executor: ExecutorSettings
-) -> Iterator[tuple[str, Scores, Scores | None, Scores | None]]:
+) -> Iterator[tuple[Row, Scores, Scores | None, Scores | None]]:
     """Each row of the ablation: its name, scores of tags, scores of unknown nouns, thresholds; None: it has none."""
     device = device_of(executor)
     ram = load_model(inputs.model("ram") / WHOLE, test.tags, device)
     config = ram.model.config
     teacher = ConSE(config.image_encoder, config.text_encoder, config.image_size).to(device)
-    yield ZERO_SHOT, *_zero_shot(ram, teacher, test), None
+    yield Row.ZERO_SHOT, *_zero_shot(ram, teacher, test), None
     folders = dict(_model_folders(inputs))
     for number, (name, folder) in enumerate(folders.items()):
-        member = ram if name == "cleaning" else load_model(folder, test.tags, device)
+        member = ram if name == Row.CLEANING else load_model(folder, test.tags, device)
         yield name, *_scores(member, teacher, test)
         inputs.progress(number + 1, len(folders))
 
 
-def _model_folders(inputs: Inputs) -> Iterator[tuple[str, Path]]:
+def _model_folders(inputs: Inputs) -> Iterator[tuple[Row, Path]]:
     ablation = inputs.model("ablation") if inputs.has("ablation") else None
     if ablation is not None:
-        yield "parsed", ablation / "parsed"
-        yield "generation", ablation / "generation"
-    yield "cleaning", inputs.model("ram") / WHOLE
+        yield from ((row, ablation / row) for row in (Row.PARSED, Row.GENERATION))
+    yield Row.CLEANING, inputs.model("ram") / WHOLE
     fine_tuned = inputs.model("ram_fine_tuned") if inputs.has("ram_fine_tuned") else None
     if fine_tuned is not None:
-        yield "fine_tuned", fine_tuned / WHOLE
-    if ablation is not None and (ablation / "truth").is_dir():
-        yield "truth", ablation / "truth"
+        yield Row.FINE_TUNED, fine_tuned / WHOLE
+    if ablation is not None and (ablation / Row.TRUTH).is_dir():
+        yield Row.TRUTH, ablation / Row.TRUTH
     if fine_tuned is not None:
-        yield from ((f"{row}_fine_tuned", fine_tuned / row) for row in COMPARED if (fine_tuned / row).is_dir())
+        yield from ((row.fine_tuned, fine_tuned / row) for row in OF_STAGES if (fine_tuned / row).is_dir())
 
 
 @torch.inference_mode()
@@ -260,9 +258,9 @@ def _prevalence(truth: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 _TAGS_AFTER_STAGES = f"""
 WITH train AS (SELECT image_id FROM pairs WHERE split = 'train'),
-true_tags AS (SELECT *, true AS is_true FROM ({TRUE_TAGS}) SEMI JOIN train USING (image_id)),
+true_tags AS (SELECT *, true AS is_true FROM ({TRUE_TAGS_SQL}) SEMI JOIN train USING (image_id)),
 judged AS (
-    SELECT source & 1 = 1 AS parsed, kept, coalesce(is_true, false) AS correct
+    SELECT source & {TagSource.CAPTION} > 0 AS parsed, kept, coalesce(is_true, false) AS correct
     FROM tag_verdicts SEMI JOIN train USING (image_id) LEFT JOIN true_tags USING (image_id, tag_id)
 ),
 figures AS (
@@ -276,16 +274,16 @@ figures AS (
     FROM judged
 )
 SELECT 'train' AS subset, model, metric, value FROM (
-    SELECT 'parsed' AS model, 'tag_precision' AS metric, right_parsed / n_parsed AS value FROM figures
-    UNION ALL SELECT 'parsed', 'tag_recall', right_parsed / all_true FROM figures
-    UNION ALL SELECT 'generation', 'tag_precision', right_generated / n_generated FROM figures
-    UNION ALL SELECT 'generation', 'tag_recall', right_generated / all_true FROM figures
-    UNION ALL SELECT 'generation', 'added_precision', right_added / n_added FROM figures
-    UNION ALL SELECT 'cleaning', 'tag_precision', right_kept / n_kept FROM figures
-    UNION ALL SELECT 'cleaning', 'tag_recall', right_kept / all_true FROM figures
-    UNION ALL SELECT 'cleaning', 'wrong_share_removed', 1 - right_removed / n_removed FROM figures
-    UNION ALL SELECT 'cleaning', 'wrong_share_kept', 1 - right_kept / n_kept FROM figures
-    UNION ALL SELECT 'cleaning', 'right_tags_lost', right_removed / right_generated FROM figures
+    SELECT '{Row.PARSED}' AS model, 'tag_precision' AS metric, right_parsed / n_parsed AS value FROM figures
+    UNION ALL SELECT '{Row.PARSED}', 'tag_recall', right_parsed / all_true FROM figures
+    UNION ALL SELECT '{Row.GENERATION}', 'tag_precision', right_generated / n_generated FROM figures
+    UNION ALL SELECT '{Row.GENERATION}', 'tag_recall', right_generated / all_true FROM figures
+    UNION ALL SELECT '{Row.GENERATION}', 'added_precision', right_added / n_added FROM figures
+    UNION ALL SELECT '{Row.CLEANING}', 'tag_precision', right_kept / n_kept FROM figures
+    UNION ALL SELECT '{Row.CLEANING}', 'tag_recall', right_kept / all_true FROM figures
+    UNION ALL SELECT '{Row.CLEANING}', 'wrong_share_removed', 1 - right_removed / n_removed FROM figures
+    UNION ALL SELECT '{Row.CLEANING}', 'wrong_share_kept', 1 - right_kept / n_kept FROM figures
+    UNION ALL SELECT '{Row.CLEANING}', 'right_tags_lost', right_removed / right_generated FROM figures
 )
 """
 """DuckDB: how right the training images' tags are, as parsed, after generation and after cleaning."""

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tasks.evaluation.rows import Row
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
-from tasks.training.jobs import WHOLE, Progress, continued, job, run_jobs
+from tasks.training.blueprint import continued
+from tasks.training.jobs import WHOLE, Progress, job, run_jobs
 from tasks.training.material import gather
 
-COMPARED = ("parsed", "truth")  # rows of the ablation
+COMPARED = (Row.PARSED, Row.TRUTH)  # go on as the retrained model does
 
 
 def train(

@@ -25,13 +25,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.schemas import contract
+from storage.schemas import TagSource, contract
 from tasks.judging.typicality import TagClusters, is_good, read_clusters, typicality
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.judge import JudgeSettings
 
-CAPTION, GENERATED_CAPTION, PREDICTED, BY_HAND = 1, 2, 4, 8  # the bits of `source`
 REASONS = ("caption_disagrees", "cluster_outlier", "region_not_predicted", "no_box")  # for which a tag may fall
 CAPTIONER = "captioner"
 
@@ -112,10 +111,11 @@ _COLUMNS = {
 
 _VERDICTS = f"""
 WITH claims AS (
-    SELECT image_id, unnest(tag_ids) AS tag_id, {CAPTION} AS source FROM caption_tags
-    UNION ALL SELECT image_id, unnest(flatten(caption_tag_ids)), {GENERATED_CAPTION} FROM generated WHERE $captioner
-    UNION ALL SELECT image_id, unnest(predicted), {PREDICTED} FROM generated
-    UNION ALL SELECT image_id, tag_id, {BY_HAND} FROM edits WHERE kept
+    SELECT image_id, unnest(tag_ids) AS tag_id, {TagSource.CAPTION} AS source FROM caption_tags
+    UNION ALL SELECT image_id, unnest(flatten(caption_tag_ids)), {TagSource.GENERATED_CAPTION}
+    FROM generated WHERE $captioner
+    UNION ALL SELECT image_id, unnest(predicted), {TagSource.PREDICTED} FROM generated
+    UNION ALL SELECT image_id, tag_id, {TagSource.BY_HAND} FROM edits WHERE kept
 ),
 tags AS (
     SELECT image_id, tag_id, bit_or(source) AS source FROM claims SEMI JOIN pairs USING (image_id)
@@ -164,7 +164,7 @@ judged AS (
         coalesce(scores.score, least.score, 0) AS score,
         CASE
             WHEN answered.image_id IS NULL THEN 'kept'  -- the annotator failed on the image: nothing speaks against it
-            WHEN (agreement < $least_agreement OR fits.fit < $least_fit) AND source & {PREDICTED} = 0
+            WHEN (agreement < $least_agreement OR fits.fit < $least_fit) AND source & {TagSource.PREDICTED} = 0
                 THEN 'caption_disagrees'
             WHEN looked.image_id IS NULL AND NOT coalesce(groundable, false) THEN 'kept'
             WHEN looked.image_id IS NULL THEN 'no_box'
@@ -180,7 +180,7 @@ judged AS (
 decided AS (
     SELECT *,
         CASE
-            WHEN source & {CAPTION} = {CAPTION} AND NOT list_contains($proven, found) THEN true
+            WHEN source & {TagSource.CAPTION} > 0 AND NOT list_contains($proven, found) THEN true
             WHEN found = 'caption_disagrees' THEN false
             WHEN found = 'no_box' THEN $no_box = 'keep'
             WHEN found = 'kept' THEN true
@@ -192,7 +192,7 @@ SELECT
     image_id, tag_id, source, score,
     CASE
         WHEN NOT coalesce(edits.kept, decided.kept) THEN 0
-        WHEN edits.kept OR source & {CAPTION} = {CAPTION} THEN 1
+        WHEN edits.kept OR source & {TagSource.CAPTION} > 0 THEN 1
         ELSE score
     END AS target,
     region_score, typicality, confidence,

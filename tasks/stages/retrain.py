@@ -17,7 +17,8 @@ from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
-from tasks.training.jobs import WHOLE, Progress, blueprint, continued, job, run_jobs, with_folds
+from tasks.training.blueprint import blueprint, continued
+from tasks.training.jobs import WHOLE, Progress, job, run_jobs, with_folds
 from tasks.training.material import gather
 from tasks.training.targets import verdict_targets
 

@@ -7,20 +7,22 @@ model is a folder of that name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
+from tasks.evaluation.rows import OF_STAGES, Row
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
-from tasks.training.jobs import Progress, blueprint, job, run_jobs
+from tasks.training.blueprint import blueprint
+from tasks.training.jobs import Progress, job, run_jobs
 from tasks.training.material import Material, gather
-from tasks.training.targets import generation_targets, truth_targets
+from tasks.training.targets import row_targets
 
 
 def train(
@@ -33,17 +35,13 @@ def train(
         device = str(device_of(executor))
         jobs = [
             job(row, folder, plan, replace(material, examples=material.teaching(targets)), settings, device)
-            for row, targets in _rows(settings, inputs, material).items()
+            for row, targets in _taught(settings, inputs, material)
         ]
         return {"training_log": run_jobs(jobs, progress, executor)}
 
 
-def _rows(settings: TrainSettings, inputs: Inputs, material: Material) -> dict[str, csr_matrix]:
-    ids, tags = material.examples.image_ids, material.tags
-    rows = {
-        "parsed": material.examples.targets,
-        "generation": generation_targets(inputs, ids, tags, settings.soft_targets),
-    }
-    if inputs.has("truth"):
-        rows["truth"] = truth_targets(inputs, ids, tags)
-    return rows
+def _taught(settings: TrainSettings, inputs: Inputs, material: Material) -> Iterator[tuple[Row, csr_matrix]]:
+    """Each row and its targets, (images, tags)."""
+    for row in OF_STAGES:
+        if row != Row.TRUTH or inputs.has("truth"):
+            yield row, row_targets(row, inputs, material.examples.image_ids, material.tags, settings.soft_targets)

@@ -20,7 +20,8 @@ from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.train_baseline import TrainBaselineSettings
-from tasks.training.jobs import Progress, blueprint, log_table, run_jobs, with_folds
+from tasks.training.blueprint import blueprint
+from tasks.training.jobs import Progress, log_table, run_jobs, with_folds
 from tasks.training.material import further_sizes, gather
 
 

@@ -1,4 +1,4 @@
-"""What a teacher tells RAM about labels that no caption names.
+"""What a teacher tells RAM about labels that no caption names: a class a teacher, of one shape.
 
 ``conse``: the projected mean token is to meet the ConSE vector of its image. ``clip``: it is to meet the image feature
 of the CLIP whose text side made the label queries (RAM section 3.3). ``classes``: the names of ImageNet's classes are
@@ -7,77 +7,145 @@ asked for as label queries, and the answer is to be the classifier's probability
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
 
 from models import TaggerConfig, label_queries, losses
 from models.clip import CLIP
 from models.conse import ConSE, imagenet_names
 from models.image_encoder import Preprocessing
 from models.tagger import TaggerOutput
+from tasks.training.data import TokenImages
 from tasks.training.whitening import Whitening
 
 CLASSES_A_STEP = 32  # of the 1,000, by chance: all of them would cost more than the tags
 
 
-class Teacher:
-    """A teacher of ``kind`` (conse, classes or clip) for students that see pictures in a certain way."""
+class Question(NamedTuple):
+    """What a step asks a model: further label ``queries`` (E, D), if any; ``loss`` tells how far its output is from
+    what the teacher said about the images."""
 
-    def __init__(self, kind: str, model: ConSE | CLIP, student: Preprocessing) -> None:
-        self.kind = kind
-        self.model = model
-        self.student = student
+    queries: Tensor | None
+    loss: Callable[[TaggerOutput, Tensor], Tensor]
 
-    @classmethod
-    def of(cls, kind: str, config: TaggerConfig) -> Teacher:
-        """For the model of ``config``: in the space of its label queries, or with its image encoder's classifier."""
-        student = Preprocessing(config.image_size, config.image_mean, config.image_std)
-        if kind == "clip":
-            return cls(kind, CLIP(config.text_encoder), student)
-        return cls(kind, ConSE(config.image_encoder, config.text_encoder), student)
+
+class Teacher(ABC):
+    """A teacher for students of one configuration: in the space of their label queries, or with their encoder's
+    classifier."""
+
+    model: nn.Module
 
     def to(self, device: torch.device) -> Teacher:
         self.model.to(device)
         return self
 
-    @torch.inference_mode()
-    def of_tokens(self, image_tokens: Tensor) -> Tensor:
-        """What ConSE teaches about plain image tokens (B, 1 + N, C): vectors (B, D) or probabilities (B, 1000)."""
-        if isinstance(self.model, CLIP):
-            raise TypeError("CLIP looks at pictures")
-        if self.kind == "conse":
-            return self.model(image_tokens)
-        return self.model.classifier(image_tokens[:, 1:]).softmax(-1).amax(1)
+    @abstractmethod
+    def store(self, images: TokenImages, views: Iterator[tuple[int, list[Image.Image]]], file: Path) -> None:
+        """Writes what is taught about each row of ``images`` into ``file``, as float16; ``views`` are the pictures that
+        were encoded, see :func:`tasks.training.data.stored_views`."""
 
+    @abstractmethod
     def of_pictures(self, images: Tensor) -> Tensor:
         """What is taught about pictures (B, 3, H, W) as the student sees them: the same crop and mirroring."""
-        if isinstance(self.model, CLIP):
-            return self.model(self.model.view(images, self.student))
-        with torch.inference_mode():
-            return self.of_tokens(self.model.encode_image(images))
 
-    def choose(self, chance: torch.Generator) -> Tensor | None:
-        """The classes that a step asks for, by chance; None where the teacher asks for none."""
-        if self.kind != "classes" or isinstance(self.model, CLIP):
-            return None
+    @abstractmethod
+    def question(self, chance: torch.Generator, language: Whitening | None) -> Question:
+        """What the next step asks of a model whose label queries went through ``language``."""
+
+
+class ConseVectors(Teacher):
+    """ConSE says a vector (D,) of each image."""
+
+    def __init__(self, config: TaggerConfig) -> None:
+        self.model: ConSE = ConSE(config.image_encoder, config.text_encoder)
+
+    def store(self, images: TokenImages, views: Iterator[tuple[int, list[Image.Image]]], file: Path) -> None:
+        images.mapped(self._of_tokens, file)
+
+    @torch.inference_mode()
+    def of_pictures(self, images: Tensor) -> Tensor:
+        return self._of_tokens(self.model.encode_image(images))
+
+    def question(self, chance: torch.Generator, language: Whitening | None) -> Question:
+        return Question(None, _embedding_loss)
+
+    @torch.inference_mode()
+    def _of_tokens(self, image_tokens: Tensor) -> Tensor:
+        """Of plain image tokens (B, 1 + N, C)."""
+        return self.model(image_tokens)
+
+
+class ImagenetClasses(ConseVectors):
+    """The classifier of the student's encoder says probabilities (1000,) of each image."""
+
+    def question(self, chance: torch.Generator, language: Whitening | None) -> Question:
+        if language is None:
+            raise TypeError("the classes are asked for by label queries that were whitened")
         embeddings = self.model.class_embeddings
-        return torch.randperm(len(embeddings), generator=chance)[:CLASSES_A_STEP].to(embeddings.device)
+        chosen = torch.randperm(len(embeddings), generator=chance)[:CLASSES_A_STEP].to(embeddings.device)
 
-    def queries(self, chosen: Tensor, language: Whitening) -> Tensor:
-        """The label queries of the ``chosen`` classes, for a model whose queries went through ``language``."""
-        if isinstance(self.model, CLIP):
-            raise TypeError("CLIP asks for no classes")
-        return language(self.model.class_embeddings[chosen])
+        def loss(output: TaggerOutput, said: Tensor) -> Tensor:
+            if output.extra_logits is None:
+                raise TypeError("the model was asked for further labels and gave none")
+            difference = F.binary_cross_entropy_with_logits(output.extra_logits, said[:, chosen], reduction="sum")
+            return difference / len(said)
 
-    def loss(self, output: TaggerOutput, said: Tensor, chosen: Tensor | None) -> Tensor:
-        """How far a model's ``output`` is from what was ``said`` about its images."""
-        if chosen is None or output.extra_logits is None:
-            if output.distillation_embedding is None:
-                raise TypeError("only RAM is distilled into")
-            return losses.distillation_loss(output.distillation_embedding, said)
-        difference = F.binary_cross_entropy_with_logits(output.extra_logits, said[:, chosen], reduction="sum")
-        return difference / len(said)
+        return Question(language(embeddings[chosen]), loss)
+
+    @torch.inference_mode()
+    def _of_tokens(self, image_tokens: Tensor) -> Tensor:
+        return self.model.classifier(image_tokens[:, 1:]).softmax(-1).amax(1)
+
+
+class ClipFeatures(Teacher):
+    """A CLIP says its image feature (D,) of each picture."""
+
+    def __init__(self, config: TaggerConfig) -> None:
+        self.model: CLIP = CLIP(config.text_encoder)
+        self.student = Preprocessing(config.image_size, config.image_mean, config.image_std)
+
+    def store(self, images: TokenImages, views: Iterator[tuple[int, list[Image.Image]]], file: Path) -> None:
+        prepare = self.model.preprocessing.transform()
+        written: NDArray[np.float16] | None = None
+        for row, pictures in views:
+            features = self.model(torch.stack([prepare(picture) for picture in pictures])).numpy()
+            if written is None:
+                written = np.memmap(file, np.float16, "w+", shape=(images.shape[0], features.shape[1]))
+            written[row : row + len(pictures)] = features
+        del written  # writes what is still in memory
+
+    def of_pictures(self, images: Tensor) -> Tensor:
+        return self.model(self.model.view(images, self.student))
+
+    def question(self, chance: torch.Generator, language: Whitening | None) -> Question:
+        return Question(None, _embedding_loss)
+
+
+TEACHERS: dict[str, type[ConseVectors | ClipFeatures]] = {
+    "conse": ConseVectors,
+    "classes": ImagenetClasses,
+    "clip": ClipFeatures,
+}
+
+
+def teacher_of(kind: str, config: TaggerConfig) -> Teacher:
+    """The teacher of that kind for the model of ``config``."""
+    return TEACHERS[kind](config)
+
+
+def _embedding_loss(output: TaggerOutput, said: Tensor) -> Tensor:
+    if output.distillation_embedding is None:
+        raise TypeError("only RAM is distilled into")
+    return losses.distillation_loss(output.distillation_embedding, said)
 
 
 def class_queries(text_encoder: str) -> Tensor:

@@ -20,19 +20,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from models import (
-    RAM,
-    CaptionTokenizer,
-    Tag2Text,
-    Tagger,
-    TaggerConfig,
-    create_tagger,
-    label_queries,
-    small_config,
-    tagger_folder,
-)
+from models import Tagger, tagger_folder
 from storage.keys import digest
 from storage.schemas import contract
 from tasks.executors.parents import exit_with_creator
@@ -40,40 +29,22 @@ from tasks.machine.allocator import keep_memory
 from tasks.machine.devices import cores
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
-from tasks.training import parallel, ridge
+from tasks.training import closed_form, gradient, parallel
+from tasks.training.blueprint import Blueprint, guess_frequencies
 from tasks.training.calibration import Evidence, mentioned_share
-from tasks.training.data import Examples, TagColumns, fold_of
-from tasks.training.distillation import class_queries
-from tasks.training.loop import CHECKPOINT, LogRow, fit, read
+from tasks.training.data import Examples, fold_of
+from tasks.training.gradient import CHECKPOINT
 from tasks.training.material import Material
 from tasks.training.parallel import is_first_process, own_device
-from tasks.training.whitening import Whitening, query_readers, token_readers
+from tasks.training.student import Student
+from tasks.training.task import LogRow, Solved, Solver, Task, Unseen
+from tasks.training.whitening import Whitening
 
+SOLVERS: dict[str, Solver] = {"gradient": gradient.solve, "ridge": closed_form.solve}
 WHOLE = "whole"
 WORTH_A_PROCESS = 5_000  # image times epoch: a process takes as long to start
 RECORD = "training.json"  # written last: a job with it is done
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """Everything that a new model is made of; or ``start``, the folder of the model to go on from."""
-
-    config: TaggerConfig
-    tags: TagColumns
-    tokenizer: CaptionTokenizer | None = None
-    queries: Tensor | None = None
-    start: Path | None = None
-    language: Whitening | None = None  # RAM: what its label queries go through in training
-
-    def make(self, seed: int) -> Tagger:
-        """The model before training."""
-        torch.manual_seed(seed)
-        scratch = self.start is None
-        model = create_tagger(self.config, self.tags.labels, self.tokenizer, self.queries, pretrained_encoder=scratch)
-        if self.start is not None:
-            tagger_folder.load_weights(model, self.start)
-        return model
 
 
 @dataclass(frozen=True)
@@ -93,124 +64,45 @@ class Job:
     def run(self, progress: Callable[[int, int], None]) -> None:
         """Trains and saves the model, its log and its calibration, the log last: it says that all is there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        mean = np.asarray(self.examples.targets.mean(axis=0), np.float32).ravel()
-        device = own_device(self.device)
-        model = self.blueprint.make(self.settings.seed).to(device)
-        whitening = self.whitening or Whitening.of_tokens(self.examples.images, self.settings.components, model)
-        whitening = whitening.to(device)
-        fresh = self.blueprint.start is None
-        whitening.narrow(token_readers(model), fresh)
-        if fresh:
-            _guess_frequencies(model, mean)
-        language = None
-        if isinstance(model, RAM) and self.blueprint.language is not None:
-            plain = model.label_queries.detach().clone()
-            language = self.blueprint.language.to(device)
-            language.narrow(query_readers(model), fresh)
-            model.label_queries.data = language(plain)
-        evidence = None
-        if self.settings.solver == "gradient":
-            log = fit(model, self.examples, self.settings, self.folder, whitening, language, progress)
+        frequencies = np.asarray(self.examples.targets.mean(axis=0), np.float32).ravel()
+        student = self._student(frequencies)
+        task = Task(student, self.examples, self.blueprint.tags, self.settings, self.folder)
+        solved = SOLVERS[self.settings.solver](task, progress)
         if not is_first_process():
             return
-        if self.settings.solver == "ridge":
-            log, evidence = self._solve(model, whitening, mean)
-        if evidence is None and self.held_out is not None and self.held_out.image_ids:
-            logits = predict(model, self.held_out, self.settings.batch_size, whitening)
-            evidence = evidence_of(model, logits, self.held_out.targets.toarray() > 0, mean, self.described)
-        if evidence is not None:
+        unseen = self._unseen(student, solved)
+        if unseen is not None:
+            evidence = evidence_of(student.model, unseen.logits, unseen.named, frequencies, self.described)
             evidence.save(self.folder)
-            set_thresholds(model, evidence, self.settings)
-        whitening.widen(token_readers(model))
-        if isinstance(model, RAM) and language is not None:
-            language.widen(query_readers(model))
-            model.label_queries.data = plain
-        tagger_folder.save(model.cpu(), self.folder)
-        write_record(self.folder, self.settings, log)
+            set_thresholds(student.model, evidence, self.settings)
+        student.finish()
+        tagger_folder.save(student.model.cpu(), self.folder)
+        write_record(self.folder, self.settings, solved.log)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
-    @torch.no_grad()
-    def _solve(
-        self, model: Tagger, whitening: Whitening, frequencies: NDArray[np.float32]
-    ) -> tuple[list[LogRow], Evidence | None]:
-        """Makes ``model``, which reads whitened tokens, the ridge regression of the examples, and saves what leaves an
-        image out. Returns its curve, and where it was taught what captions name and nothing is fully described, what it
-        says of its own images, each left out: they are far more than the held-out ones."""
-        queries = label_queries.build(self.blueprint.tags.query_texts, self.settings.text_encoder)
-        solution = ridge.solve(self.examples, queries)
-        (reader,) = token_readers(model)
-        reader.weight.copy_(solution.ridge.weight)
-        reader.bias.copy_(solution.ridge.bias)
-        solution.ridge.of_plain(whitening.to(torch.device("cpu"))).save(self.folder)
-        log = [LogRow(at, at, "left_out_error", error) for at, error in enumerate(solution.errors, 1)]
-        if self.described or (self.examples.targets.data < 1).any():
-            return log, None
-        named = self.examples.targets[solution.rows].toarray() > 0
-        return log, evidence_of(model, solution.logits, named, frequencies, self.described)
+    def _student(self, frequencies: NDArray[np.float32]) -> Student:
+        """The model before training, on its device; a new one knows how frequent each tag is, (tags,)."""
+        device = own_device(self.device)
+        model = self.blueprint.make(self.settings.seed).to(device)
+        tokens = self.whitening or Whitening.of_tokens(self.examples.images, self.settings.components, model)
+        language = self.blueprint.language
+        fresh = self.blueprint.start is None
+        student = Student(model, tokens.to(device), language and language.to(device), fresh)
+        if fresh:
+            guess_frequencies(model, frequencies)
+        return student
 
+    def _unseen(self, student: Student, solved: Solved) -> Unseen | None:
+        """What calibrates the model: its own images, each left out, else the held-out ones. None: there are none.
 
-@torch.no_grad()
-def _guess_frequencies(model: Tagger, frequencies: NDArray[np.float32]) -> None:
-    """Makes a new model's first guess how frequent each tag is, (tags,): training need not find that first."""
-    logits = torch.from_numpy(np.log(frequencies.clip(1e-4, 0.5) / (1 - frequencies.clip(1e-4, 0.5))))
-    if isinstance(model, Tag2Text):
-        if model.token_classifier is not None:
-            nn.init.zeros_(model.token_classifier.weight)
-        if model.config.decoder_layers:
-            model.classifier.b.copy_(logits[None])
-        elif model.token_classifier is not None:
-            model.token_classifier.bias.copy_(logits)
-    elif isinstance(model, RAM) and model.config.decoder_layers:
-        model.classifier.bias.fill_(logits.mean())
-
-
-def blueprint(
-    settings: TrainSettings,
-    tags: TagColumns,
-    image_encoder: str,
-    image_size: int,
-    captions: Sequence[str] = (),
-) -> Blueprint:
-    """A new model of the sizes that ``settings`` name; ``captions`` give the captioner its vocabulary."""
-    if not tags.ids:
-        raise ValueError("the label system has no active tag, so nothing can be trained: lower build_labels.min_count")
-    tokenizer = CaptionTokenizer.train(captions, settings.vocabulary) if settings.caption else None
-    queries = None
-    if settings.architecture == "ram":
-        queries = label_queries.build(tags.query_texts, settings.text_encoder)
-    language = _language(queries, settings.text_encoder) if queries is not None else None
-    config = small_config(
-        settings.architecture,
-        labels=len(tags.ids),
-        image_encoder=image_encoder,
-        image_size=image_size,
-        hidden=settings.width,
-        decoder_layers=settings.decoder_layers,
-        decoder_heads=settings.heads,
-        dropout=settings.dropout,
-        query_width=queries.shape[1] if queries is not None else 384,
-        text_encoder=settings.text_encoder,
-        tokenizer=tokenizer,
-        captioner_layers=settings.captioner_layers,
-        mean_evidence=settings.evidence == "mean",
-    )
-    return Blueprint(config, tags, tokenizer, queries, language=language)
-
-
-def continued(folder: Path, tags: TagColumns, image_size: int) -> Blueprint:
-    """The model of ``folder``, to be trained on at ``image_size``; its labels must be those of ``tags``."""
-    config, labels, tokenizer = tagger_folder.read(folder)
-    if [(each.name, each.type) for each in labels] != [(each.name, each.type) for each in tags.labels]:
-        raise ValueError(f"the model in {folder} was trained on another label system: train it again on this one")
-    language = None
-    if config.architecture == "ram":
-        language = _language(label_queries.build(tags.query_texts, config.text_encoder), config.text_encoder)
-    return Blueprint(replace(config, image_size=image_size), tags, tokenizer, start=folder, language=language)
-
-
-def _language(queries: Tensor, text_encoder: str) -> Whitening:
-    """The statistics of the labels and of ImageNet's class names: a list of labels alone may be short."""
-    return Whitening.of_queries(torch.cat([queries, class_queries(text_encoder)]))
+        The former only where captions taught it and nothing is fully described."""
+        soft = (self.examples.targets.data < 1).any()
+        if solved.left_out is not None and not (self.described or soft):
+            return solved.left_out
+        if self.held_out is None or not self.held_out.image_ids:
+            return None
+        logits = student.predict(self.held_out, self.settings.batch_size)
+        return Unseen(logits, self.held_out.targets.toarray() > 0)
 
 
 def job(name: str, folder: Path, plan: Blueprint, material: Material, settings: TrainSettings, device: str) -> Job:
@@ -325,17 +217,6 @@ def _of_several(progress: Progress, number: int, jobs: int, name: str) -> Callab
     return lambda done, total: progress(number * total + done, jobs * total, name)
 
 
-@torch.inference_mode()
-def predict(model: Tagger, examples: Examples, batch_size: int, whitening: Whitening) -> NDArray[np.float32]:
-    """Logits (images, tags) of the whole pictures, by a model that reads whitened tokens."""
-    model.eval()
-    count = len(examples.image_ids)
-    order = [np.arange(at, min(at + batch_size, count)) for at in range(0, count, batch_size)]
-    return np.concatenate(
-        [model.tag_logits(read(model, images, whitening)).cpu().numpy() for images in examples.images.whole(order)]
-    )
-
-
 def evidence_of(
     model: Tagger,
     logits: NDArray[np.float32],
@@ -355,8 +236,8 @@ def evidence_of(
 def set_thresholds(model: Tagger, evidence: Evidence, settings: TrainSettings) -> None:
     """The model's thresholds from what it says about images that it has not seen."""
     types = [label.type for label in model.labels]
-    found = evidence.calibrate(types, settings.target_precision, rule=settings.thresholds)
-    model.set_thresholds(found.raw_thresholds())
+    calibration = evidence.calibrate(types, settings.target_precision, rule=settings.thresholds)
+    model.set_thresholds(calibration.raw_thresholds())
 
 
 def write_record(folder: Path, settings: TrainSettings, log: Sequence[LogRow]) -> None:

@@ -10,12 +10,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
 from models import small_config
-from models.clip import CLIP
 from models.image_encoder import preprocessing
 from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
@@ -30,7 +28,7 @@ from tasks.training.data import (
     stored_views,
     tag_columns,
 )
-from tasks.training.distillation import Teacher
+from tasks.training.distillation import teacher_of
 from tasks.training.targets import caption_targets, split_ids
 from tasks.training.whitening import Whitening
 
@@ -77,14 +75,14 @@ def gather(
     if not stored:
         raise ValueError("there are no features, so no image to train on: look at the rejected rows of ingest")
     others = further_sizes(inputs)
-    own = [each for each in stored if each["image_size"] not in others]
+    own = [encoded for encoded in stored if encoded["image_size"] not in others]
     origin = own[-1] if settings.high_resolution else own[0]
     if at:
         if at not in others:
             raise ValueError(
                 f"no further encoder looks at {at} pixels; encode.annotator_encoders has {others or 'none'}"
             )
-        origin = next(each for each in stored if each["image_size"] == at)
+        origin = next(encoded for encoded in stored if encoded["image_size"] == at)
     encoder, size = str(origin["image_encoder"]), int(origin["image_size"])
     folder.mkdir(parents=True, exist_ok=True)
     scratch = Path(mkdtemp(prefix="scratch-", dir=folder))  # machines that share a training share the folder
@@ -132,19 +130,8 @@ def _taught(
 ) -> TokenImages:
     """The same tokens, and what the teacher says of each view."""
     file = raw.file.with_name("teacher")
-    if settings.distillation == "clip":
-        clip = CLIP(settings.text_encoder)
-        prepare = clip.preprocessing.transform()
-        said: NDArray[np.float16] | None = None
-        for row, views in stored_views(inputs, image_ids, raw):
-            features = clip(torch.stack([prepare(view) for view in views])).numpy()
-            if said is None:
-                said = np.memmap(file, np.float16, "w+", shape=(raw.shape[0], features.shape[1]))
-            said[row : row + len(views)] = features
-        del said  # writes what is still in memory
-    else:
-        small = small_config("ram", 1, encoder, size, text_encoder=settings.text_encoder)
-        raw.mapped(Teacher.of(settings.distillation, small).of_tokens, file)
+    small = replace(small_config("ram", 1, encoder, size), text_encoder=settings.text_encoder)
+    teacher_of(settings.distillation, small).store(raw, stored_views(inputs, image_ids, raw), file)
     return replace(raw, teacher=file)
 
 
@@ -161,7 +148,7 @@ def _weights(inputs: Inputs, image_ids: Sequence[str], settings: TrainSettings) 
     known = {name for names in sources.values() for name in names}
     if unknown := sorted(set(weights) - known):
         raise ValueError(f"source_weights: there is no source '{unknown[0]}'; there are: {', '.join(sorted(known))}")
-    return np.array([max(weights.get(name, 1.0) for name in sources[each]) for each in image_ids])
+    return np.array([max(weights.get(name, 1.0) for name in sources[image_id]) for image_id in image_ids])
 
 
 def _captions(

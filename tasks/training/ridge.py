@@ -79,7 +79,7 @@ class Ridge:
 
     def save(self, folder: Path) -> None:
         """Writes ``ridge.safetensors`` into a model folder."""
-        save_file({each.name: getattr(self, each.name).cpu().contiguous() for each in fields(self)}, folder / FILE)
+        save_file({field.name: getattr(self, field.name).cpu().contiguous() for field in fields(self)}, folder / FILE)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> Ridge | None:
@@ -111,7 +111,7 @@ def solve(examples: Examples, queries: Tensor) -> Solution:
     variances, mixing = torch.linalg.eigh(covariance(queries.double()))
     variances = variances.clamp(min=1e-9)  # the rectified cosines' squares need not be a covariance to the last digit
     product = axes.T @ (product / _deviations(frequencies)) @ mixing
-    penalties = [float(values.mean()) * each for each in PENALTIES]
+    penalties = [float(values.mean()) * factor for factor in PENALTIES]
     shares = [variances / (torch.outer(values, variances) + penalty) for penalty in penalties]
     errors = [0.0] * len(penalties)
     for tokens, named in _batches(examples):
@@ -179,7 +179,7 @@ def _left_out_error(rotated: Tensor, target: Tensor, shares: Tensor, coefficient
 
 def image_numbers(image_ids: Sequence[str]) -> NDArray[np.int64]:
     """A number for each image id, (images,): the last 63 bits of its digest."""
-    return np.array([int(each, 16) & (2**63 - 1) for each in image_ids], np.int64)
+    return np.array([int(image_id, 16) & (2**63 - 1) for image_id in image_ids], np.int64)
 
 
 def _deviations(frequencies: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from storage.schemas import DESCRIBED
-from tasks.evaluation.truth import TRUE_TAGS
+from storage.schemas import DESCRIBED, TagSource
+from tasks.evaluation.rows import Row
+from tasks.evaluation.true_tags import TRUE_TAGS_SQL
 from tasks.machine.inputs import Inputs
 from tasks.training.data import TagColumns
 
@@ -37,10 +38,10 @@ def caption_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) 
 
 def described_ids(inputs: Inputs, image_ids: Sequence[str]) -> list[str]:
     """Those of the images whose source names everything that they show: what it does not name is not there."""
-    found = set(
+    described = set(
         inputs.sql(f"SELECT image_id FROM caption_tags WHERE caption_index = {DESCRIBED}")["image_id"].to_pylist()
     )
-    return [one for one in image_ids if one in found]
+    return [image_id for image_id in image_ids if image_id in described]
 
 
 def described_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:
@@ -68,7 +69,7 @@ def generation_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumn
     """All tags, nothing cleaned: 1 for what a caption names; 1, or with ``soft`` its score, for what was added."""
     if not soft:
         return matrix(inputs.sql("SELECT image_id, tag_id, 1.0::FLOAT AS target FROM tag_verdicts"), image_ids, tags)
-    value = "CASE WHEN source & 1 = 1 THEN 1 ELSE score END::FLOAT"
+    value = f"CASE WHEN source & {TagSource.CAPTION} > 0 THEN 1 ELSE score END::FLOAT"
     return matrix(inputs.sql(_SOFT.format(value=value)), image_ids, tags)
 
 
@@ -82,7 +83,24 @@ SELECT image_id, tag_id, score AS target FROM scores ANTI JOIN tag_verdicts USIN
 
 def truth_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:
     """The whole truth, in the tags of the label system. For evaluation and its ceiling alone."""
-    return matrix(inputs.sql(f"SELECT *, 1.0::FLOAT AS target FROM ({TRUE_TAGS})"), image_ids, tags)
+    return matrix(inputs.sql(f"SELECT *, 1.0::FLOAT AS target FROM ({TRUE_TAGS_SQL})"), image_ids, tags)
+
+
+def row_targets(row: Row, inputs: Inputs, image_ids: Sequence[str], tags: TagColumns, soft: bool) -> csr_matrix:
+    """What a row of the ablation is taught; ``soft``: the annotator's probabilities, where that row has any.
+
+    Raises ValueError for a row that is not taught by what the store holds alone.
+    """
+    match row:
+        case Row.PARSED:
+            return caption_targets(inputs, image_ids, tags)
+        case Row.GENERATION:
+            return generation_targets(inputs, image_ids, tags, soft)
+        case Row.CLEANING:
+            return verdict_targets(inputs, image_ids, tags, soft)
+        case Row.TRUTH:
+            return truth_targets(inputs, image_ids, tags)
+    raise ValueError(f"the row '{row}' is not trained on labels of the store alone")
 
 
 def matrix(pairs: pa.Table, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:

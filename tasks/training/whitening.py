@@ -109,7 +109,7 @@ def _apply(vectors: Tensor, forward: Tensor) -> Tensor:
 
 def query_readers(model: RAM) -> list[nn.Linear]:
     """The layers that read label queries."""
-    layers = [each for each in (model.text_classifier, model.token_classifier) if each is not None]
+    layers = [layer for layer in (model.text_classifier, model.token_classifier) if layer is not None]
     return [model.label_projection, *layers] if model.config.decoder_layers else layers
 
 
@@ -121,7 +121,7 @@ def token_readers(model: Tagger) -> list[nn.Linear]:
     if model.captioner is not None:
         layers += model.captioner.tag_encoder.encoder.layer
     attentions = [layer.crossattention.self for layer in layers]
-    readers = [each for attention in attentions for each in (attention.key, attention.value)]
+    readers = [reader for attention in attentions for reader in (attention.key, attention.value)]
     if isinstance(model, Tag2Text) and model.token_classifier is not None:
         readers.append(model.token_classifier)
     return list(dict.fromkeys(readers))  # the captioner shares its first layers' with the recognition decoder

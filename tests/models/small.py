@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from models import CaptionTokenizer, Label, Tagger, create_tagger, small_config
+from models import CaptionTokenizer, Label, Tagger, create_tagger, small_captioner, small_config
 
 CAPTIONS = ["a red dog runs on the beach", "a cat sits on a chair and looks at the dog", "two dogs"]
 LABELS = [Label("dog"), Label("cat"), Label("beach", "scene"), Label("red", "attribute", 0.3), Label("run", "action")]
@@ -26,7 +27,8 @@ def small_tagger(architecture: str, seed: int = 0, decoder_layers: int = 2) -> T
     """A tagger with random weights, 64 wide, in float64 and eval mode: near-ties cannot flip a caption."""
     torch.manual_seed(seed)
     tokenizer = CaptionTokenizer.train(CAPTIONS)
-    config = small_config(architecture, len(LABELS), hidden=64, decoder_layers=decoder_layers, tokenizer=tokenizer)  # type: ignore[arg-type]
+    config = small_config(architecture, len(LABELS), hidden=64, captioner=small_captioner(tokenizer))  # type: ignore[arg-type]
+    config = replace(config, decoder_layers=decoder_layers)
     queries = torch.randn(len(LABELS), 384) if architecture == "ram" else None
     model = create_tagger(config, LABELS, tokenizer, queries, pretrained_encoder=False)
     assert model.captioner is not None

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
 from models import small_config
+from models.captioner import Decoding
 from tests.models.small import CAPTIONS, image_tokens, small_tagger
 
-DECODINGS: dict[str, dict[str, Any]] = {
-    "beam": {},
-    "greedy": {"beams": 1},
-    "wide beam": {"beams": 5, "max_length": 15},
-    "nucleus": {"decoding": "nucleus", "seeds": [7, 7, 1, 2, 3, 4]},
+DECODINGS: dict[str, tuple[Decoding, list[int] | None]] = {
+    "beam": (Decoding(min_length=3), None),
+    "greedy": (Decoding(beams=1, min_length=3), None),
+    "wide beam": (Decoding(beams=5, min_length=3, max_length=15), None),
+    "nucleus": (Decoding("nucleus", min_length=3), [7, 7, 1, 2, 3, 4]),
 }
 
 
@@ -21,13 +20,10 @@ DECODINGS: dict[str, dict[str, Any]] = {
 def test_a_batch_gives_what_single_images_give(architecture: str, decoding: str) -> None:
     model, tokens = small_tagger(architecture), image_tokens(6)
     tags = [["dog"], [], ["cat", "red"], ["run", "dog", "beach"], ["beach"], ["red"]]
-    options = dict(DECODINGS[decoding])
-    seeds = options.pop("seeds", None)
-    together = model.generate_captions(tokens, tags, min_length=3, seeds=seeds, **options)
+    how, seeds = DECODINGS[decoding]
+    together = model.generate_captions(tokens, tags, how, seeds)
     alone = [
-        model.generate_captions(
-            tokens[i : i + 1], tags[i : i + 1], min_length=3, seeds=seeds and seeds[i : i + 1], **options
-        )[0]
+        model.generate_captions(tokens[i : i + 1], tags[i : i + 1], how, seeds and seeds[i : i + 1])[0]
         for i in range(6)
     ]
     assert together == alone
@@ -37,10 +33,10 @@ def test_a_batch_gives_what_single_images_give(architecture: str, decoding: str)
 def test_nucleus_draws_by_seed_from_the_likely_words() -> None:
     model = small_tagger("ram")
     tokens = image_tokens(1).repeat(3, 1, 1)
-    first, again, other = model.generate_captions(tokens, [["dog"]] * 3, "nucleus", seeds=[5, 5, 6])
+    first, again, other = model.generate_captions(tokens, [["dog"]] * 3, Decoding("nucleus"), seeds=[5, 5, 6])
     assert first == again != other
-    greedy = model.generate_captions(tokens[:1], [["dog"]], beams=1)
-    assert model.generate_captions(tokens[:1], [["dog"]], "nucleus", top_p=1e-9) == greedy
+    greedy = model.generate_captions(tokens[:1], [["dog"]], Decoding(beams=1))
+    assert model.generate_captions(tokens[:1], [["dog"]], Decoding("nucleus", top_p=1e-9)) == greedy
 
 
 def test_cached_steps_give_the_logits_of_the_whole_caption() -> None:
@@ -48,7 +44,7 @@ def test_cached_steps_give_the_logits_of_the_whole_caption() -> None:
     captioner = model.captioner
     assert captioner is not None
     encoded = captioner.encode_tags(model.tag_token_ids([["dog"], ["cat"]]), model.context(image_tokens(2)))
-    ids = captioner.generate(encoded, beams=1, min_length=10, max_length=12).clone()
+    ids = captioner.generate(encoded, decoding=Decoding(beams=1, max_length=12)).clone()
     logits = captioner.logits(ids, encoded)
     logits[:, :8, captioner.config.end_id] = -torch.inf  # the end may not come before the least length
     assert torch.equal(logits[:, :-1].argmax(-1), ids[:, 1:])

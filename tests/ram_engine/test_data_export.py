@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from storage.schemas import contract
+from storage.schemas import TagSource, contract
 from storage.store import Store
 from tasks.exports import save_image
 from tasks.exports.writing.exported_rows import ExportedStore
@@ -34,6 +34,8 @@ from tests.report_store import make_store
 from tests.tasks.test_ingest import ingest_all
 
 EXTRA = {"NSFW": 0.25, "language": "en", "tags": "own", "seen": True}
+GENERATED = TagSource.GENERATED_CAPTION | TagSource.PREDICTED
+ANYONE = GENERATED | TagSource.CAPTION | TagSource.BY_HAND
 
 
 class Truth:
@@ -54,9 +56,9 @@ class Truth:
         assert snapshot is not None
         return self.store.table(snapshot).to_pylist()
 
-    def tags(self, image_id: str, least: float = 0.0, bits: int = 15) -> set[str]:
+    def tags(self, image_id: str, least: float = 0.0, said_by: int = ANYONE) -> set[str]:
         kept = [
-            one for one in self.verdicts[image_id] if one["kept"] and one["source"] & bits and one["score"] >= least
+            one for one in self.verdicts[image_id] if one["kept"] and one["source"] & said_by and one["score"] >= least
         ]
         return {self.label[one["tag_id"]]["name"] for one in kept}
 
@@ -232,10 +234,14 @@ def test_a_csv_and_fiftyones_json_hold_all_rows(truth: Truth, tmp_path: Path) ->
 def test_the_difference_is_what_the_verdicts_say(truth: Truth, tmp_path: Path) -> None:
     folder = export(truth, tmp_path, "diff")
     rows = pq.read_table(folder / "data" / "changes.parquet").to_pylist()
-    verdicts = [one for each in truth.verdicts.values() for one in each]
+    verdicts = [row for rows in truth.verdicts.values() for row in rows]
     expected = {
-        "removed": {(one["image_id"], one["tag_id"]) for one in verdicts if not one["kept"] and one["source"] & 1},
-        "added": {(one["image_id"], one["tag_id"]) for one in verdicts if one["kept"] and not one["source"] & 1},
+        change: {
+            (row["image_id"], row["tag_id"])
+            for row in verdicts
+            if row["kept"] == kept and bool(row["source"] & TagSource.CAPTION) != kept
+        }
+        for change, kept in (("removed", False), ("added", True))
     }
     ids = {(row["name"], row["type"]): tag_id for tag_id, row in truth.label.items()}
     for change, wanted in expected.items():
@@ -247,15 +253,15 @@ def test_the_difference_is_what_the_verdicts_say(truth: Truth, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("options", "least", "bits"),
+    ("options", "least", "said_by"),
     [
-        (("--min-score", "0.5"), 0.5, 15),
-        (("--source", "caption"), 0.0, 1),
-        (("--source", "generated", "--source", "predicted", "--min-score", "0.3"), 0.3, 6),
+        (("--min-score", "0.5"), 0.5, ANYONE),
+        (("--source", "caption"), 0.0, TagSource.CAPTION),
+        (("--source", "generated", "--source", "predicted", "--min-score", "0.3"), 0.3, GENERATED),
     ],
 )
 def test_a_selection_takes_only_such_tags(
-    truth: Truth, tmp_path: Path, options: tuple[str, ...], least: float, bits: int
+    truth: Truth, tmp_path: Path, options: tuple[str, ...], least: float, said_by: int
 ) -> None:
     folder = export(truth, tmp_path, "huggingface", "--split", "test", "--no-images", *options)
     assert [file.name for file in (folder / "data").iterdir()] == ["test-00000.parquet"]
@@ -263,7 +269,7 @@ def test_a_selection_takes_only_such_tags(
     assert len(rows) == 4
     for row in rows:
         assert row["image"] is None
-        assert set(row["tags"]) == truth.tags(row["image_id"], least, bits)
+        assert set(row["tags"]) == truth.tags(row["image_id"], least, said_by)
 
 
 def test_images_leave_under_the_names_that_they_came_with(tmp_path: Path) -> None:

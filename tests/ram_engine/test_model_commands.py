@@ -11,6 +11,7 @@ import torch
 
 from models import Tagger, label_queries, load_tagger, official, onnx_export, tagger_folder
 from ram_engine import Tagger as EngineTagger
+from ram_engine.answerers import Model
 from tests.conftest import ram_engine
 from tests.models.small import fixture, needs_shared, small_tagger
 from tests.models.test_official import SPECIAL
@@ -85,7 +86,7 @@ def answers_as(model: Tagger, folder: Path, tolerance: float) -> None:
     tagger = EngineTagger.from_pretrained(folder)
     size = model.config.image_size
     pictures = [np.random.default_rng(seed).integers(0, 255, (size, size, 3), np.uint8) for seed in range(3)]
-    expected, found = EngineTagger(model, "torch")(pictures, threshold=0.0), tagger(pictures, threshold=0.0)
+    expected, found = EngineTagger(Model(model, "torch"))(pictures, threshold=0.0), tagger(pictures, threshold=0.0)
     for one, other in zip(expected, found, strict=True):
         scores = {tag.name: tag.score for tag in other}
         assert len(scores) == len(model.labels)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from models import RAM, Label, official, small_config
 from ram_engine import Tagger
+from ram_engine.answerers import Model
 from ram_engine.explain import beyond
 from storage.store import Store
 from tasks.images.decoding import read_image
@@ -71,7 +72,7 @@ def test_before_anything_is_trained_everyday_words_answer(photos: Path, tmp_path
 
 
 def test_a_model_that_tags_only_says_what_gives_a_captioner() -> None:
-    tagger = Tagger(RAM(small_config("ram", 3)), "baseline of runs/mine")
+    tagger = Tagger(Model(RAM(small_config("ram", 3)), "baseline of runs/mine"))
     with pytest.raises(ValueError, match=r"the baseline of runs/mine tags only.*effort=thorough.*import-checkpoint"):
         tagger.captions([Image.new("RGB", (32, 32))])
 

@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from storage.schemas import check, contract
+from storage.schemas import TagSource, check, contract
 from tasks.judging.typicality import QUANTILES
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.judge import JudgeSettings
-from tasks.stages.judge import BY_HAND, CAPTION, CAPTIONER, GENERATED_CAPTION, PREDICTED, REASONS, build, decide
+from tasks.stages.judge import CAPTIONER, REASONS, build, decide
 from tests.tasks.stage_inputs import inputs_of
 
 IMAGE = "00000000000000aa"
@@ -116,10 +116,10 @@ RULES = {"region_threshold": 0.3, "doubt": 0.6}
 def test_every_claim_is_a_row_with_its_sources(tmp_path: Path) -> None:
     found = verdicts(tmp_path, [1, 2], {1: 0.9, 2: 0.1, 3: 0.7, 9: 0.05}, [1, 3], [], [[1, 4]])
     assert {tag: row["source"] for tag, row in found.items()} == {
-        1: CAPTION | GENERATED_CAPTION | PREDICTED,
-        2: CAPTION,
-        3: PREDICTED,
-        4: GENERATED_CAPTION,
+        1: TagSource.CAPTION | TagSource.GENERATED_CAPTION | TagSource.PREDICTED,
+        2: TagSource.CAPTION,
+        3: TagSource.PREDICTED,
+        4: TagSource.GENERATED_CAPTION,
     }
     assert found[3]["score"] == pytest.approx(0.7)
     assert found[4]["score"] == pytest.approx(0.05)  # its own was not kept: at most the least that was
@@ -159,7 +159,7 @@ def test_a_captions_word_falls_only_by_a_proven_test_and_an_added_tag_by_any(tmp
 
 def test_a_captioner_that_proved_nothing_is_not_listened_to(tmp_path: Path) -> None:
     found = verdicts(tmp_path, [1], {1: 0.9, 3: 0.9}, [3], [], [[1, 4]], proven=REASONS)
-    assert {tag: row["source"] for tag, row in found.items()} == {1: CAPTION, 3: PREDICTED}
+    assert {tag: row["source"] for tag, row in found.items()} == {1: TagSource.CAPTION, 3: TagSource.PREDICTED}
 
 
 def test_the_best_region_is_told(tmp_path: Path) -> None:
@@ -202,10 +202,10 @@ def test_a_person_wins_over_the_engine_and_may_add_a_tag(tmp_path: Path) -> None
     found = verdicts(tmp_path, [1], {1: 0.2, 2: 0.9, 3: 0.9}, [2, 3], regions, edits=edits, **RULES)
     said = {tag: (row["kept"], row["reason"], row["target"], row["source"]) for tag, row in found.items()}
     assert said == {
-        1: (True, "kept_by_hand", 1, CAPTION | BY_HAND),
-        2: (False, "removed_by_hand", 0, PREDICTED),
-        3: (True, "no_box", pytest.approx(0.9), PREDICTED),
-        5: (True, "kept_by_hand", 1, BY_HAND),  # nothing else claims it; 6 is claimed by nothing at all
+        1: (True, "kept_by_hand", 1, TagSource.CAPTION | TagSource.BY_HAND),
+        2: (False, "removed_by_hand", 0, TagSource.PREDICTED),
+        3: (True, "no_box", pytest.approx(0.9), TagSource.PREDICTED),
+        5: (True, "kept_by_hand", 1, TagSource.BY_HAND),  # nothing else claims it; 6 is claimed by nothing at all
     }
 
 

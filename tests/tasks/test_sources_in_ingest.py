@@ -32,7 +32,7 @@ from tasks.sources.mixed import MixedSource
 from tasks.sources.official import OfficialSource
 from tasks.stages import parse_captions
 from tasks.training.data import TagColumns
-from tasks.training.loop import data_order
+from tasks.training.gradient import data_order
 from tasks.training.material import _weights
 from tests.tasks.stage_inputs import inputs_of
 from tests.tasks.test_containers import write_tar

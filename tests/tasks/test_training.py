@@ -16,9 +16,10 @@ from models import Label, load_tagger
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training import parallel
+from tasks.training.blueprint import blueprint
 from tasks.training.data import Examples, TagColumns, TokenImages, fold_of
-from tasks.training.jobs import RECORD, WHOLE, blueprint, log_table, run_jobs, with_folds
-from tasks.training.loop import CHECKPOINT, TrainingError, data_order, parameter_groups, schedule
+from tasks.training.gradient import CHECKPOINT, TrainingError, data_order, parameter_groups, schedule
+from tasks.training.jobs import RECORD, WHOLE, log_table, run_jobs, with_folds
 from tasks.training.material import Material
 from tasks.training.whitening import Whitening, token_readers
 from tests import forked

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import duckdb
@@ -16,16 +18,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from storage.names import of_round
-from storage.schemas import IMAGE, contract
+from storage.schemas import IMAGE, TagSource, contract
 from storage.store import Snapshot, Store, StoreError
 from tasks.exports.request import CHANGES, REGION, ROWS, TAG, ExportError
-from tasks.judging.verdict_sheet import SOURCE_BITS
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import Tag, read_tags
 from tasks.machine.inputs import connect
 from tasks.machine.rounds import last_round
-from tasks.stages.judge import BY_HAND
 
+SOURCES = {  # what exports call them, and those that a selection may name
+    "caption": TagSource.CAPTION,
+    "generated": TagSource.GENERATED_CAPTION,
+    "predicted": TagSource.PREDICTED,
+}
 _PLAIN = ("image_id", "captions", "split", "names", "url", "licence", "sha256", "width", "height", "sources", "extra")
 
 
@@ -52,10 +57,10 @@ class Selection:
     images: bool = True
 
     @property
-    def bits(self) -> int:
+    def said_by(self) -> TagSource:
         """The sources as bits of `tag_verdicts.source`."""
-        chosen = [SOURCE_BITS[name] for name in self.sources] or [*SOURCE_BITS.values(), BY_HAND]
-        return sum(chosen)
+        chosen = [SOURCES[name] for name in self.sources] or [*TagSource]
+        return reduce(or_, chosen)
 
 
 class ExportedStore:
@@ -84,8 +89,8 @@ class ExportedStore:
 
         Raises ExportError for a split that has no image.
         """
-        if unknown := [source for source in selection.sources if source not in SOURCE_BITS]:
-            raise ExportError(f"tags are said by {', '.join(SOURCE_BITS)}, not by '{unknown[0]}'")
+        if unknown := [name for name in selection.sources if name not in SOURCES]:
+            raise ExportError(f"tags are said by {', '.join(SOURCES)}, not by '{unknown[0]}'")
         if selection.min_score and "tag_verdicts" not in self.snapshots:
             raise ExportError("tags have no score before `judge` has run: run the pipeline, or leave out --min-score")
         any_row = False
@@ -115,7 +120,7 @@ class ExportedStore:
                 renamed = _renamed(part["phrases"], lookup)
                 for name, table in (("pairs", part["pairs"]), ("verdicts", part["tag_verdicts"]), ("renamed", renamed)):
                     connection.register(name, table.drop_columns(["image"]) if "image" in table.column_names else table)
-                chosen = {"bits": selection.bits, "least": selection.min_score}
+                chosen = {"said_by": selection.said_by, "least": selection.min_score}
                 yield connection.sql(_CHANGES, params=chosen).to_arrow_table().cast(CHANGES)
 
     def extra_columns(self, selection: Selection) -> dict[str, pa.DataType]:
@@ -176,7 +181,7 @@ def _joined(connection: duckdb.DuckDBPyConnection, part: Mapping[str, pa.Table],
     connection.register(
         "regions", part.get("regions", contract("regions").schema.empty_table().select(_READ["regions"]))
     )
-    connection.execute(_CHOSEN, {"bits": selection.bits, "least": selection.min_score})
+    connection.execute(_CHOSEN, {"said_by": selection.said_by, "least": selection.min_score})
     tags, named, regions = (connection.sql(query).to_arrow_table() for query in (_TAGS, _NAMED, _REGIONS))
     said = _SAID_BY.take(tags["source"].combine_chunks().cast(pa.int32()))
     tags = tags.set_column(tags.column_names.index("source"), "sources", said)
@@ -224,8 +229,8 @@ def _claims(part: Mapping[str, pa.Table]) -> pa.Table:
     with duckdb.connect() as connection:
         connection.register("caption_tags", part["caption_tags"])
         return connection.sql(
-            "SELECT DISTINCT image_id, unnest(tag_ids) AS tag_id, 1::UTINYINT AS source, NULL::FLOAT AS score, "
-            "true AS kept, 'kept' AS reason FROM caption_tags"
+            f"SELECT DISTINCT image_id, unnest(tag_ids) AS tag_id, {TagSource.CAPTION}::UTINYINT AS source, "
+            "NULL::FLOAT AS score, true AS kept, 'kept' AS reason FROM caption_tags"
         ).to_arrow_table()
 
 
@@ -254,14 +259,17 @@ def _type_of(kinds: set[str]) -> pa.DataType:
 
 
 _SAID_BY = pa.array(
-    [[name for name, bit in {**SOURCE_BITS, "hand": BY_HAND}.items() if bits & bit] for bits in range(16)],
+    [
+        [name for name, source in {**SOURCES, "hand": TagSource.BY_HAND}.items() if bits & source]
+        for bits in range(2 ** len(TagSource))
+    ],
     pa.list_(pa.string()),
 )
 _CHOSEN = """
 CREATE OR REPLACE TEMP TABLE chosen AS
 SELECT place, image_id, tag_id, name, type, source, score
 FROM verdicts JOIN labels USING (tag_id) JOIN places USING (image_id)
-WHERE kept AND source & $bits > 0 AND coalesce(score, 1) >= $least
+WHERE kept AND source & $said_by > 0 AND coalesce(score, 1) >= $least
 """
 _TAGS = "SELECT place, tag_id, name, type, source, score FROM chosen ORDER BY place, score DESC NULLS LAST, tag_id"
 _NAMED = """
@@ -274,22 +282,27 @@ SELECT place, tag_id, name, box, coalesce(tag_score, detector_score) AS score
 FROM regions JOIN chosen USING (image_id, tag_id) ORDER BY place, score DESC, tag_id
 """
 
-_CHANGES = """
-WITH judged AS (SELECT * FROM verdicts WHERE source & $bits > 0 AND coalesce(score, 1) >= $least),
+_GENERATED = TagSource.GENERATED_CAPTION | TagSource.PREDICTED
+_CHANGES = f"""
+WITH judged AS (SELECT * FROM verdicts WHERE source & $said_by > 0 AND coalesce(score, 1) >= $least),
 changes AS (
     SELECT image_id, tag_id, 'removed' AS change, NULL AS before,
         CASE WHEN reason = 'removed_by_hand' THEN 'verdicts import' ELSE 'judge' END AS stage, reason, score
-    FROM judged WHERE NOT kept AND source & 1 = 1
+    FROM judged WHERE NOT kept AND source & {TagSource.CAPTION} > 0
     UNION ALL
     SELECT image_id, tag_id, 'added', NULL,
-        CASE WHEN source & 6 > 0 THEN 'generate' ELSE 'verdicts import' END,
-        CASE source & 6 WHEN 2 THEN 'generated caption' WHEN 4 THEN 'predicted'
-            WHEN 6 THEN 'generated caption and predicted' ELSE 'by hand' END,
+        CASE WHEN source & {_GENERATED} > 0 THEN 'generate' ELSE 'verdicts import' END,
+        CASE source & {_GENERATED}
+            WHEN {TagSource.GENERATED_CAPTION} THEN 'generated caption'
+            WHEN {TagSource.PREDICTED} THEN 'predicted'
+            WHEN {_GENERATED} THEN 'generated caption and predicted'
+            ELSE 'by hand'
+        END,
         score
-    FROM judged WHERE kept AND source & 1 = 0
+    FROM judged WHERE kept AND source & {TagSource.CAPTION} = 0
     UNION ALL
     SELECT image_id, tag_id, 'changed', word, 'build-labels', 'synonym', score
-    FROM renamed JOIN judged USING (image_id, tag_id) WHERE kept AND source & 1 = 1
+    FROM renamed JOIN judged USING (image_id, tag_id) WHERE kept AND source & {TagSource.CAPTION} > 0
 )
 SELECT image_id, sha256, names[1] AS name, url, split, change, labels.name AS tag, type, before, stage, reason, score
 FROM changes JOIN pairs USING (image_id) JOIN labels USING (tag_id) ORDER BY image_id, change, tag

@@ -80,8 +80,7 @@ function tiles(data) {
     if (known(first.precision)) found.push([change(first.precision, last.precision, percent), "of the tags are right, by the known truth"]);
     if (known(first.recall)) found.push([change(first.recall, last.recall, percent), "of the true tags are found"]);
   }
-  const engine = ["fine_tuned", "cleaning", "generation", "parsed", "zero_shot"]; // the last step that was made
-  const model = engine.map((name) => data.models.find((row) => row.model === name)).find((row) => row);
+  const model = data.models.filter((row) => known(row.step)).sort((one, other) => one.step - other.step).at(-1); // the last step that was made
   if (model && model.figures.all) found.push([decimal(model.figures.all.mAP), `mAP, ${model.title.replace("+ ", "with ")}, against ${data.header.against.split(":")[0]}`]);
   return found.length > 0 && element("div", { class: "tiles" },
     found.map(([figure, text]) => element("div", { class: "tile" }, element("b", {}, figure), element("span", {}, text))));
@@ -187,13 +186,11 @@ function ablationSection(data) {
     "One trainer, one budget, the same seeds; only the labels differ. Intervals (95%) are over seeds and pictures; one that holds zero shows nothing. What ablate found when it ran last.", blocks);
 }
 
-const TONES = { zero_shot: "faint", parsed: "parsed", generation: "generated", cleaning: "predicted", fine_tuned: "second", truth: "kept", parsed_fine_tuned: "accent", truth_fine_tuned: "removed" };
-
 function curvesOf(data) {
   const shown = data.models.filter((row) => (data.curves[row.model] || []).length);
-  const line = (row) => ({ color: TONES[row.model], dashed: !["parsed", "generation", "cleaning", "fine_tuned"].includes(row.model), points: data.curves[row.model] });
+  const line = (row) => ({ color: row.tone, dashed: !row.step, points: data.curves[row.model] });
   return shown.length > 0 && [element("h3", {}, "Precision and recall of each model, over all thresholds"),
-    legend(shown.map((row) => [TONES[row.model], row.title])), drawn((width) => precisionRecallChart(width, shown.map(line), 340))];
+    legend(shown.map((row) => [row.tone, row.title])), drawn((width) => precisionRecallChart(width, shown.map(line), 340))];
 }
 
 function kinds(models) {

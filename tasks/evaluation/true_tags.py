@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TRUE_TAGS = """
+TRUE_TAGS_SQL = """
 WITH words AS (
     SELECT tag_id, type, unnest(list_append(synonyms, name)) AS word FROM label_system WHERE active
 ), said AS (SELECT image_id, unnest(tags, recursive := true) FROM truth),
