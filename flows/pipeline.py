@@ -57,7 +57,7 @@ def pipeline(
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     coming = outlook(opened, settings, request, planned)
     announce(coming)
-    with plans_at_hand(one.work for one in coming if one.work is not None):
+    with plans_at_hand(stage.work for stage in coming if stage.work is not None):
         outcomes: list[dict[str, Any]] = repairing(opened, lambda: _run_all(opened, settings, executor, request))
     told = finish(store, settings.rounds, return_state=True)
     if told.is_failed():

@@ -26,13 +26,13 @@ from tasks.machine.planning import StageFailedError, StagePlan
 from tasks.machine.stage_run import StageOutcome, StageRun
 from tasks.machine.worker import ShardResult, WorkerFactory
 
-_plans: contextvars.ContextVar[tuple[StagePlan, ...]] = contextvars.ContextVar("plans", default=())
+_plans: contextvars.ContextVar[list[StagePlan]] = contextvars.ContextVar("plans")
 
 
 @contextlib.contextmanager
 def plans_at_hand(plans: Iterable[StagePlan]) -> Iterator[None]:
-    """Within it :func:`planned` takes these plans, where they still hold, in place of planning again."""
-    token = _plans.set((*_plans.get(), *plans))
+    """Within it :func:`planned` takes each of these plans once, where it still holds, in place of planning again."""
+    token = _plans.set([*_plans.get([]), *plans])
     try:
         yield
     finally:
@@ -41,8 +41,12 @@ def plans_at_hand(plans: Iterable[StagePlan]) -> Iterator[None]:
 
 def planned(run: StageRun) -> StagePlan:
     """The plan at hand of a run, if nothing has changed since it was made; else a new one."""
-    at_hand = next((plan for plan in reversed(_plans.get()) if plan.holds(run)), None)
-    return planning.plan(run) if at_hand is None else replace(at_hand, run=run)
+    plans = _plans.get([])
+    for plan in reversed(plans):
+        if plan.holds(run):
+            plans.remove(plan)  # a run that is repeated, since a part was damaged, plans anew
+            return replace(plan, run=run)
+    return planning.plan(run)
 
 
 def run_stage(run: StageRun) -> StageOutcome:

@@ -178,6 +178,8 @@ def checked(model: type[Any], values: Mapping[str, Any], prefix: str = "") -> An
 def _steps(place: Sequence[str | int], values: Any) -> Iterator[str]:
     """The names that lead to a setting within ``values``: pydantic also names the kind that was chosen on the way."""
     for step in place:
+        if isinstance(values, str) and step == values.partition(":")[0]:
+            continue
         if isinstance(values, Mapping) and step not in values and step == values.get("kind"):
             continue
         yield str(step)

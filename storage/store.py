@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 from storage import parts as parquet
 from storage.keys import digest, digest_bytes, digest_stream
 from storage.names import SnapshotName
-from storage.schemas import check, contract
+from storage.schemas import ContractError, check, contract
 
 FORMAT = 1
 TEMPORARY = ".writing-"
@@ -422,7 +422,10 @@ class Store:
 
 def row_id(artifact: str) -> str:
     """The column that tombstones name rows by; "" where an artifact's rows are not of images (candidates are words)."""
-    names = contract(artifact).schema.names
+    try:
+        names = contract(artifact).schema.names
+    except ContractError:  # of a stage whose package is not installed any more
+        return ""
     return next((name for name in ("fingerprint", "image_id") if name in names), "")
 
 

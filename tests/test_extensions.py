@@ -1,60 +1,157 @@
-"""The examples of docs/extend.md, installed as packages into a folder of their own, and used from the command line."""
+"""The examples of docs/extend.md, installed as packages into a folder of their own: a run of `tiny` uses them all."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Callable
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
-from PIL import Image
+import yaml
 
+from storage.store import Store
+from tasks.sample_world import world
+from tasks.sources.sample import SampleSource
 from tests.conftest import ROOT, ram_engine
 from tests.package import lay
 
 BLOCK = re.compile(r"^```\w+ (?P<package>[\w-]+)/(?P<file>\S+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
-Command = Callable[..., CompletedProcess[str]]
+PICTURES = 60
+SEVERAL = """
+import json, sys
+from ram_engine.cli import main
+
+if __name__ == "__main__":
+    for arguments in json.loads(sys.argv[1]):
+        sys.argv = ["ram-engine", *arguments]
+        print(">", arguments[0], flush=True)
+        try:
+            main()
+        except SystemExit as end:
+            if end.code:
+                raise
+"""
 
 
-@pytest.fixture(scope="session")
-def extended(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Command:
-    """The console command where the packages of docs/extend.md are installed."""
+@dataclass(frozen=True)
+class Extended:
+    """A store that was made with the packages' members, what the commands printed, by command, and where files are."""
+
+    store: Store
+    told: dict[str, str]
+    folder: Path
+    photos: Path
+    packages: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": f"{self.packages}{os.pathsep}{ROOT}"}
+
+
+def draw(folder: Path) -> None:
+    """Pictures of the sample world with their captions beside them; one has none."""
+    source = SampleSource(train=PICTURES - 1, fine_tune=0, calibrate=0, test=1)
+    for number, item in enumerate(source.items()):
+        drawn = world.draw(source, item.name)
+        image = folder / f"part-{number % 2}" / f"{number}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_bytes(drawn.image)
+        image.with_suffix(".txt").write_text("\n".join(drawn.captions if number else ()))
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Extended:
+    folder = tmp_path_factory.mktemp("extended")
     packages: dict[str, dict[str, str]] = {}
     for block in BLOCK.finditer((ROOT / "docs/extend.md").read_text("utf-8")):
         packages.setdefault(block["package"], {})[block["file"]] = block["text"]
-    folder = tmp_path_factory.mktemp("site-packages")
     for files in packages.values():
-        lay(folder, files)
-
-    def run(*arguments: str, check: bool = True) -> CompletedProcess[str]:
-        return ram_engine(*arguments, check=check, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(folder)})
-
-    return run
-
-
-def test_a_packages_source_and_export_work_from_the_command_line(extended: Command, tmp_path: Path) -> None:
-    photos, store = tmp_path / "photos", str(tmp_path / "store")
-    (photos / "farm").mkdir(parents=True)
-    said = {"farm/a.png": ["a red barn", "a barn"], "b.png": ["a grey sky"], "c.png": []}
-    for shade, (name, captions) in enumerate(said.items()):
-        Image.new("RGB", (8, 8), (shade, 0, 0)).save(photos / name)
-        (photos / name).with_suffix(".txt").write_text("\n".join(captions))
+        lay(folder / "site-packages", files)
+    draw(folder / "photos")
+    store = ("--store", str(folder / "store"))
     run = (
-        *("run", "--preset", "tiny", "--until", "ingest", "--store", store, "--source", f"sidecar:{photos}"),
-        *("--set", "ingest.source.suffixes=[.png]", "--set", "ingest.error_budget=0.5"),
+        *("run", "--preset", "tiny", *store, "--source", f"sidecar:{folder / 'photos'}"),
+        *("--annotator", "colours:7", "--proposer", "middle:0.4", "--set", "measure.caption_judge=light"),
+        *("--set", "ingest.source.suffixes=[.png]", "--set", "build_labels.min_count=2", "--until", "judge"),
     )
-    extended(*run)
-    assert "everything is up to date" in extended(*run).stdout
-    assert "row_without_caption" in ram_engine("show", "pairs_rejected", "--store", store).stdout
+    commands = [
+        run,
+        ("export", str(folder / "out"), "--format", "jsonl", *store),
+        ("status", *store),
+        ("plan", *run[1:], "--set", "count_words.least_count=3"),
+        ("deploy", *store, "--no-register"),
+    ]
+    script = folder / "several.py"
+    script.write_text(SEVERAL)
+    done = subprocess.run(
+        [sys.executable, str(script), json.dumps(commands)],
+        env={**os.environ, "PYTHONPATH": f"{folder / 'site-packages'}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = {part.partition("\n")[0]: part.partition("\n")[2] for part in done.stdout.split("> ")}
+    return Extended(Store(folder / "store"), told, folder, folder / "photos", folder / "site-packages")
 
-    folder = tmp_path / "out"
-    extended("export", str(folder), "--format", "jsonl", "--store", store)
-    rows = [json.loads(line) for line in (folder / "data.jsonl").read_text("utf-8").splitlines()]
-    assert {row["image"]: row["captions"] for row in rows} == {name: texts for name, texts in said.items() if texts}
-    assert all((folder / "images" / row["image"]).is_file() for row in rows)
 
-    without = ram_engine("plan", "--preset", "tiny", "--store", store, check=False)  # its package is not installed here
-    assert "setting ingest.source: there is no kind 'sidecar'" in without.stdout
+def rows(extended: Extended, artifact: str) -> list[dict[str, object]]:
+    snapshot = extended.store.snapshot(artifact)
+    assert snapshot is not None, artifact
+    listed: list[dict[str, object]] = extended.store.table(snapshot).to_pylist()
+    return listed
+
+
+def test_a_source_lists_and_says_what_is_unfit(extended: Extended) -> None:
+    assert len(rows(extended, "pairs")) == PICTURES - 1
+    assert [row["reason"] for row in rows(extended, "pairs_rejected")] == ["row_without_caption"]
+
+
+def test_an_annotator_and_a_proposer_make_the_verdicts(extended: Extended) -> None:
+    folder = extended.store.model_folder(extended.store.snapshot("baseline"))  # type: ignore[arg-type]
+    said = json.loads((folder / "annotator.json").read_text("utf-8"))
+    assert said == {"package": "ram-engine-colours 0.1.0", "settings": {"kind": "colours", "sharpness": 7.0}}
+    regions = rows(extended, "regions")
+    assert {tuple(round(side, 3) for side in row["box"]) for row in regions} == {(0.3, 0.3, 0.7, 0.7)}  # type: ignore
+    assert {row["tag_score"] for row in regions} == {None}  # it cannot look at a region
+    assert len(rows(extended, "generated")) == PICTURES - 1
+    assert not rows(extended, "generated_rejected")
+    assert rows(extended, "tag_verdicts")
+
+
+def test_a_caption_judge_is_asked(extended: Extended) -> None:
+    fits = [fit for row in rows(extended, "measures") for fit in row["caption_fits"]]  # type: ignore[attr-defined]
+    assert fits
+    assert all(-1 <= fit <= 1 for fit in fits)
+
+
+def test_an_export_writes_what_the_store_holds(extended: Extended) -> None:
+    lines = [json.loads(line) for line in (extended.folder / "out" / "data.jsonl").read_text("utf-8").splitlines()]
+    assert len(lines) == PICTURES - 1
+    assert all((extended.folder / "out" / "images" / line["image"]).is_file() for line in lines)
+
+
+def test_a_stage_is_planned_run_shown_and_deployed(extended: Extended) -> None:
+    counts = {row["word"]: row["count"] for row in rows(extended, "word_counts")}
+    assert min(counts.values()) == 2  # type: ignore[type-var]
+    assert "a" in counts
+    assert any(line.split()[:1] == ["word_counts"] for line in extended.told["status"].splitlines())
+    states = {line.split()[0]: line.split()[1] for line in extended.told["plan"].splitlines() if len(line.split()) > 1}
+    assert states["count-words"] == "to"  # do; of all others nothing
+    assert {states[name] for name in ("ingest", "encode", "generate", "judge")} <= {"done", "kept"}
+    file = yaml.safe_load((extended.folder / "store" / "prefect.yaml").read_text("utf-8"))
+    deployed = {entry["entrypoint"]: entry["parameters"] for entry in file["deployments"]}
+    assert deployed["flows.stages.count_words"] == {"store": str(extended.folder / "store"), "settings": {}}
+    source = {"kind": "sidecar", "path": str(extended.photos), "suffixes": [".png"]}
+    assert deployed["flows.stages.ingest"]["settings"]["source"] == source
+    assert deployed["flows.stages.ground"]["settings"]["proposer"] == {"kind": "middle", "share": 0.4}
+
+
+def test_without_its_package_a_member_is_missed_in_words(extended: Extended) -> None:
+    done = ram_engine("plan", "--preset", "tiny", "--store", str(extended.folder / "store"), check=False)
+    assert done.returncode == 1
+    assert "setting ingest.source: there is no kind 'sidecar'" in done.stdout

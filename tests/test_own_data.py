@@ -183,8 +183,8 @@ def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect
     assert good["promoted"]
     promoted = latest(opened)
     assert promoted["ram"].key != before["ram"].key
-    assert promoted["ram"].inputs["ram_previous"] == f"ram@{before['ram'].key}"  # a warm start
-    assert promoted["metrics"].inputs["ram"] == f"ram@{promoted['ram'].key}"
+    assert promoted["ram"].inputs["ram_previous"] == before["ram"].name  # a warm start
+    assert promoted["metrics"].inputs["ram"] == promoted["ram"].name
 
     # a learning rate that ruins every model: what is trained with it must not take over
     ruinous = {**promoted["ram"].settings, "learning_rate": 30.0}

@@ -32,7 +32,7 @@ class GenerateSettings(Settings):
     )
     caption_judge: CaptionJudge = Field(
         TaggerJudge(),
-        description="Who says whether a caption fits its picture; what falls for it: judge.least_fit.",
+        description="Who says whether a caption fits its picture; what falls for it: judge.least_caption_fit.",
     )
 
     def files(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ class JudgeSettings(Settings):
     least_agreement: float = Field(
         -4.0, description="A caption's tag falls where it and the caption's others are less likely (log) than this."
     )
-    least_fit: float = Field(
+    least_caption_fit: float = Field(
         -1.0,
         ge=-1,
         le=1,

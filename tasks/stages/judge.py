@@ -33,6 +33,7 @@ from tasks.settings.judge import JudgeSettings
 
 REASONS = ("caption_disagrees", "cluster_outlier", "region_not_predicted", "no_box")  # for which a tag may fall
 CAPTIONER = "captioner"
+IN_SQL = {"doubt", "region_threshold", "no_box", "least_agreement", "least_caption_fit"}  # settings that it obeys
 
 
 def build(
@@ -85,7 +86,7 @@ def decide(
         connection.register("expected", expected)
         connection.register("label_system", label_system)
         connection.register("edits", contract("verdict_edits").schema.empty_table() if edits is None else edits)
-        rules = settings.model_dump(include={"doubt", "region_threshold", "no_box", "least_agreement", "least_fit"})
+        rules = settings.model_dump(include=IN_SQL)
         rules |= {"captioner": CAPTIONER in proven, "proven": [reason for reason in REASONS if reason in proven]}
         verdicts: pa.Table = connection.sql(_VERDICTS, params=rules).to_arrow_table()
     return verdicts.cast(contract("tag_verdicts").schema)
@@ -164,7 +165,7 @@ judged AS (
         coalesce(scores.score, least.score, 0) AS score,
         CASE
             WHEN answered.image_id IS NULL THEN 'kept'  -- the annotator failed on the image: nothing speaks against it
-            WHEN (agreement < $least_agreement OR fits.fit < $least_fit) AND source & {TagSource.PREDICTED} = 0
+            WHEN (agreement < $least_agreement OR fits.fit < $least_caption_fit) AND source & {TagSource.PREDICTED} = 0
                 THEN 'caption_disagrees'
             WHEN looked.image_id IS NULL AND NOT coalesce(groundable, false) THEN 'kept'
             WHEN looked.image_id IS NULL THEN 'no_box'

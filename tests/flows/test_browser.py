@@ -26,7 +26,7 @@ def test_a_stage_is_run_from_its_form(deployed: Deployed, copied_store: Path) ->
         page.get_by_placeholder("Search deployments").fill("judge")
         expect(page.get_by_text("judge", exact=True)).to_be_visible(timeout=PATIENCE)
         page.goto(f"{base}/deployments/deployment/{deployed.deployment('judge/default')['id']}/run")
-        expect(page.get_by_text("The share of a tag's regions that are outliers.")).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_text("So large a share of a tag's regions are outliers")).to_be_visible(timeout=PATIENCE)
         field(page, "store").fill(str(copied_store))
         field(page, "Outlier Share").fill("3")
         page.get_by_role("button", name="Submit").click()

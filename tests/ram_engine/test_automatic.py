@@ -105,8 +105,8 @@ def test_what_was_chosen_stays_until_it_is_chosen_anew(prefect_api: str, picture
     assert not pinned.exists()  # looking pins nothing
     assert "settings for 12 pictures with 12 captions" in told("run", "--source", source)
     chosen = yaml.safe_load(pinned.read_text())
-    assert chosen["labels"]["min_count"] == 3
-    assert chosen["baseline"]["solver"] == "ridge"
+    assert chosen["build_labels"]["min_count"] == 3
+    assert chosen["train_baseline"]["solver"] == "ridge"
 
     pictures.rows += [[f"{number % 12}.png", f"a square, number {number}"] for number in range(400)]
     pictures.write()
@@ -116,10 +116,10 @@ def test_what_was_chosen_stays_until_it_is_chosen_anew(prefect_api: str, picture
     pinned.write_text(pinned.read_text().replace("min_count: 3", "min_count: 4"))
     made = told("plan", "--preset", str(pinned), "--set", "build_labels.min_type_share=0.2")
     assert "settings for" not in made
-    assert yaml.safe_load(pinned.read_text())["labels"]["min_count"] == 4
+    assert yaml.safe_load(pinned.read_text())["build_labels"]["min_count"] == 4
     assert "effort thorough" in told("plan", "--set", "effort=thorough")  # the dial was turned
     told("run", "--preset", "auto")
-    assert yaml.safe_load(pinned.read_text())["labels"]["min_count"] == 5
+    assert yaml.safe_load(pinned.read_text())["build_labels"]["min_count"] == 5
 
 
 def test_a_pinned_file_is_a_preset_that_says_why(tmp_path: Path) -> None:
@@ -172,5 +172,5 @@ def test_auto_asks_for_pictures(arguments: tuple[str, ...], tmp_path: Path) -> N
 def test_a_store_elsewhere_keeps_its_settings_too(tmp_path: Path) -> None:
     store = Store("memory://kept")
     assert store.read_text("settings.yaml") is None
-    store.write_text("settings.yaml", "labels: {min_count: 7}\n")
+    store.write_text("settings.yaml", "build_labels: {min_count: 7}\n")
     assert configure("memory://kept/settings.yaml")[0].build_labels.min_count == 7

@@ -120,7 +120,7 @@ def test_gc_lists_first_and_spares_what_runs_need(finished_store: Path, copied_s
     assert "0 files" in ram_engine("gc", "--store", store, "--keep", "1").stdout  # the models were made from the first
     ram_engine("run", "--preset", "tiny", "--store", store, "--until", "judge", "--set", "judge.outlier_share=0.4")
     listed = ram_engine("gc", "--store", store, "--keep", "1", "--dry-run").stdout
-    assert "clusters/snapshots/" in listed
+    assert "judge_checks/snapshots/" in listed
     assert "would be removed" in listed
     opened = Store(store)
     with leases.leased(opened, "judge"):  # it has not planned yet: anything may be needed

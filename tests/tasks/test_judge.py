@@ -189,10 +189,10 @@ def test_captions_that_do_not_fit_name_nothing(tmp_path: Path) -> None:
     """The original caption fits, of the generated ones the second does not."""
     scores = {tag: 0.2 for tag in range(1, 7)}
     named = [[3, 4], [2, 5, 6]]
-    found = verdicts(tmp_path, [1, 2], scores, [6], [], named, fits=(0.5, 0.4, 0.1), least_fit=0.3)
+    found = verdicts(tmp_path, [1, 2], scores, [6], [], named, fits=(0.5, 0.4, 0.1), least_caption_fit=0.3)
     assert {tag for tag, row in found.items() if not row["kept"]} == {5}  # 2 is in a caption that fits, 6 is predicted
     assert found[5]["reason"] == "caption_disagrees"
-    found = verdicts(tmp_path, [1, 2], scores, [6], [], named, fits=(0.1, 0.4, 0.5), least_fit=0.3)
+    found = verdicts(tmp_path, [1, 2], scores, [6], [], named, fits=(0.1, 0.4, 0.5), least_caption_fit=0.3)
     assert {tag for tag, row in found.items() if not row["kept"]} == {1}
 
 
