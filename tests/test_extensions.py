@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
 
 from storage.store import Store
 from tasks.sample_world import world
@@ -155,3 +157,30 @@ def test_without_its_package_a_member_is_missed_in_words(extended: Extended) -> 
     done = ram_engine("plan", "--preset", "tiny", "--store", str(extended.folder / "store"), check=False)
     assert done.returncode == 1
     assert "setting ingest.source: there is no kind 'sidecar'" in done.stdout
+
+
+@pytest.mark.soak  # registers every deployment, and runs three in processes of their own
+def test_forms_of_deployments_take_what_packages_bring(extended: Extended, prefect_api: str) -> None:
+    def called(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *command], env=extended.environment, cwd=extended.folder, capture_output=True, text=True
+        )
+
+    done = called("-m", "ram_engine", "deploy", "--store", extended.store.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with get_client(sync_client=True) as client:
+        for name, settings in {
+            "ingest": {"source": {"kind": "sidecar", "path": str(extended.photos), "suffixes": [".png"]}},
+            "ground": {"proposer": {"kind": "middle", "share": 0.2}},
+            "count-words": {"least_count": 5},
+        }.items():
+            deployment = client.read_deployment_by_name(f"{name}/store")
+            with pytest.raises(PrefectHTTPStatusError, match=r"422|409"):  # the form knows the members' own bounds
+                client.create_flow_run_from_deployment(deployment.id, parameters={"settings": {"proposer": 1, "x": 2}})
+            given = {**deployment.parameters, "settings": settings}
+            run = client.create_flow_run_from_deployment(deployment.id, parameters=given)
+            executed = called("-m", "prefect", "flow-run", "execute", str(run.id))
+            assert client.read_flow_run(run.id).state_name == "Completed", executed.stdout + executed.stderr
+    boxes = {tuple(round(side, 3) for side in row["box"]) for row in rows(extended, "regions")}  # type: ignore
+    assert boxes == {(0.4, 0.4, 0.6, 0.6)}
+    assert min(row["count"] for row in rows(extended, "word_counts")) >= 5  # type: ignore[operator, type-var]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -159,10 +160,14 @@ class GroundingDinoProposer:
         return [*texts, Text(" ".join(words), spans)] if spans else texts
 
     def _shape(self, image: Image.Image) -> tuple[int, int]:
-        """(height, width) of the picture as the model sees it."""
+        """(height, width) of the picture as the model sees it; larger than asked where it has fewer places than the
+        model has queries, which it chooses among them."""
         scale = self.long_edge / max(image.size)
-        width, height = (max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in image.size)
-        return height, width
+        while True:
+            width, height = (max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in image.size)
+            if places(height, width, self.model.num_feature_levels) >= self.model.num_queries:
+                return height, width
+            scale *= 1.25
 
     def look(
         self, shape: tuple[int, int], images: Sequence[Image.Image], texts: Sequence[Text]
@@ -185,6 +190,11 @@ class GroundingDinoProposer:
         boxes, scores = boxes[likely], scores[likely]
         kept = nms(boxes, scores, SAME_PLACE)[: self.max_regions]
         return [Proposal(tag, _box(boxes[one]), float(scores[one])) for one in kept.tolist()]
+
+
+def places(height: int, width: int, levels: int) -> int:
+    """The image tokens that the model has of a picture of so many pixels: of 8 pixels a side, of 16, and so on."""
+    return sum(math.ceil(height / 8 / 2**level) * math.ceil(width / 8 / 2**level) for level in range(levels))
 
 
 def _box(box: Tensor) -> Box:

@@ -7,6 +7,7 @@ A package adds a stage by an entry point of the group ``ram_engine.stages`` that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -155,7 +156,7 @@ OWN = (
     Declaration(
         name="ground",
         kind="map",
-        version=5,
+        version=6,
         about="finds the regions of every groundable tag",
         usual=GroundSettings(),
         scope="round",
@@ -289,7 +290,7 @@ def declarations() -> tuple[Declaration, ...]:
         if not isinstance(declared, Declaration):
             raise ValueError(f"{brought_by} brings the stage '{entry.name}', which is no Declaration")
         schemas.add(declared.contracts)
-        listed.insert(_place(declared, listed, brought_by), declared)
+        listed.insert(_place(declared, listed, brought_by), replace(declared, package=brought_by))
     return tuple(listed)
 
 

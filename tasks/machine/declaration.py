@@ -77,7 +77,8 @@ class Declaration:
     ``last_round`` are settings that the last round's has in any case. ``uses_model``: its workers load one; ``rate`` is
     a first guess of images a second on two cores, which a store's own history replaces. ``entry`` is the module of its
     code, imported where the work is done: `tasks.stages.<name>` where it is not said. ``contracts`` are those of
-    artifacts that :mod:`storage.schemas` does not know: of stages that an installed package brings.
+    artifacts that :mod:`storage.schemas` does not know: of stages that an installed package brings, whose name and
+    version are ``package``.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Declaration:
     rate: float = 100.0
     entry: str = ""
     contracts: Mapping[str, Contract] = field(default_factory=dict)
+    package: str = ""
 
     @property
     def identifier(self) -> str:
@@ -212,6 +214,11 @@ class Stage:
         settings: Settings = getattr(pipeline, self.section)
         last = self.declared.last_round if self.number == pipeline.rounds else {}
         return settings.model_copy(update=dict(last)) if last else settings
+
+    @property
+    def made_by(self) -> list[str | int]:
+        """What of the code enters every key: name and version, and the package that brought it."""
+        return [self.name, self.version, *filter(None, [self.declared.package])]
 
     @property
     def entry(self) -> str:

@@ -218,7 +218,7 @@ def _plan_map(plan: StagePlan) -> StagePlan:
         for alias in stage.aligned
         if alias in plan.snapshots
     }
-    base = [stage.name, stage.version, _dumped(plan.settings), pinned]
+    base = [*stage.made_by, _dumped(plan.settings), pinned]
     first = next(iter(stage.aligned))
     shards = []
     for part in plan.snapshots[first].parts:
@@ -250,13 +250,13 @@ def _known_parts(store: Store, artifact: str) -> dict[str, Part]:
 
 def _whole_key(stage: Stage, settings: Settings, snapshots: Mapping[str, Snapshot]) -> str:
     digests = {alias: snapshot.digest for alias, snapshot in snapshots.items() if alias not in stage.carried}
-    return digest([stage.name, stage.version, _dumped(settings), digests])
+    return digest([*stage.made_by, _dumped(settings), digests])
 
 
 def recipe_of(stage: Stage, settings: Settings, recipes: Mapping[str, str]) -> str:
     """The recipe of what a stage makes from inputs of these ``recipes`` (by alias)."""
     read = {alias: recipe for alias, recipe in recipes.items() if alias not in stage.carried}
-    return digest([stage.name, stage.version, _dumped(settings), read])
+    return digest([*stage.made_by, _dumped(settings), read])
 
 
 def _dumped(settings: Settings) -> list[Any]:

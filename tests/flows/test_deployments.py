@@ -123,6 +123,16 @@ def test_the_ablation_lands_in_the_store_and_the_report(deployed: Deployed, copi
     assert f'"mAP":{round(rows["cleaning"]["mAP"], 4)}' in report
 
 
+@pytest.mark.soak  # registers every deployment again
+def test_a_store_is_deployed_with_the_settings_that_it_was_made_with(deployed: Deployed, copied_store: Path) -> None:
+    done = ram_engine("deploy", "--store", str(copied_store), env=deployed.environment)
+    assert "registered: ram-data-engine/tiny" in done.stdout
+    offered = deployed.deployment("train-baseline/tiny")["parameters"]
+    assert offered == {"store": str(copied_store), "settings": configure("tiny")[0].train_baseline.chosen()}
+    deployed.completed("ingest/tiny", **deployed.deployment("ingest/tiny")["parameters"])
+    assert deployed.deployment("ingest/default")["parameters"]["store"] == "runs/sample"
+
+
 def test_a_refresh_with_nothing_new_says_so(deployed: Deployed, finished_store: Path) -> None:
     run_id = deployed.completed("refresh/default", store=str(finished_store))
     assert "nothing is new" in deployed.artifacts(run_id)["refresh"]["data"]

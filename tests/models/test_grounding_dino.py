@@ -82,6 +82,16 @@ def test_half_precision_sees_nearly_the_same(model: object) -> None:
     assert not torch.equal(half[1], full[1])
 
 
+def test_a_strip_is_enlarged_until_every_query_has_a_place(model: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    strip = Image.new("RGB", (1000, 12))
+    asks = model.num_queries  # type: ignore[attr-defined]
+    assert grounding_dino.places(32, 32, 4) == 16 + 4 + 1 + 1
+    monkeypatch.setattr(model, "num_queries", 100)
+    height, width = GroundingDinoProposer(model, {0: "dog"}, long_edge=32)._shape(strip)
+    assert grounding_dino.places(height, width, 4) >= 100 > asks
+    assert width > 4 * height
+
+
 def test_weights_may_come_from_the_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     asked: list[tuple[str, str]] = []
 
