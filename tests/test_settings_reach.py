@@ -82,3 +82,10 @@ def test_a_setting_at_its_default_enters_no_key(tiny: PipelineSettings) -> None:
     assert tiny.ingest.identity()["source"] == {
         "kind": "sample", "train": 96, "fine_tune": 16, "calibrate": 24, "test": 24
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_a_forms_words_are_sentences(section: str, name: str) -> None:
+    words = type(getattr(PipelineSettings(), section)).model_fields[name].description or ""
+    assert words.endswith("."), words
+    assert words.partition(" ")[0] not in ("Of", "Within", "Until", "Its", "What", "Who", "How"), words

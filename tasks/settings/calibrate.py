@@ -11,6 +11,6 @@ class CalibrateSettings(Settings):
     """What evidence the annotator owes before it may add a tag."""
 
     target_precision: float = Field(
-        0.5, gt=0, lt=1, description="The share of a tag's additions that has to be right, by its lower bound."
+        0.5, gt=0, lt=1, description="This share of a tag's additions has to be right, by its lower bound."
     )
-    confidence: float = Field(0.7, gt=0.5, lt=1, description="How sure that lower bound is, of one side.")
+    confidence: float = Field(0.7, gt=0.5, lt=1, description="The lower bound is so sure, of one side.")

@@ -10,16 +10,19 @@ from tasks.settings.base import Settings
 class EncodeSettings(Settings):
     """The frozen image encoder whose spatial features the heads train on."""
 
-    image_encoder: str = Field("tf_efficientnet_lite0", description="A timm model.")
-    image_size: int = Field(224, ge=32, description="Pixels a side.")
-    fine_tune_size: int = Field(384, ge=0, description="The higher resolution; 0: none is stored.")
-    views: int = Field(2, ge=1, le=4, description="Stored views of a training image.")
+    image_encoder: str = Field("tf_efficientnet_lite0", description="This timm model looks at the images.")
+    image_size: int = Field(224, ge=32, description="Images are looked at with so many pixels a side.")
+    fine_tune_size: int = Field(
+        384, ge=0, description="The higher resolution has so many pixels a side; 0: none is stored."
+    )
+    views: int = Field(2, ge=1, le=4, description="So many views of a training image are stored.")
     crop_area: float = Field(0.6, gt=0, le=1, description="Views after the first keep at least this share of it.")
-    train_at_fine_tune_size: bool = Field(False, description="Store training images at the higher resolution too.")
+    train_at_fine_tune_size: bool = Field(False, description="Training images are stored at the higher resolution too.")
     annotator_encoders: tuple[str, ...] = Field(
         (),
-        description="Further encoders, as in tf_efficientnet_lite2@260: the annotator has a member for each, and what "
-        "they say is averaged. Each needs a size of its own, and the first encoder's width.",
+        description="Further encoders, as in tf_efficientnet_lite2@260, look for the annotator: it has a model for "
+        "each, and what they say is averaged. Each needs a size of its own, and the first encoder's "
+        "width.",
     )
 
     def further(self) -> dict[int, str]:

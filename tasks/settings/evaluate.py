@@ -10,4 +10,6 @@ from tasks.settings.base import Settings
 class EvaluateSettings(Settings):
     """What is measured, and which rows of the ablation are trained."""
 
-    ablation: bool = Field(True, description="Train the rows to compare with: parsed tags, + generation, the truth.")
+    ablation: bool = Field(
+        True, description="The rows to compare with are trained: parsed tags, + generation, the truth."
+    )

@@ -13,20 +13,24 @@ class ExecutorSettings(Settings):
     """Where shards run. Nothing here changes a result."""
 
     kind: Literal["threads", "processes", "ray"] = Field(
-        "threads", description="Of this process, processes of this machine, or actors on a Ray cluster."
+        "threads",
+        description="Shards run in threads of this process, in processes of this machine, or in actors on a Ray "
+        "cluster.",
     )
-    workers: int = Field(0, ge=0, description="0: one a core, or one in all for a model in threads.")
-    device: str = Field("", description="A torch device; empty: a GPU where there is one.")
-    address: str = Field("", description="A Ray cluster; empty: one on this machine.")
-    cpus: int = Field(1, ge=1, description="Processor cores that a worker takes on Ray.")
-    gpus: float = Field(0, ge=0, description="GPUs, or a share of one, that a worker takes on Ray.")
+    workers: int = Field(
+        0, ge=0, description="So many workers compute; 0: one a core, or one in all for a model in threads."
+    )
+    device: str = Field("", description="Models run on this torch device; empty: on a GPU where there is one.")
+    address: str = Field("", description="This Ray cluster is used; empty: one on this machine.")
+    cpus: int = Field(1, ge=1, description="A worker on Ray takes so many processor cores.")
+    gpus: float = Field(0, ge=0, description="A worker on Ray takes so many GPUs, or such a share of one.")
     training_processes: int = Field(
-        1, ge=1, description="Processes that a training is split over on each of its machines, one a GPU."
+        1, ge=1, description="A training is split over so many processes on each of its machines, one a GPU."
     )
     training_nodes: int = Field(
-        1, ge=1, description="Machines that share a training; all but the run's own are lent by `ram-engine join`."
+        1, ge=1, description="So many machines share a training; all but the run's own are lent by `ram-engine join`."
     )
-    rendezvous: str = Field("", description="HOST:PORT of the run's machine, where those of a training meet.")
+    rendezvous: str = Field("", description="The machines of a training meet at this HOST:PORT of the run's machine.")
 
     model_config = ConfigDict(
         json_schema_extra={

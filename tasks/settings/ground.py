@@ -21,10 +21,11 @@ class GroundSettings(Settings):
 
     proposer: Proposer = Field(
         CrossAttention(),
-        description="Who finds the regions. Tags that a detector does not know are left to the annotator's attention.",
+        description="This proposer finds the regions. Tags that a detector does not know are left to the annotator's "
+        "attention.",
     )
-    max_regions: int = Field(2, ge=1, description="Regions kept for a tag in an image.")
-    error_budget: float = Field(0.2, ge=0, le=1, description="The share of rejected regions beyond which it fails.")
+    max_regions: int = Field(2, ge=1, description="So many regions are kept for a tag in an image.")
+    error_budget: float = Field(0.2, ge=0, le=1, description="The stage fails beyond this share of rejected regions.")
 
     def files(self) -> tuple[str, ...]:
         return self.proposer.files()

@@ -25,11 +25,15 @@ class IngestSettings(Settings):
     without_effect: ClassVar[frozenset[str]] = Settings.without_effect | {"shard_size"}  # of parts that are there
 
     source: AnySource = Field(SampleSource(), description="Where images and captions come from.")
-    shard_size: int = Field(256, ge=1, description="Images a part.")
+    shard_size: int = Field(256, ge=1, description="So many images make a part.")
     max_pixels: int = Field(64_000_000, ge=1, description="Larger images are rejected before they are decoded.")
-    calibrate_share: float = Field(0.05, ge=0, lt=1, description="Held out for thresholds, where no split is given.")
-    test_share: float = Field(0.1, ge=0, lt=1, description="Held out for evaluation, where no split is given.")
-    error_budget: float = Field(0.2, ge=0, le=1, description="The share of rejected rows beyond which it fails.")
+    calibrate_share: float = Field(
+        0.05, ge=0, lt=1, description="This share is held out for thresholds, where no split is given."
+    )
+    test_share: float = Field(
+        0.1, ge=0, lt=1, description="This share is held out for evaluation, where no split is given."
+    )
+    error_budget: float = Field(0.2, ge=0, le=1, description="The stage fails beyond this share of rejected rows.")
 
 
 def source_titles(source: Mapping[str, Any]) -> list[str]:

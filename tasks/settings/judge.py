@@ -24,7 +24,9 @@ class JudgeSettings(Settings):
     doubt: float = Field(
         0.01, ge=0, le=1, description="Regions fell no tag that the whole picture gives this probability or more."
     )
-    no_box: Literal["keep", "drop"] = Field("keep", description="What becomes of a tag that no region was found for.")
+    no_box: Literal["keep", "drop"] = Field(
+        "keep", description="A tag that no region was found for is kept, or dropped."
+    )
     least_agreement: float = Field(
         -4.0, description="A caption's tag falls where it and the caption's others are less likely (log) than this."
     )
@@ -32,6 +34,6 @@ class JudgeSettings(Settings):
         -1.0,
         ge=-1,
         le=1,
-        description="Captions, original and generated, whose caption_fit by generate.caption_judge is less than this "
-        "name nothing.",
+        description="Captions, original and generated, name nothing where they fit less than this by "
+        "generate.caption_judge.",
     )

@@ -21,10 +21,13 @@ class MeasureSettings(Settings):
 
     caption_judge: CaptionJudge = Field(
         TaggerJudge(),
-        description="Who says whether a caption fits its picture; what is left out for it: screen.least_caption_fit.",
+        description="This judge says how well captions fit; screen.least_caption_fit says what is left out for it.",
     )
-    classifier: PathName = Field("", description="A filter: timm:MODEL, or a classifier's .onnx file; empty: none.")
-    unwanted: tuple[int, ...] = Field((), description="Numbers of the classifier's classes that are not wanted.")
+    classifier: PathName = Field(
+        "",
+        description="A filter, timm:MODEL or a classifier's .onnx file, looks for what is unwanted; empty: none does.",
+    )
+    unwanted: tuple[int, ...] = Field((), description="These classes of the classifier, by number, are not wanted.")
 
     @model_validator(mode="after")
     def _knows_classes(self) -> MeasureSettings:

@@ -11,4 +11,4 @@ class ParseCaptionsSettings(Settings):
     """How captions are parsed."""
 
     max_words: int = Field(200, ge=1, description="Longer captions are rejected.")
-    error_budget: float = Field(0.2, ge=0, le=1, description="The share of rejected captions beyond which it fails.")
+    error_budget: float = Field(0.2, ge=0, le=1, description="The stage fails beyond this share of rejected captions.")

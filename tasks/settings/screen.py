@@ -15,9 +15,16 @@ class ScreenSettings(Settings):
     )
     least_cosine: float = Field(0.94, ge=0, description="Images as alike as this are one; above 1: none.")
     leakage: bool = Field(True, description="Images in training that are held out as well are left out.")
-    least_side: int = Field(0, ge=0, description="The shorter side of an image, in pixels.")
-    most_aspect: float = Field(0, ge=0, description="The longer side over the shorter; 0: any.")
-    least_caption_fit: float = Field(
-        -1, ge=-1, le=1, description="How well its best caption has to fit, by measure.caption_judge."
+    least_side: int = Field(0, ge=0, description="Images whose shorter side has fewer pixels are left out.")
+    most_aspect: float = Field(
+        0, ge=0, description="Images are left out whose longer side is more than so many times the shorter; 0: none is."
     )
-    most_unwanted: float = Field(0.5, ge=0, le=1, description="The probability of unwanted classes.")
+    least_caption_fit: float = Field(
+        -1,
+        ge=-1,
+        le=1,
+        description="Images are left out whose best caption fits less than this by measure.caption_judge.",
+    )
+    most_unwanted: float = Field(
+        0.5, ge=0, le=1, description="Images are left out that show unwanted classes with a higher probability."
+    )

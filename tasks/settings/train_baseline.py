@@ -20,7 +20,7 @@ class TrainBaselineSettings(TrainSettings):
     """The annotator: a model that is trained, or one that is ready."""
 
     annotator: AnyAnnotator = Field(
-        Trained(), description="Who annotates; the other settings are of one that is trained."
+        Trained(), description="This annotator is used; the other settings are of one that is trained."
     )
 
     @property

