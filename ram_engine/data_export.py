@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from ram_engine.runs import latest_model
 from storage.store import Store
-from tasks.exports.request import ExportedTag, ExportError, Request
+from tasks.exports.request import ExportedTag, Request
 from tasks.exports.room import EXPORTS
+from tasks.exports.rows import ExportError
 
 if TYPE_CHECKING:
     from tasks.exports.writing.exported_rows import ExportedStore, Selection

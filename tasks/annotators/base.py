@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +21,11 @@ from tasks.images.decoding import pictures
 from tasks.images.tokens import StoredTokens
 from tasks.settings.generate import GenerateSettings
 from tasks.settings.rooms import Member
+from tasks.settings.training import TrainSettings
 
 if TYPE_CHECKING:
     from tasks.annotators.evidence import AnnotatorEvidence
     from tasks.machine.inputs import Inputs
-    from tasks.settings.train_baseline import TrainBaselineSettings
     from tasks.training.data import TagColumns
 
 PART = 32  # images that are answered together
@@ -154,10 +154,10 @@ class Annotator:
 
 @dataclass(frozen=True)
 class Adoption:
-    """What an annotator that is not trained is adopted with: `train-baseline`'s settings and inputs, the ``folder``
+    """What an annotator that is not trained is adopted with: a training's settings and inputs, the ``folder``
     that will hold it, the device, and where progress is told (done, all, of what)."""
 
-    settings: TrainBaselineSettings
+    settings: TrainSettings
     inputs: Inputs
     folder: Path
     device: str
@@ -165,18 +165,20 @@ class Adoption:
 
 
 class AnnotatorSettings(Member):
-    """The base of all annotators."""
+    """The base of all annotators.
+
+    What one says of the images that are held out to calibrate on is measured when it is adopted, unless it
+    ``brings_evidence`` of its own.
+    """
+
+    brings_evidence: ClassVar[bool] = False
 
     def make(self, context: AnnotatorContext) -> Annotator:
         """The annotator, ready to be asked."""
         raise NotImplementedError
 
     def adopt(self, adoption: Adoption) -> None:
-        """Puts into the folder what :meth:`make` and :meth:`evidence` will read: by default what it says of the images
-        that are held out to calibrate."""
-        from tasks.annotators.adoption import measure
-
-        measure(self, adoption)
+        """Puts into the folder what :meth:`make` will read: by default nothing."""
 
     def evidence(self, folder: Path, tags: TagColumns) -> AnnotatorEvidence:
         """What it says of images that it did not learn from, by tag: what `calibrate` counts."""

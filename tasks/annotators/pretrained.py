@@ -9,13 +9,14 @@ from pydantic import Field
 
 from tasks.annotators.base import Adoption
 from tasks.annotators.trained import Trained
+from tasks.settings.base import PathName
 
 
 class Pretrained(Trained):
     """A ready model, an imported checkpoint say: it keeps those of its labels that are tags, and is not trained."""
 
     kind: Literal["pretrained"] = "pretrained"  # type: ignore[assignment]
-    path: str = Field(min_length=1, description="The model's folder.")
+    path: PathName = Field(min_length=1, description="The model's folder.")
 
     def files(self) -> tuple[str, ...]:
         folder = Path(self.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tasks.annotators.base import Adoption, Annotator, AnnotatorContext, AnnotatorSettings
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Trained(AnnotatorSettings):
     """A model that is trained on the captions and their tags, as the settings beside it say."""
 
+    brings_evidence: ClassVar[bool] = True
     kind: Literal["trained"] = "trained"
 
     def make(self, context: AnnotatorContext) -> Annotator:

@@ -4,7 +4,8 @@ What a format needs to be written is here: its class, the request that it answer
 """
 
 from tasks.exports.export import Export
-from tasks.exports.request import CHANGES, ROWS, ExportedTag, ExportError, Request
+from tasks.exports.request import ExportedTag, Request
+from tasks.exports.rows import CHANGES, ROWS, ExportError
 from tasks.exports.writing.files import JsonArray, save_image, suffix_of
 
 __all__ = [

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.exports.export import Export
-from tasks.exports.request import CHANGES, Request
+from tasks.exports.request import Request
+from tasks.exports.rows import CHANGES
 
 WHAT = (
     "What the data engine of [RAM](https://arxiv.org/abs/2306.03514) made of the tags of image captions: a row "

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.exports.export import Export
-from tasks.exports.request import ExportError, Request
+from tasks.exports.request import Request
+from tasks.exports.rows import ExportError
 from tasks.exports.writing.files import suffix_of
 
 SAMPLES = 1000  # a shard

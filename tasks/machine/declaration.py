@@ -8,14 +8,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from storage.names import of_round
 from storage.schemas import Contract
 from tasks.settings.base import Settings
-
-if TYPE_CHECKING:
-    from tasks.settings.pipeline import PipelineSettings
 
 Kind = Literal["map", "reduce", "training"]
 Scope = Literal["once", "round", "last"]
@@ -209,10 +206,11 @@ class Stage:
         """All artifacts that the stage makes, the model first."""
         return ((self.model,) if self.model else ()) + self.writes
 
-    def settings_of(self, pipeline: PipelineSettings) -> Settings:
-        """This stage's settings within the pipeline's."""
-        settings: Settings = getattr(pipeline, self.section)
-        last = self.declared.last_round if self.number == pipeline.rounds else {}
+    def settings_of(self, pipeline: Settings) -> Settings:
+        """This stage's settings within those of a pipeline (:class:`tasks.settings.pipeline.PipelineSettings`)."""
+        sections: Any = pipeline
+        settings: Settings = getattr(sections, self.section)
+        last = self.declared.last_round if self.number == sections.rounds else {}
         return settings.model_copy(update=dict(last)) if last else settings
 
     @property

@@ -9,14 +9,15 @@ from pydantic import Field
 
 from tasks.labels.tags import Tag
 from tasks.proposers.base import Detector, ProposerContext, ProposerSettings
+from tasks.settings.base import PathName
 
 
 class OnnxDetector(ProposerSettings):
     """A YOLOX detector in ONNX form, which knows the tags that its classes name."""
 
     kind: Literal["onnx_detector"] = "onnx_detector"
-    checkpoint: str = Field(min_length=1, description="The detector's .onnx file.")
-    classes: str = Field(
+    checkpoint: PathName = Field(min_length=1, description="The detector's .onnx file.")
+    classes: PathName = Field(
         min_length=1,
         description="A file with its classes, one a line; more words that a class stands for after commas.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -12,13 +12,17 @@ from tasks.sample_world.drawing import Box, paint
 from tasks.sample_world.layout import Layout, compose
 from tasks.sample_world.scenes import Rng
 
-if TYPE_CHECKING:
-    from tasks.sources.sample import SampleSource
-
 VERSION = 2  # raise it when the same seed gives another world
 SWAPPED_OF = 12  # one training caption in so many belongs to another picture
 SPLITS = ("train", "fine_tune", "calibrate", "test")
 _LAYOUT, _PAINT, _CAPTION, _SWAP = range(4)  # what a random stream is for
+
+
+class World(Protocol):
+    """A world: its seed, and how many pictures it has of each split, in fields that are called so."""
+
+    @property
+    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -41,27 +45,27 @@ class Item:
     caption_of: str
 
 
-def item_names(source: SampleSource) -> list[tuple[str, str]]:
+def item_names(of_world: World) -> list[tuple[str, str]]:
     """Name and split of every item, nothing drawn."""
-    return [(f"{split}-{index:06d}", split) for split in SPLITS for index in range(getattr(source, split))]
+    return [(f"{split}-{index:06d}", split) for split in SPLITS for index in range(getattr(of_world, split))]
 
 
-def draw(source: SampleSource, name: str) -> Item:
+def draw(of_world: World, name: str) -> Item:
     """The item of this name, which depends on the seed and the name alone; ValueError for a name of another form."""
     split, index = _parse(name)
-    layout = _layout(source.seed, split, index)
-    image, objects = paint(layout, _rng(source.seed, split, index, _PAINT))
-    described = caption_index(source.seed, split, index)
-    texts = tuple(caption.text for caption in captions(source, name))
+    layout = _layout(of_world.seed, split, index)
+    image, objects = paint(layout, _rng(of_world.seed, split, index, _PAINT))
+    described = caption_index(of_world.seed, split, index)
+    texts = tuple(caption.text for caption in captions(of_world, name))
     words = writing.other_words(layout)
     return Item(name, split, image, texts, objects, layout.tags, words, f"{split}-{described:06d}")
 
 
-def captions(source: SampleSource, name: str) -> tuple[writing.Caption, ...]:
+def captions(of_world: World, name: str) -> tuple[writing.Caption, ...]:
     """The captions of an item with the tags that they name."""
     split, index = _parse(name)
-    layout = _layout(source.seed, split, caption_index(source.seed, split, index))
-    rng = _rng(source.seed, split, index, _CAPTION)
+    layout = _layout(of_world.seed, split, caption_index(of_world.seed, split, index))
+    rng = _rng(of_world.seed, split, index, _CAPTION)
     return (writing.describe_partly(layout, rng),) if split == "train" else writing.describe_fully(layout, rng)
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.annotators import folder as annotator_folder
+from tasks.annotators.adoption import measure
 from tasks.annotators.base import Adoption
 from tasks.annotators.models import FURTHER
 from tasks.machine.devices import device_of
@@ -31,7 +32,10 @@ def train(
     """Trains the baseline into ``folder``; its curves as ``training_log``. One that is adopted has none."""
     if not settings.is_trained:
         folder.mkdir(parents=True, exist_ok=True)
-        settings.annotator.adopt(Adoption(settings, inputs, folder, str(device_of(executor)), progress))
+        adoption = Adoption(settings.training(), inputs, folder, str(device_of(executor)), progress)
+        settings.annotator.adopt(adoption)
+        if not settings.annotator.brings_evidence:
+            measure(settings.annotator, adoption)
         annotator_folder.write(folder, settings.annotator)
         return {"training_log": log_table({})}
     training = settings.training()

@@ -57,7 +57,7 @@ def adopt(path: str, adoption: Adoption) -> None:
         set_thresholds(model, evidence, settings)
     tagger_folder.save(model.cpu(), own)
     # it looks at pictures, since the stored features are of another encoder, and was not solved on them
-    write_record(own, settings.training().model_copy(update={"frozen_encoder": False, "solver": "gradient"}), ())
+    write_record(own, settings.model_copy(update={"frozen_encoder": False, "solver": "gradient"}), ())
 
 
 def matches(tags: Iterable[Tag], labels: Sequence[Label]) -> dict[int, int]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from storage.names import of_round
 from storage.schemas import IMAGE, TagSource, contract
 from storage.store import Snapshot, Store, StoreError
-from tasks.exports.request import CHANGES, REGION, ROWS, TAG, ExportError
+from tasks.exports.rows import CHANGES, REGION, ROWS, TAG, ExportError
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import Tag, read_tags
 from tasks.machine.inputs import connect
