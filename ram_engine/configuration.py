@@ -151,9 +151,11 @@ def _inner(field: FieldInfo, value: Any, name: str) -> tuple[type[BaseModel], di
     models = [model for model in of_field if isinstance(model, type) and issubclass(model, BaseModel)]
     if not models:
         raise ConfigurationError(f"there is no setting '{name}': what stands before its last dot has no settings")
-    if not isinstance(value, Mapping | str | None):
+    of_member = issubclass(models[0], Member)
+    fits = value is None or isinstance(value, dict | str if of_member else dict)
+    if not fits:
         raise ConfigurationError(f"setting {name}: what stands before its last dot is {value!r}, which has no settings")
-    if not issubclass(models[0], Member):
+    if not of_member:
         return models[0], value or {}
     members = {model.kind_of(): model for model in models if issubclass(model, Member)}
     try:

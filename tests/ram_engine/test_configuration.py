@@ -14,6 +14,7 @@ from ram_engine.configuration import ConfigurationError, as_sets, configure
         (["judge.doubt=@a"], "its value is no YAML"),
         (["ingest=5", "ingest.source=sample"], "setting ingest.source: what stands before its last dot is 5"),
         (["ingest.source=5", "ingest.source.train=3"], "what stands before its last dot is 5"),
+        (["executor=ray", "executor.workers=2"], "what stands before its last dot is 'ray'"),
         (["executor=5"], "setting executor: Input should be"),
     ],
 )
