@@ -260,11 +260,11 @@ def recipe_of(stage: Stage, settings: Settings, recipes: Mapping[str, str]) -> s
 
 
 def _dumped(settings: Settings) -> list[Any]:
-    """The settings that change results, and the digests of the files that they name."""
-    files = {}
+    """The settings that change results, and names and digests of the files that they name."""
+    files = []
     for path in settings.files():
         try:
-            files[path] = digest_bytes(Path(path).read_bytes())
+            files.append([Path(path).name, digest_bytes(Path(path).read_bytes())])
         except OSError as error:
             raise PlanError(f"the settings name the file {path}, which cannot be read: {error.strerror}") from error
     return [settings.identity(), files]

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.proposers.base import Detector, ProposerContext, ProposerSettings
+from tasks.settings.base import PathName
 
 
 class GroundingDino(ProposerSettings):
@@ -15,7 +16,7 @@ class GroundingDino(ProposerSettings):
     kind: Literal["grounding_dino"] = "grounding_dino"
     checkpoint: str = Field(min_length=1, description="The weights: its .pth file, or hub:OWNER/NAME/FILE.")
     configuration: str = Field("swin-t", description="The model's size: swin-t, swin-b, or a file that describes it.")
-    text_encoder: str = Field("", description="A folder with the BERT that it reads by; empty: from the hub.")
+    text_encoder: PathName = Field("", description="A folder with the BERT that it reads by; empty: from the hub.")
     threshold: float = Field(0.3, ge=0, le=1, description="The least score of a box.")
     long_edge: int = Field(800, ge=32, description="The longer side that pictures are scaled to, in pixels.")
     half_precision: bool = Field(False, description="Compute in bfloat16 where it may, for a GPU.")
