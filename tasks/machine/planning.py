@@ -17,6 +17,7 @@ from tasks.machine.stage_run import StageRun
 from tasks.machine.worker import Shard
 from tasks.settings.base import Settings
 from tasks.settings.pipeline import PipelineSettings
+from tasks.sources.item import file_version
 
 NOT_READ = "none"  # in place of a key: an optional input is not to be read
 AS_FITTED = "kept as it was fitted, although its inputs changed since (--refit makes it again)"
@@ -47,7 +48,7 @@ class StagePlan:
     tombstones: Mapping[str, list[str]] | None = None
     kept: bool = False
     note: str = ""
-    latest: Mapping[str, str] = field(default_factory=dict)  # the keys that were there when it was made, by alias
+    made_from: Mapping[str, str] = field(default_factory=dict)  # see :func:`origins`
 
     @property
     def stage(self) -> Stage:
@@ -66,7 +67,10 @@ class StagePlan:
         """Whether it is a plan of the same run, and what it was made from is still what the store holds."""
         if (run.stage, run.settings, run.again) != (self.stage, self.settings, self.run.again) or run.again.inputs:
             return False
-        return latest_keys(run) == self.latest
+        reused = (self.done or {}).items()  # garbage is collected while earlier stages of a run compute
+        if not all({part.key for part in parts} <= run.store.parts_present(artifact) for artifact, parts in reused):
+            return False
+        return origins(run) == self.made_from
 
 
 def plan(run: StageRun) -> StagePlan:
@@ -75,17 +79,20 @@ def plan(run: StageRun) -> StagePlan:
     The work of a stage that reads no artifact comes from elsewhere: its own code plans it. Raises :class:`PlanError`
     where an input is missing.
     """
+    made_from = origins(run)
     if not run.stage.inputs:
         planned: StagePlan = run.stage.code().plan(run)
     else:
         planned = _plan_inputs(run)
-    return replace(planned, latest=latest_keys(run))
+    return replace(planned, made_from=made_from)
 
 
-def latest_keys(run: StageRun) -> dict[str, str]:
-    """The keys of the latest snapshots of a stage's inputs, and of its own result under the name ""."""
+def origins(run: StageRun) -> dict[str, str]:
+    """What a plan is made from: the keys of the latest snapshots of a stage's inputs by alias, that of its own result
+    under the name "", and the versions of the files that its settings name."""
     artifacts = {**run.stage.inputs, "": run.stage.outputs[0]}
-    return {alias: run.store.latest_key(artifact) for alias, artifact in artifacts.items()}
+    keys = {alias: run.store.latest_key(artifact) for alias, artifact in artifacts.items()}
+    return keys | {f"file {path}": file_version(Path(path)) for path in run.settings.files()}
 
 
 def _plan_inputs(run: StageRun) -> StagePlan:

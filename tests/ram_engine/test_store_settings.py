@@ -25,6 +25,7 @@ def test_a_store_of_two_rounds_is_deployed_with_the_settings_of_its_rounds(tmp_p
     assert (found.rounds, found.retrain.folds, found.retrain.epochs) == (2, 3, 4)
     assert stage_named("retrain-2", 2).settings_of(found).folds == 0
     listed = yaml.safe_load(deployment_file("two rounds", store.url, found, executor))["deployments"]
-    whole = next(entry for entry in listed if entry["entrypoint"] == "flows.pipeline.pipeline")["parameters"]
-    assert PipelineSettings.model_validate(whole["settings"]) == found
+    begins = {entry["entrypoint"]: entry["parameters"] for entry in listed}
+    assert PipelineSettings.model_validate(begins["flows.pipeline.pipeline"]["settings"]) == found
+    assert begins["flows.stages.retrain"] == {"store": store.url, "settings": {"epochs": 4}, "round_number": 2}
     assert executor == ExecutorSettings()
