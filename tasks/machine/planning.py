@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from storage.keys import digest, digest_bytes
 from storage.names import SnapshotName, first_round_name
 from storage.store import Part, Snapshot, Store
@@ -305,8 +307,16 @@ def changed_inputs(latest: Mapping[str, Snapshot], artifact: str) -> list[str]:
 
 
 def made_with(stage: Stage, snapshot: Snapshot) -> Settings:
-    """The settings that a stage made ``snapshot`` with. Raises ValueError where this version does not know them."""
-    return type(stage.declared.usual).model_validate(snapshot.settings)
+    """The settings that a stage made ``snapshot`` with. Raises :class:`PlanError` where they are not known here."""
+    try:
+        return type(stage.declared.usual).model_validate(snapshot.settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise PlanError(
+            f"the settings that {stage.name} made {snapshot.name} with are not known here ({where}: {problem['msg']}): "
+            "install the package that brought them, or run the stage with others"
+        ) from error
 
 
 def standing(latest: Mapping[str, Snapshot]) -> dict[str, str]:
@@ -338,7 +348,7 @@ def _listed(artifacts: list[str]) -> str:
 def _stays(stage: Stage, artifact: str, latest: Mapping[str, Snapshot]) -> bool:
     """Whether a run keeps the artifact of a frozen stage whatever data came, with the settings that made it."""
     recipes = {alias: latest[name].recipe for alias, name in stage.inputs.items() if name in latest}
-    with suppress(PlanError, ValueError):
+    with suppress(PlanError):
         settings = made_with(stage, latest[artifact])
         return stage.frozen and latest[artifact].recipe == recipe_of(stage, settings, recipes)
     return False
