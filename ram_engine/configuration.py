@@ -56,7 +56,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{name} is no YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(values[name], dict) for name in {*values} - {"rounds"}):
-        raise ConfigurationError(f"{name} should have settings by their sections, as in `labels: {{min_count: 5}}`")
+        raise ConfigurationError(f"{name} should have settings by their sections, as in `judge: {{doubt: 0.1}}`")
     return values
 
 
