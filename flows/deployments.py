@@ -96,6 +96,8 @@ def _of_stage(declared: Declaration, settings: PipelineSettings) -> Deployment:
     parameters: dict[str, Any] = {"settings": last.settings_of(settings).chosen()}
     if declared.scope == "last":
         parameters["rounds"] = settings.rounds
+    if declared.scope == "round" and settings.rounds > 1:
+        parameters["round_number"] = settings.rounds  # whose settings these are
     fitted = " Frozen: more data changes nothing until a refit." if declared.frozen else ""
     return Deployment(
         stage_flows()[declared.name],

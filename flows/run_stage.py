@@ -183,7 +183,7 @@ def _snapshot(work: StagePlan, artifact: str, parts: tuple[Part, ...], tombstone
         parts=tuple(sorted(parts, key=lambda part: (part.partition, part.key))),
         tombstones={key: sorted(ids) for key, ids in tombstones.items() if key in present},
         removed=work.run.store.removed_rows(artifact, parts, tombstones),
-        settings=work.settings.model_dump(mode="json"),
+        settings=work.settings.absolute().model_dump(mode="json"),  # a refresh may run in another folder
         inputs={alias: snapshot.name for alias, snapshot in work.snapshots.items()},
     )
 

@@ -38,7 +38,7 @@ from tasks.caption_judges.room import CAPTION_JUDGES
 from tasks.exports.room import EXPORTS
 from tasks.machine import planning, refreshing
 from tasks.machine.allocator import keep_memory
-from tasks.machine.dag import stage_named
+from tasks.machine.dag import left_out_stages, stage_named
 from tasks.machine.outlook import Request, cost, outlook
 from tasks.machine.planning import PlanError, StageFailedError
 from tasks.machine.stage_run import Again, StageRun
@@ -366,7 +366,8 @@ def main() -> None:
         from tasks.executors.parents import exit_with
 
         exit_with(os.getppid())
-    for sentence in (sentence for room in ROOMS for sentence in room.left_out.values()):
+    left_out = [*left_out_stages().values(), *(sentence for room in ROOMS for sentence in room.left_out.values())]
+    for sentence in left_out:
         Console(stderr=True, soft_wrap=True).print(f"ram-engine: {sentence}", style="yellow", markup=False)
     try:
         app()

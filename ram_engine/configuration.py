@@ -56,7 +56,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{name} is no YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(values[name], dict) for name in {*values} - {"rounds"}):
-        raise ConfigurationError(f"{name} should have settings by their sections, as in `labels: {{min_count: 5}}`")
+        raise ConfigurationError(f"{name} should have settings by their sections, as in `judge: {{doubt: 0.1}}`")
     return values
 
 
@@ -78,7 +78,7 @@ def configure(
         name, equals, value = one.partition("=")
         if not equals:
             raise ConfigurationError(f"--set {one}: write it as name=value, such as judge.outlier_share=0.2")
-        _set(values, name.strip(), yaml.safe_load(value))
+        _set(values, name.strip(), _value(one, value))
     executor = values.pop("executor", {})
     settings: PipelineSettings = checked(PipelineSettings, values)
     for name, stage in settings:
@@ -96,7 +96,7 @@ def kinds_in_words(room: Room[Any]) -> str:
 def as_sets(annotator: str, proposer: str) -> list[str]:
     """What ``--annotator`` and ``--proposer`` (KIND or KIND:VALUE, or empty) are as ``sets``."""
     named = {"train_baseline.annotator": annotator, "ground.proposer": proposer}
-    return [f"{setting}={json.dumps(text)}" for setting, text in named.items() if text]
+    return [f"{setting}={json.dumps(text, ensure_ascii=False)}" for setting, text in named.items() if text]
 
 
 def _source(source: str) -> dict[str, Any]:
@@ -110,6 +110,15 @@ def _source(source: str) -> dict[str, Any]:
     if not path:
         raise ConfigurationError(f"--source {kind} needs a file or a folder, as in --source csv:PATH; several mix")
     return {"kind": kind, "path": path}
+
+
+def _value(one: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            f"--set {one}: its value is no YAML; put quotes around a text, as in 'a: b'"
+        ) from error
 
 
 def _set(values: dict[str, Any], name: str, value: Any) -> None:
@@ -142,7 +151,11 @@ def _inner(field: FieldInfo, value: Any, name: str) -> tuple[type[BaseModel], di
     models = [model for model in of_field if isinstance(model, type) and issubclass(model, BaseModel)]
     if not models:
         raise ConfigurationError(f"there is no setting '{name}': what stands before its last dot has no settings")
-    if not issubclass(models[0], Member):
+    of_member = issubclass(models[0], Member)
+    fits = value is None or isinstance(value, dict | str if of_member else dict)
+    if not fits:
+        raise ConfigurationError(f"setting {name}: what stands before its last dot is {value!r}, which has no settings")
+    if not of_member:
         return models[0], value or {}
     members = {model.kind_of(): model for model in models if issubclass(model, Member)}
     try:
@@ -161,7 +174,7 @@ def checked(model: type[Any], values: Mapping[str, Any], prefix: str = "") -> An
         return model.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
-        where = prefix + ".".join(_steps(problem["loc"], values))
+        where = (prefix + ".".join(_steps(problem["loc"], values))).rstrip(".")
         if problem["type"] == "union_tag_invalid":
             kind, kinds = problem["ctx"]["tag"], problem["ctx"]["expected_tags"].replace("'", "").split(", ")
             raise ConfigurationError(f"setting {where}: there is no kind '{kind}'{_nearest(kind, kinds)}") from error

@@ -75,7 +75,7 @@ def settings_of_store(url: str, tell: Tell) -> tuple[PipelineSettings, ExecutorS
     rounds = rounds_of(store)
     made = {
         stage.section: made_with(stage, snapshot)
-        for stage in stages(rounds)
+        for stage in reversed(stages(rounds))  # of several rounds the first: the last one's are in part its own
         if stage.section == stage.declared.identifier and (snapshot := store.snapshot(stage.outputs[0])) is not None
     }
     return settings.model_copy(update={**made, "rounds": max(rounds, settings.rounds)}), executor

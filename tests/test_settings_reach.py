@@ -9,8 +9,8 @@ import pytest
 
 from ram_engine.configuration import configure
 from storage.store import Store
-from tasks.machine.dag import stages
-from tasks.machine.planning import plan
+from tasks.machine.dag import stage_named, stages
+from tasks.machine.planning import plan, recipe_of
 from tasks.machine.stage_run import StageRun
 from tasks.settings.base import PathName, Settings
 from tasks.settings.pipeline import PipelineSettings
@@ -89,3 +89,28 @@ def test_a_forms_words_are_sentences(section: str, name: str) -> None:
     words = type(getattr(PipelineSettings(), section)).model_fields[name].description or ""
     assert words.endswith("."), words
     assert words.partition(" ")[0] not in ("Of", "Within", "Until", "Its", "What", "Who", "How"), words
+
+
+def test_a_file_counts_by_its_contents_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, weights in (("here/model", "1"), ("there/model", "1"), ("other/model", "2")):
+        for name in ("weights.pth", "config.json"):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / name).write_text(weights)
+    monkeypatch.chdir(tmp_path)
+    for section, text in (
+        ("ground.proposer", "grounding_dino:{}/weights.pth"),
+        ("train_baseline.annotator", "pretrained:{}"),
+        ("build_labels.tag_list", "{}/config.json"),
+    ):
+        name = section.partition(".")[0]
+        places = ("here/model", "there/model", "other/model", str(tmp_path / "here/model"))
+        chosen = [
+            getattr(configure({}, sets=[f"{section}={text.format(place)}"])[0], name).absolute() for place in places
+        ]
+        recipes = [recipe_of(stage_named(name.replace("_", "-")), settings, {}) for settings in chosen]
+        assert recipes[0] == recipes[1] == recipes[3] != recipes[2], section
+        assert chosen[0] == chosen[3], section
+    detector = (
+        configure({}, sets=["ground.proposer=grounding_dino:here/model/weights.pth"])[0].ground.absolute().proposer
+    )
+    assert (detector.checkpoint, detector.configuration) == (str(tmp_path / "here/model/weights.pth"), "swin-t")

@@ -15,7 +15,7 @@ from storage.names import first_round_name
 from storage.store import Store
 from tasks.machine.dag import stages
 from tasks.machine.declaration import Stage
-from tasks.machine.planning import made_with
+from tasks.machine.planning import PlanError, made_with
 from tasks.machine.stage_run import StageRun
 from tasks.settings.base import Settings
 from tasks.settings.encode import EncodeSettings
@@ -91,7 +91,7 @@ def paces(store: Store, rounds: int) -> dict[str, float]:
         figures = {} if snapshot is None else snapshot.figures
         if snapshot is None or not figures.get("input_rows"):
             continue
-        with suppress(ValueError):  # settings of another version
+        with suppress(PlanError, ValueError):  # settings of another version
             guess = first_guess(stage, made_with(stage, snapshot), encode_settings(store), int(figures["input_rows"]))
             measured[stage.name] = min(SLOWEST_PACE, max(FASTEST_PACE, figures["seconds"] / guess))
     return measured

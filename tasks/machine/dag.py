@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
+from typing import Any, get_args
 
 from storage import schemas
-from tasks.machine.declaration import Declaration, Read, Stage, parts, perhaps, whole
+from storage.names import first_round_name
+from tasks.machine.declaration import Declaration, Read, Scope, Stage, parts, perhaps, whole
 from tasks.settings.assign_tags import AssignTagsSettings
 from tasks.settings.build_labels import BuildLabelsSettings
 from tasks.settings.calibrate import CalibrateSettings
@@ -280,30 +282,75 @@ OWN = (
 )
 
 
-@cache
 def declarations() -> tuple[Declaration, ...]:
-    """All stages in the order in which they run. Raises ValueError where an installed one does not fit."""
-    listed = list(OWN)
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        declared = entry.load()
-        brought_by = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
-        if not isinstance(declared, Declaration):
-            raise ValueError(f"{brought_by} brings the stage '{entry.name}', which is no Declaration")
-        schemas.add(declared.contracts)
-        listed.insert(_place(declared, listed, brought_by), replace(declared, package=brought_by))
-    return tuple(listed)
+    """All stages in the order in which they run."""
+    return _entered()[0]
 
 
-def _place(declared: Declaration, listed: Sequence[Declaration], brought_by: str) -> int:
-    """Right after the last of the stages that make what it reads."""
-    if any(declared.name == other.name for other in listed):
-        raise ValueError(f"{brought_by} brings the stage '{declared.name}', which is there already")
+def left_out_stages() -> dict[str, str]:
+    """The stages of installed packages that do not fit, by the entry point's name: a sentence that says why.
+
+    One that fails leaves the others, and every command that has no need of it, as they are.
+    """
+    return _entered()[1]
+
+
+@cache
+def _entered() -> tuple[tuple[Declaration, ...], dict[str, str]]:
+    listed, waiting = list(OWN), sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+    while True:  # once more as long as one fits: it may make what another one reads
+        left_out: dict[str, str] = {}
+        for entry in waiting:
+            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+            try:
+                declared = entry.load()
+                listed.insert(_place(declared, listed), replace(declared, package=package))
+                schemas.add(declared.contracts)
+            except Exception as error:  # whatever a package's module raises
+                left_out[entry.name] = f"the stage '{entry.name}' of {package} is left out: {error} ({entry.value})"
+        if len(left_out) in (0, len(waiting)):
+            return tuple(listed), left_out
+        waiting = [entry for entry in waiting if entry.name in left_out]
+
+
+def _place(declared: Any, listed: Sequence[Declaration]) -> int:
+    """Right after the last of the stages that make what it reads. Raises ValueError where it does not fit."""
+    if not isinstance(declared, Declaration):
+        raise ValueError("it is no Declaration")
     makers = {artifact: at for at, other in enumerate(listed) for artifact in other.outputs}
     needed = [read.artifact for read in declared.reads if not (read.optional or read.carried)]
     unknown = [artifact for artifact in needed if artifact not in makers]
-    if unknown:
-        raise ValueError(f"{brought_by}: the stage '{declared.name}' reads '{unknown[0]}', which no stage makes")
+    early = [artifact for artifact in needed if artifact in makers and _later(listed[makers[artifact]], declared)]
+    known = {*schemas.CONTRACTS, *declared.contracts}
+    unclear = [artifact for artifact in declared.writes if not (artifact in known or artifact.endswith("_log"))]
+    sections = {other.identifier for other in listed if not other.section}
+    demands = {
+        f"its name '{declared.name}' is not of letters, digits and hyphens, or it is taken": _may_be_called(
+            declared, listed
+        ),
+        f"it reads '{''.join(unknown[:1])}', which no stage makes": not unknown,
+        f"it reads '{''.join(early[:1])}', which is made after it: its scope should be later": not early,
+        "it makes nothing: set writes or model": bool(declared.outputs),
+        "it makes what another stage makes": not makers.keys() & {*declared.outputs, *declared.contracts},
+        f"there is no contract of '{''.join(unclear[:1])}', which it makes": not unclear,
+        f"there is no section '{declared.section}' of settings": declared.section in ("", *sections),
+    }
+    for reason, kept in demands.items():
+        if not kept:
+            raise ValueError(reason)
     return max((makers[artifact] + 1 for artifact in needed), default=0)
+
+
+def _later(maker: Declaration, reader: Declaration) -> bool:
+    order = get_args(Scope)
+    return order.index(maker.scope) > order.index(reader.scope)
+
+
+def _may_be_called(declared: Declaration, listed: Sequence[Declaration]) -> bool:
+    """Flows, settings and rounds are called after a stage."""
+    taken = {"rounds", "executor", "clean_tags", *(other.identifier for other in listed)}
+    name = declared.identifier
+    return name.isidentifier() and name not in taken and first_round_name(declared.name) == declared.name
 
 
 @cache

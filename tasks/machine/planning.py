@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from storage.keys import digest, digest_bytes
 from storage.names import SnapshotName, first_round_name
 from storage.store import Part, Snapshot, Store
@@ -17,6 +19,7 @@ from tasks.machine.stage_run import StageRun
 from tasks.machine.worker import Shard
 from tasks.settings.base import Settings
 from tasks.settings.pipeline import PipelineSettings
+from tasks.sources.item import file_version
 
 NOT_READ = "none"  # in place of a key: an optional input is not to be read
 AS_FITTED = "kept as it was fitted, although its inputs changed since (--refit makes it again)"
@@ -47,7 +50,7 @@ class StagePlan:
     tombstones: Mapping[str, list[str]] | None = None
     kept: bool = False
     note: str = ""
-    latest: Mapping[str, str] = field(default_factory=dict)  # the keys that were there when it was made, by alias
+    made_from: Mapping[str, str] = field(default_factory=dict)  # see :func:`origins`
 
     @property
     def stage(self) -> Stage:
@@ -66,7 +69,10 @@ class StagePlan:
         """Whether it is a plan of the same run, and what it was made from is still what the store holds."""
         if (run.stage, run.settings, run.again) != (self.stage, self.settings, self.run.again) or run.again.inputs:
             return False
-        return latest_keys(run) == self.latest
+        reused = (self.done or {}).items()  # garbage is collected while earlier stages of a run compute
+        if not all({part.key for part in parts} <= run.store.parts_present(artifact) for artifact, parts in reused):
+            return False
+        return origins(run) == self.made_from
 
 
 def plan(run: StageRun) -> StagePlan:
@@ -75,17 +81,20 @@ def plan(run: StageRun) -> StagePlan:
     The work of a stage that reads no artifact comes from elsewhere: its own code plans it. Raises :class:`PlanError`
     where an input is missing.
     """
+    made_from = origins(run)
     if not run.stage.inputs:
         planned: StagePlan = run.stage.code().plan(run)
     else:
         planned = _plan_inputs(run)
-    return replace(planned, latest=latest_keys(run))
+    return replace(planned, made_from=made_from)
 
 
-def latest_keys(run: StageRun) -> dict[str, str]:
-    """The keys of the latest snapshots of a stage's inputs, and of its own result under the name ""."""
+def origins(run: StageRun) -> dict[str, str]:
+    """What a plan is made from: the keys of the latest snapshots of a stage's inputs by alias, that of its own result
+    under the name "", and the versions of the files that its settings name."""
     artifacts = {**run.stage.inputs, "": run.stage.outputs[0]}
-    return {alias: run.store.latest_key(artifact) for alias, artifact in artifacts.items()}
+    keys = {alias: run.store.latest_key(artifact) for alias, artifact in artifacts.items()}
+    return keys | {f"file {path}": file_version(Path(path)) for path in run.settings.files()}
 
 
 def _plan_inputs(run: StageRun) -> StagePlan:
@@ -260,11 +269,11 @@ def recipe_of(stage: Stage, settings: Settings, recipes: Mapping[str, str]) -> s
 
 
 def _dumped(settings: Settings) -> list[Any]:
-    """The settings that change results, and the digests of the files that they name."""
-    files = {}
+    """The settings that change results, and names and digests of the files that they name."""
+    files = []
     for path in settings.files():
         try:
-            files[path] = digest_bytes(Path(path).read_bytes())
+            files.append([Path(path).name, digest_bytes(Path(path).read_bytes())])
         except OSError as error:
             raise PlanError(f"the settings name the file {path}, which cannot be read: {error.strerror}") from error
     return [settings.identity(), files]
@@ -298,8 +307,16 @@ def changed_inputs(latest: Mapping[str, Snapshot], artifact: str) -> list[str]:
 
 
 def made_with(stage: Stage, snapshot: Snapshot) -> Settings:
-    """The settings that a stage made ``snapshot`` with. Raises ValueError where this version does not know them."""
-    return type(stage.declared.usual).model_validate(snapshot.settings)
+    """The settings that a stage made ``snapshot`` with. Raises :class:`PlanError` where they are not known here."""
+    try:
+        return type(stage.declared.usual).model_validate(snapshot.settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise PlanError(
+            f"the settings that {stage.name} made {snapshot.name} with are not known here ({where}: {problem['msg']}): "
+            "install the package that brought them, or run the stage with others"
+        ) from error
 
 
 def standing(latest: Mapping[str, Snapshot]) -> dict[str, str]:
@@ -331,7 +348,7 @@ def _listed(artifacts: list[str]) -> str:
 def _stays(stage: Stage, artifact: str, latest: Mapping[str, Snapshot]) -> bool:
     """Whether a run keeps the artifact of a frozen stage whatever data came, with the settings that made it."""
     recipes = {alias: latest[name].recipe for alias, name in stage.inputs.items() if name in latest}
-    with suppress(PlanError, ValueError):
+    with suppress(PlanError):
         settings = made_with(stage, latest[artifact])
         return stage.frozen and latest[artifact].recipe == recipe_of(stage, settings, recipes)
     return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -37,18 +37,29 @@ class Settings(BaseModel):
     def identity(self) -> dict[str, Any]:
         """What enters a key: the chosen settings that change results.
 
-        So a setting that is new leaves the keys of what was made before it as they are.
+        So a setting that is new leaves the keys of what was made before it as they are. A file whose contents enter
+        the key as well counts by its name alone: it may lie anywhere.
         """
-        return self._differing(lambda settings: settings.identity(), self.without_effect)
+        chosen = self._differing(lambda settings: settings.identity(), self.without_effect)
+        return {name: PurePath(value).name if self._is_read(name, value) else value for name, value in chosen.items()}
 
     def absolute(self) -> Self:
         """The same settings with whole paths: they mean the same wherever they are read."""
         return self.model_copy(
             update={
-                name: _absolute(getattr(self, name), any(isinstance(mark, _IsPath) for mark in field.metadata))
+                name: _absolute(
+                    value, any(isinstance(mark, _IsPath) for mark in field.metadata) or self._is_read(name, value)
+                )
                 for name, field in type(self).model_fields.items()
+                for value in [getattr(self, name)]
             }
         )
+
+    def _is_read(self, name: str, value: Any) -> bool:
+        """Whether the setting ``name`` is one of the :meth:`files`, or the folder that they lie in."""
+        if name == "kind" or not isinstance(value, str) or not value:
+            return False
+        return any(PurePath(value) in (file, *file.parents) for file in map(PurePath, self.files()))
 
     def _differing(self, of_nested: Callable[[Settings], Any], left_out: frozenset[str]) -> dict[str, Any]:
         fields = type(self).model_fields

@@ -29,7 +29,7 @@ class SampleSource(Source):
         """One item a picture, nothing drawn."""
         from tasks.sample_world import world
 
-        version = f"{digest([world.VERSION, self.model_dump(mode='json')])}-0"
+        version = f"{digest([world.VERSION, self.identity()])}-0"
         return [
             SourceItem(name, f"sample world {name}", split=split, version=version, licence=LICENCE)
             for name, split in world.item_names(self)

@@ -62,7 +62,7 @@ def plan(run: StageRun) -> StagePlan:
             for part in latest.parts
             if part.partition not in new
         ]
-    recipe = digest(["ingest", run.stage.version, settings.identity()])
+    recipe = digest(["ingest", run.stage.version, settings.absolute().identity()])
     return finish_plan(StagePlan(run, {}, key="", recipe=recipe, tombstones=tombstones), shards)
 
 

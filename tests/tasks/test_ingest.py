@@ -19,6 +19,7 @@ from tasks.machine import planning
 from tasks.machine.dag import stage_named
 from tasks.machine.inputs import Inputs
 from tasks.machine.stage_run import Again, StageRun
+from tasks.settings.build_labels import BuildLabelsSettings
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
 from tasks.sources.csv_file import CsvSource
@@ -283,3 +284,24 @@ def test_images_of_a_lost_part_are_read_again(source: Source) -> None:
     source.store.remove_part("pairs", snapshot.parts[0])
     assert source.ingest() == 1
     assert source.captions() == before
+
+
+def test_a_plan_does_not_hold_where_what_it_reuses_was_removed(source: Source) -> None:
+    source.ingest()
+    source.add("e.png", "picture e", picture(4))
+    (source.folder / "c.csv").write_text("image,caption\n" + "".join(f"{name},{text}\n" for name, text in source.rows))
+    run = StageRun(source.store, STAGE, source.settings)
+    planned = planning.plan(run)
+    assert planned.holds(run)
+    source.store.remove_part("pairs", (planned.done or {})["pairs"][0])
+    assert not planned.holds(run)
+
+
+def test_a_plan_does_not_hold_where_a_file_that_its_settings_name_has_changed(tmp_path: Path) -> None:
+    tags = tmp_path / "tags.txt"
+    tags.write_text("dog")
+    run = StageRun(Store(tmp_path / "store"), stage_named("build-labels"), BuildLabelsSettings(tag_list=str(tags)))
+    planned = planning.StagePlan(run, {}, key="", recipe="", made_from=planning.origins(run))
+    assert planned.holds(run)
+    tags.write_text("dog\ncat")
+    assert not planned.holds(run)

@@ -91,7 +91,7 @@ def of_image(item: SourceItem, source: Source, settings: IngestSettings, version
 
 def of_file(file: SourceItem, source: Source, settings: IngestSettings, version: int) -> Fingerprint:
     """Of a file of many images, whose pieces have the same words and the same version."""
-    chosen = source.model_dump(mode="json", exclude={"path", "limit"})
+    chosen = {name: value for name, value in source.absolute().identity().items() if name != "path"}
     shares = [settings.calibrate_share, settings.test_share]
     words = [
         version, file.source, file.name, file.container, chosen, source.most() > 0, settings.max_pixels, shares,
