@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -18,7 +17,7 @@ from pydantic.fields import FieldInfo
 from tasks.settings.base import Settings
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.pipeline import PipelineSettings
-from tasks.settings.rooms import Member, Room, RoomError, from_text, unknown
+from tasks.settings.rooms import Member, Room, RoomError, from_text, nearest, unknown
 from tasks.sources.room import SOURCES
 
 AUTO = "auto"
@@ -41,7 +40,7 @@ def read_preset(preset: str) -> dict[str, Any]:
         return parse(resources.files("ram_engine").joinpath(f"presets/{preset}.yaml").read_text("utf-8"), preset)
     if not preset.endswith((".yaml", ".yml")):
         names = [AUTO, *preset_names()]
-        raise ConfigurationError(f"there is no preset '{preset}'{_nearest(preset, names)}, or name a YAML file")
+        raise ConfigurationError(f"{unknown(preset, names, 'preset')}, or name a YAML file")
     try:
         with fsspec.open(preset, encoding="utf-8", mode="rt") as file:
             return parse(file.read(), preset)
@@ -139,8 +138,7 @@ def _field(model: type[BaseModel], step: str, name: str, prefix: str) -> FieldIn
     if model is PipelineSettings:
         known["executor"] = FieldInfo(annotation=ExecutorSettings)
     if step not in known:
-        near = difflib.get_close_matches(step, known, 1)
-        hint = f"; did you mean '{'.'.join(filter(None, [prefix, near[0]]))}'?" if near else ""
+        hint = nearest(step, known, before=f"{prefix}." if prefix else "")
         raise ConfigurationError(f"there is no setting '{name}'{hint}; there are: {', '.join(sorted(known))}")
     return known[step]
 
@@ -177,7 +175,7 @@ def checked(model: type[Any], values: Mapping[str, Any], prefix: str = "") -> An
         where = (prefix + ".".join(_steps(problem["loc"], values))).rstrip(".")
         if problem["type"] == "union_tag_invalid":
             kind, kinds = problem["ctx"]["tag"], problem["ctx"]["expected_tags"].replace("'", "").split(", ")
-            raise ConfigurationError(f"setting {where}: there is no kind '{kind}'{_nearest(kind, kinds)}") from error
+            raise ConfigurationError(f"setting {where}: {unknown(kind, kinds, 'kind')}") from error
         if problem["type"] == "union_tag_not_found":
             raise ConfigurationError(f"setting {where}: its `kind` is missing, as in `{{kind: csv, ..}}`") from error
         if problem["type"] == "missing":
@@ -198,8 +196,3 @@ def _steps(place: Sequence[str | int], values: Any) -> Iterator[str]:
         yield str(step)
         within = (isinstance(values, Mapping) and step in values) or isinstance(values, list | tuple)
         values = values[step] if within else None
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, 1)
-    return (f"; did you mean '{near[0]}'?" if near else "") + f" (there are: {', '.join(known)})"

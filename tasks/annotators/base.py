@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tasks.training.data import TagColumns
 
 PART = 32  # images that are answered together
+REGIONS_AT_ONCE = 512
 NO_CAPTIONS = GenerateSettings(captions=0)
 
 

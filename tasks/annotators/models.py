@@ -19,7 +19,7 @@ from torch import Tensor
 from models import Label, Tagger, load_tagger, tagger_folder
 from models.captioner import Decoding
 from models.regions import CrossAttentionProposer, region_tokens
-from tasks.annotators.base import Annotator, AnnotatorContext, Answers, Batch, Regions, in_parts
+from tasks.annotators.base import REGIONS_AT_ONCE, Annotator, AnnotatorContext, Answers, Batch, Regions, in_parts
 from tasks.annotators.evidence import AnnotatorEvidence, counted
 from tasks.settings.generate import GenerateSettings
 from tasks.training.calibration import Calibration, Evidence
@@ -28,7 +28,6 @@ from tasks.training.jobs import WHOLE, read_record
 from tasks.training.ridge import Ridge, image_numbers
 
 FURTHER = "at-"  # a folder of the models that look with a further encoder, and their image size
-REGIONS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,14 @@ class TrainedModel:
             torch.from_numpy(values).to(self.device) for values in (regions.images, regions.boxes, regions.columns)
         )
         logits = []
-        for start in range(0, len(images), REGIONS_AT_ONCE):
-            part = slice(start, start + REGIONS_AT_ONCE)
-            seen = region_tokens(tokens, images[part], boxes[part])
-            said = self.model.tag_logits(seen, tag_ids=labels[part, None])[:, 0]
-            of = images[part]
+        parts = (values.split(REGIONS_AT_ONCE) for values in (images, boxes, labels))
+        for of, where, asked in zip(*parts, strict=True):
+            seen = region_tokens(tokens, of, where)
+            said = self.model.tag_logits(seen, tag_ids=asked[:, None])[:, 0]
             ids, named = [batch.ids[at] for at in of.tolist()], batch.named[of.cpu().numpy()]
             unseen = self.unseen(seen[:, 0], tokens[of, 0], ids, named)
-            logits.append((said + unseen.gather(1, labels[part, None])[:, 0]).cpu().numpy())
-        return np.concatenate(logits) if logits else np.zeros(0, np.float32)
+            logits.append((said + unseen.gather(1, asked[:, None])[:, 0]).cpu().numpy())
+        return np.concatenate(logits)
 
     def unseen(
         self, tokens: Tensor, own: Tensor, ids: Sequence[str], named: NDArray[np.bool_], model: int = 0

@@ -1,6 +1,6 @@
 """What a stage will cost: seconds on two cores, and bytes of disk.
 
-First guesses are of the run that the README prints, on a quiet machine, and know what a setting makes dearer: encoders
+First guesses are of the run in docs/demo.md, on a quiet machine, and know what a setting makes dearer: encoders
 and their sizes, views, fold models, epochs, captions, detectors. What a store has measured corrects the seconds.
 """
 
@@ -85,14 +85,14 @@ def encode_settings(store: Store) -> EncodeSettings:
 
 def paces(store: Store, rounds: int) -> dict[str, float]:
     """By stage the seconds of its last run in this store, over their first guess."""
-    measured = {}
+    encode, measured = encode_settings(store), {}
     for stage in stages(rounds):
         snapshot = store.snapshot(stage.outputs[0])
         figures = {} if snapshot is None else snapshot.figures
         if snapshot is None or not figures.get("input_rows"):
             continue
         with suppress(PlanError, ValueError):  # settings of another version
-            guess = first_guess(stage, made_with(stage, snapshot), encode_settings(store), int(figures["input_rows"]))
+            guess = first_guess(stage, made_with(stage, snapshot), encode, int(figures["input_rows"]))
             measured[stage.name] = min(SLOWEST_PACE, max(FASTEST_PACE, figures["seconds"] / guess))
     return measured
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, get_args
 
 from storage import schemas
@@ -27,6 +26,7 @@ from tasks.settings.ingest import IngestSettings
 from tasks.settings.judge import JudgeSettings
 from tasks.settings.measure import MeasureSettings
 from tasks.settings.parse_captions import ParseCaptionsSettings
+from tasks.settings.rooms import installed, package_of
 from tasks.settings.screen import ScreenSettings
 from tasks.settings.train_baseline import TrainBaselineSettings
 from tasks.settings.training import TrainSettings
@@ -297,11 +297,11 @@ def left_out_stages() -> dict[str, str]:
 
 @cache
 def _entered() -> tuple[tuple[Declaration, ...], dict[str, str]]:
-    listed, waiting = list(OWN), sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+    listed, waiting = list(OWN), installed(GROUP)
     while True:  # once more as long as one fits: it may make what another one reads
         left_out: dict[str, str] = {}
         for entry in waiting:
-            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+            package = package_of(entry)
             try:
                 declared = entry.load()
                 listed.insert(_place(declared, listed), replace(declared, package=package))

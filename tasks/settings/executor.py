@@ -7,6 +7,14 @@ from typing import Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from tasks.settings.base import Settings
+from tasks.settings.rules import Rule, at_least, in_schema, matching
+
+MEETING = Rule(
+    "training_nodes",
+    at_least(2),
+    {"rendezvous": matching(":[0-9]+$")},
+    "training_nodes: several machines need to know where they meet: set executor.rendezvous to HOST:PORT",
+)
 
 
 class ExecutorSettings(Settings):
@@ -32,15 +40,9 @@ class ExecutorSettings(Settings):
     )
     rendezvous: str = Field("", description="The machines of a training meet at this HOST:PORT of the run's machine.")
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "if": {"properties": {"training_nodes": {"minimum": 2}}, "required": ["training_nodes"]},
-            "then": {"properties": {"rendezvous": {"pattern": ":[0-9]+$"}}, "required": ["rendezvous"]},
-        }
-    )
+    model_config = ConfigDict(json_schema_extra=in_schema([MEETING]))
 
     @model_validator(mode="after")
     def _meets_somewhere(self) -> ExecutorSettings:
-        if self.training_nodes > 1 and not self.rendezvous:
-            raise ValueError("training_nodes: several machines need to know where they meet: set executor.rendezvous")
+        MEETING.check(self)
         return self

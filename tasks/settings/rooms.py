@@ -92,9 +92,7 @@ class Room(Generic[AnyMember]):
         """The member ``kind``. Raises :class:`RoomError` naming the nearest of its kinds and of ``others``."""
         if kind in self.members:
             return self.members[kind]
-        if kind in self.left_out:
-            raise RoomError(self.left_out[kind])
-        raise RoomError(unknown(kind, [*others, *self.members], self.what))
+        raise RoomError(self.left_out.get(kind) or unknown(kind, [*others, *self.members], self.what))
 
     def union(self, *others: type[Member]) -> Any:
         """The type of a setting that is one of the members, or of ``others``: the ``kind`` says which.
@@ -112,16 +110,16 @@ class Room(Generic[AnyMember]):
     def _entered(self) -> tuple[dict[str, type[AnyMember]], dict[str, str]]:
         members = {member.kind_of(): member for member in self.own}
         left_out: dict[str, str] = {}
-        for entry in sorted(_entry_points().select(group=self.group), key=lambda entry: entry.name):
+        for entry in installed(self.group):
             try:
                 member = self._loaded(entry)
                 if (kind := member.kind_of()) in members:
                     raise RoomError(f"its kind '{kind}' is there already")
-                member.package = _package_of(entry)
+                member.package = package_of(entry)
                 members[kind] = member
             except Exception as error:  # whatever a package's module raises
                 left_out[entry.name] = (
-                    f"the {self.what} '{entry.name}' of {_package_of(entry)} is left out: {error} ({entry.value})"
+                    f"the {self.what} '{entry.name}' of {package_of(entry)} is left out: {error} ({entry.value})"
                 )
         return members, left_out
 
@@ -132,7 +130,13 @@ class Room(Generic[AnyMember]):
         return member
 
 
-def _package_of(entry: EntryPoint) -> str:
+def installed(group: str) -> list[EntryPoint]:
+    """What installed packages bring to a group, by name."""
+    return sorted(_entry_points().select(group=group), key=lambda entry: entry.name)
+
+
+def package_of(entry: EntryPoint) -> str:
+    """Name and version of the package that brings it."""
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
 
 
@@ -163,9 +167,14 @@ def from_text(
 
 def unknown(kind: str, kinds: Iterable[str], what: str) -> str:
     """That there is no member of that kind, with the nearest that there is."""
-    near = difflib.get_close_matches(kind, kinds, 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"there is no {what} '{kind}'{hint} (there are: {', '.join(kinds)})"
+    return f"there is no {what} '{kind}'{nearest(kind, kinds)} (there are: {', '.join(kinds)})"
+
+
+def nearest(word: str, known: Iterable[str], before: str = "") -> str:
+    """Asks whether the nearest of the ``known`` words was meant, told with what stands ``before`` it; "" if none is
+    near."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean '{before}{near[0]}'?" if near else ""
 
 
 class _Tabs:

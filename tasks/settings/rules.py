@@ -22,6 +22,10 @@ def equal(value: Any) -> Demand:
     return Demand(lambda given: bool(given == value), {"const": value})
 
 
+def at_least(least: int) -> Demand:
+    return Demand(lambda given: bool(given >= least), {"minimum": least})
+
+
 def matching(pattern: str) -> Demand:
     """A text in which the regular expression is found."""
     return Demand(lambda given: re.search(pattern, given) is not None, {"pattern": pattern})
@@ -34,18 +38,18 @@ def empty() -> Demand:
 
 @dataclass(frozen=True)
 class Rule:
-    """Where the setting ``name`` has the ``value``, others must be as ``demands`` say; ``why`` is told where they are
+    """Where the setting ``name`` is as ``when`` says, others must be as ``demands`` say; ``why`` is told where they are
     not."""
 
     name: str
-    value: Any
+    when: Demand
     demands: Mapping[str, Demand]
     why: str
 
     def check(self, settings: BaseModel) -> None:
         """Raises ValueError where the settings break the rule."""
         kept = (demand.holds(getattr(settings, name)) for name, demand in self.demands.items())
-        if getattr(settings, self.name) == self.value and not all(kept):
+        if self.when.holds(getattr(settings, self.name)) and not all(kept):
             raise ValueError(self.why)
 
     def schema(self, model: type[BaseModel]) -> dict[str, Any]:
@@ -53,7 +57,7 @@ class Rule:
         fields = model.model_fields
         left_out = [name for name, demand in self.demands.items() if not demand.holds(fields[name].default)]
         return {
-            "if": {"properties": {self.name: {"const": self.value}}, "required": [self.name]},
+            "if": {"properties": {self.name: dict(self.when.schema)}, "required": [self.name]},
             "then": {
                 "properties": {name: dict(demand.schema) for name, demand in self.demands.items()},
                 "required": left_out,

@@ -16,14 +16,14 @@ ThresholdRule = Literal["precision", "f1", "balanced"]
 RULES = (
     Rule(
         "distillation",
-        "clip",
+        equal("clip"),
         {"text_encoder": matching("^open_clip:")},
         "distillation: clip takes its image features from the text encoder's CLIP: set text_encoder to "
         "open_clip:ViT-B-16, say",
     ),
     Rule(
         "solver",
-        "ridge",
+        equal("ridge"),
         {
             "architecture": equal("tag2text"),
             "evidence": equal("mean"),
@@ -37,7 +37,7 @@ RULES = (
     ),
     Rule(
         "solver",
-        "ridge",
+        equal("ridge"),
         {"source_weights": empty()},
         "solver: ridge sees each image once: leave source_weights empty, or set solver to gradient",
     ),

@@ -22,7 +22,7 @@ from PIL import Image
 from models.regions import Proposal, region_features, region_tokens
 from storage.schemas import contract
 from tasks.annotators.asking import isolated
-from tasks.annotators.base import Annotator, AnnotatorContext, Batch, Regions, named_tags
+from tasks.annotators.base import REGIONS_AT_ONCE, Annotator, AnnotatorContext, Batch, Regions, named_tags
 from tasks.annotators.folder import open_annotator
 from tasks.images.tokens import StoredTokens
 from tasks.labels.tags import read_tags
@@ -34,7 +34,6 @@ from tasks.settings.ground import GroundSettings
 from tasks.training.calibration import Calibration
 from tasks.training.data import tag_columns
 
-REGIONS_AT_ONCE = 512
 Proposals = list[list[Proposal]]
 
 
@@ -116,7 +115,7 @@ class Grounder:
                 return [[] for _ in places]
             return [[Proposal(self.known[at], box, score) for at, box, score in of_image] for of_image in seen]
 
-        return isolated(ask, range(len(batch)), _failed(batch, rejected))
+        return isolated(ask, range(len(batch)), _failed(batch.ids, rejected, "annotator_failed"))
 
     def _table(self, batch: Batch, proposals: Proposals, rejected: Rejected) -> pa.Table:
         """The ``regions`` of a batch of images, with features and, where the annotator looks at regions, its scores."""
@@ -156,16 +155,16 @@ class Grounder:
             scores = iter(self.calibration.probabilities_of(said, columns).tolist())
             return [[next(scores) for _ in of_image] for of_image in of_part]
 
-        failed = _failed(batch, rejected)
+        failed = _failed(batch.ids, rejected, "annotator_failed")
         answers = isolated(ask, range(len(batch)), lambda place, why: failed(place, why) or None)
         return [[None] * len(of) if said is None else said for of, said in zip(proposals, answers, strict=True)]
 
 
-def _failed(batch: Batch, rejected: Rejected) -> Callable[[int, str], list[Any]]:
-    """Says that the annotator failed on an image, of which nothing comes then."""
+def _failed(ids: Sequence[str], rejected: Rejected, reason: str) -> Callable[[int, str], list[Any]]:
+    """Says what failed on an image, of which nothing comes then."""
 
     def failed(place: int, why: str) -> list[Any]:
-        rejected.add(batch.ids[place], "the picture", "annotator_failed", why)
+        rejected.add(ids[place], "the picture", reason, why)
         return []
 
     return failed
@@ -185,11 +184,7 @@ def detected(
         proposed = detector.propose(pictures(places), [tag_ids[place] for place in places])
         return [[Proposal(*proposal) for proposal in of_image] for of_image in proposed]
 
-    def failed(place: int, why: str) -> list[Proposal]:
-        rejected.add(names[place], "the picture", "detector_failed", why)
-        return []
-
-    return isolated(ask, range(len(names)), failed)
+    return isolated(ask, range(len(names)), _failed(names, rejected, "detector_failed"))
 
 
 def usable(proposals: Sequence[Proposal], image_id: str, rejected: Rejected) -> list[Proposal]:
@@ -231,11 +226,8 @@ def _features(tokens: torch.Tensor, images: Sequence[int], boxes: NDArray[np.flo
     """(regions, width), L2-normalised: the features of ``boxes`` in the ``images`` whose ``tokens`` (B, 1 + N, C) these
     are."""
     of, where = torch.tensor(images, device=tokens.device), torch.from_numpy(boxes).to(tokens.device)
-    features = []
-    for start in range(0, len(of), REGIONS_AT_ONCE):
-        part = slice(start, start + REGIONS_AT_ONCE)
-        features.append(region_features(region_tokens(tokens, of[part], where[part])).half().cpu().numpy())
-    return np.concatenate(features)
+    parts = zip(of.split(REGIONS_AT_ONCE), where.split(REGIONS_AT_ONCE), strict=True)
+    return np.concatenate([region_features(region_tokens(tokens, *part)).half().cpu().numpy() for part in parts])
 
 
 def _empty(width: int) -> pa.Table:

@@ -74,7 +74,7 @@ def blueprint(
 ) -> Blueprint:
     """A new model of the sizes that ``settings`` name; ``captions`` give the captioner its vocabulary."""
     if not tags.ids:
-        raise ValueError("the label system has no active tag, so there is nothing to train: lower labels.min_count")
+        raise ValueError("the label system has no active tag to train on: lower build_labels.min_count")
     tokenizer = CaptionTokenizer.train(captions, settings.vocabulary) if settings.caption else None
     queries = None
     if settings.architecture == "ram":

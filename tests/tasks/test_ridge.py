@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from jsonschema import Draft202012Validator
-from pydantic import ValidationError
 from scipy.sparse import csr_matrix
 
-from tasks.settings.training import TrainSettings
 from tasks.training import ridge
 from tasks.training.data import Examples, TokenImages
 from tasks.training.whitening import Whitening
@@ -113,29 +110,3 @@ def test_it_is_kept_as_it_was(tmp_path: Path) -> None:
     assert again is not None
     assert all(torch.equal(getattr(again, each.name), getattr(solved, each.name)) for each in fields(solved))
     assert ridge.Ridge.load(tmp_path / "elsewhere", torch.device("cpu")) is None
-
-
-LINEAR = {"solver": "ridge", "architecture": "tag2text", "evidence": "mean", "decoder_layers": 0}
-
-
-@pytest.mark.parametrize(
-    ("values", "why"),
-    [
-        (LINEAR, ""),
-        ({**LINEAR, "evidence": "tokens"}, "linear classifier"),
-        ({**LINEAR, "decoder_layers": 1}, "linear classifier"),
-        ({**LINEAR, "architecture": "ram"}, "linear classifier"),
-        ({name: value for name, value in LINEAR.items() if name != "architecture"}, "linear classifier"),
-        ({**LINEAR, "source_weights": ["csv:a.csv=2"]}, "leave source_weights empty"),
-        ({"distillation": "clip"}, "set text_encoder to open_clip"),
-        ({"distillation": "clip", "text_encoder": "open_clip:ViT-B-16"}, ""),
-    ],
-)
-def test_forms_refuse_what_the_settings_refuse(values: dict[str, object], why: str) -> None:
-    form = Draft202012Validator(TrainSettings.model_json_schema())
-    assert form.is_valid(values) is not bool(why)
-    if why:
-        with pytest.raises(ValidationError, match=why):
-            TrainSettings.model_validate(values)
-    else:
-        TrainSettings.model_validate(values)

@@ -95,6 +95,5 @@ def of_file(file: SourceItem, source: Source, settings: IngestSettings, version:
     shares = [settings.calibrate_share, settings.test_share]
     words = [
         version, file.source, file.name, file.container, chosen, source.most() > 0, settings.max_pixels, shares,
-        source.package,
     ]  # fmt: skip
     return Fingerprint(digest(words), version=file.version)
