@@ -98,9 +98,6 @@ def repeat(source: Store, target: Store, rows: int) -> None:
         assert snapshot is not None, f"{source.url} has no {name}: run the pipeline first"
         tables[name] = source.table(snapshot)
     pairs = tables["pairs"]
-    paths = pc.struct_field(pairs["image"].combine_chunks(), "path")
-    bare = pa.StructArray.from_arrays([pa.nulls(pairs.num_rows, pa.binary()), paths], ["bytes", "path"])
-    tables["pairs"] = pairs.set_column(pairs.column_names.index("image"), "image", bare)
     parts: dict[str, list[Part]] = {name: [] for name in ALIGNED}
     copies, written = PART // pairs.num_rows + 1, 0
     for number in range(-(-rows // (copies * pairs.num_rows))):

@@ -38,6 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import PRESETS, RAM, TaggerConfig, create_tagger, onnx_export, tagger_folder
 from models.onnx_tagger import OnnxTagger
 from ram_engine import Tagger, configuration, runs
+from storage.images import read_files
 from storage.store import Store
 from tasks.evaluation.metrics import mean_average_precision
 from tasks.images.decoding import decode_image, read_image
@@ -205,7 +206,8 @@ def test_pictures(store: Store, model: RAM) -> tuple[Tensor, np.ndarray]:
             if row["image_id"] in place and names[tag] is not None:
                 truth[place[row["image_id"]], names[tag]] = True
     prepare = model.preprocessing.transform()
-    return torch.stack([prepare(decode_image(read_image(row["image"]))) for row in rows]), truth
+    files = read_files(store, *(store.snapshot(name) for name in ("pairs", "images")), place)
+    return torch.stack([prepare(decode_image(read_image(files[image_id]))) for image_id in place]), truth
 
 
 if __name__ == "__main__":

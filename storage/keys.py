@@ -15,12 +15,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
-def digest_stream(stream: IO[bytes]) -> str:
-    """The key of a file's contents, read in blocks."""
-    found = hashlib.sha256()
-    while block := stream.read(2**20):
-        found.update(block)
-    return found.hexdigest()[:KEY_LENGTH]
+def digest_stream(stream: IO[bytes], length: int) -> str:
+    """The key of the next ``length`` bytes of a file, read in blocks."""
+    contents = hashlib.sha256()
+    while block := stream.read(min(2**20, length)):
+        contents.update(block)
+        length -= len(block)
+    return contents.hexdigest()[:KEY_LENGTH]
 
 
 def digest_bytes(data: bytes | memoryview) -> str:

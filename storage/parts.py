@@ -1,52 +1,100 @@
-"""How a table becomes the bytes of a Parquet part, and back."""
+"""How a table becomes the bytes of a Parquet part, and back; and how a part's bytes are checked.
+
+A part's footer holds the digest of all that stands before it, and a part's own digest is that of its footer: the
+footer alone tells which part it is, and both together that no byte of it has changed.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.keys import digest_bytes, digest_stream
 from storage.schemas import IMAGE
 
 KEY_IN_FOOTER = b"ram_engine.key"
-IMAGE_ROW_GROUP = 128
+BODY_IN_FOOTER = b"ram_engine.body"  # the digest of what stands before the footer
+MAGIC, TRAILER = b"PAR1", 8  # a file ends with its footer's length, four bytes, and the magic word
+TAIL = 65_536  # bytes, which hold nearly every footer
+IMAGE_ROW_GROUP = 16  # pictures that are read together where a few of them are looked at
+TOKENS_ROW_GROUP = 128
 TABLE_ROW_GROUP = 65_536
 
 
+@dataclass(frozen=True)
+class Footer:
+    """What the end of a part tells: its ``key`` and number of ``rows``, the digest of what stands before it, and its
+    own ``digest``; ``length`` is in bytes, with the trailer."""
+
+    key: str
+    rows: int
+    body: str
+    digest: str
+    length: int
+
+
 def to_bytes(table: pa.Table, key: str) -> memoryview:
-    """``table`` as a Parquet file in memory, with ``key`` in its footer.
+    """``table`` as a Parquet file in memory, with ``key`` and the digest of its contents in its footer.
 
     Image bytes are compressed already and features do not compress: both are stored as they are, without dictionary
     and without statistics, in small row groups. Image tokens, most of which are zeros, are lz4, which is read three
     times as fast as zstd; all else is zstd.
     """
     bulky = [field.name for field in table.schema if field.type == IMAGE or _holds_floats(field.type)]
-    heavy = any(field.type == IMAGE or field.name == "tokens" for field in table.schema)
     paths = {path: path.split(".")[0] for path in _leaf_paths(table.schema)}
     kinds = {name: "none" for name in bulky} | {"tokens": "lz4"}
     compression: dict[str, str] = {path: kinds.get(name, "zstd") for path, name in paths.items()}
     light = [path for path, name in paths.items() if name not in kinds]
     sink = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata({KEY_IN_FOOTER: key.encode()}),
-        sink,
-        compression=compression,
-        use_dictionary=light or False,
+    with pq.ParquetWriter(
+        sink, table.schema.remove_metadata(), compression=compression, use_dictionary=light or False,
         write_statistics=light or False,
-        row_group_size=IMAGE_ROW_GROUP if heavy else TABLE_ROW_GROUP,
-    )
+    ) as writer:  # fmt: skip
+        writer.write_table(table.replace_schema_metadata(None), row_group_size=_row_group(table.schema))
+        with sink.getbuffer() as body:
+            told = {KEY_IN_FOOTER: key.encode(), BODY_IN_FOOTER: digest_bytes(body).encode()}
+        writer.add_key_value_metadata(told)
     return sink.getbuffer()
 
 
-def from_bytes(data: bytes, columns: Iterable[str] | None = None) -> pa.Table:
-    """The table of a part's bytes, with only ``columns`` if they are named."""
-    return read_columns(pa.BufferReader(data), columns)
+def read_footer(tail: bytes | memoryview) -> Footer | None:
+    """The footer at the end of ``tail``, the last bytes of a part; None where it is no part's, or longer than that."""
+    if bytes(tail[-4:]) != MAGIC:
+        return None
+    length = int.from_bytes(tail[-TRAILER:-4], "little") + TRAILER
+    if length > len(tail):
+        return None
+    footer = tail[-length:]
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(footer))
+    except (pa.ArrowInvalid, OSError):
+        return None
+    told = metadata.metadata or {}
+    if not {KEY_IN_FOOTER, BODY_IN_FOOTER} <= told.keys():
+        return None
+    key, body = told[KEY_IN_FOOTER].decode(), told[BODY_IN_FOOTER].decode()
+    return Footer(key, metadata.num_rows, body, digest_bytes(footer), length)
 
 
-def read_columns(source: Any, columns: Iterable[str] | None = None) -> pa.Table:
+def is_whole(file: IO[bytes], size: int, digest: str) -> bool:
+    """Whether a file of ``size`` bytes is the part of this ``digest``, to the last bit."""
+    file.seek(max(0, size - TAIL))
+    footer = read_footer(file.read(TAIL))
+    if footer is None:  # a footer of many row groups
+        file.seek(0)
+        footer = read_footer(file.read())
+    if footer is None or footer.digest != digest:
+        return False
+    file.seek(0)
+    return digest_stream(file, size - footer.length) == footer.body
+
+
+def read(source: Any, columns: Iterable[str] | None = None) -> pa.Table:
     """The table of a Parquet file that Python holds, with only ``columns`` if they are named.
 
     In this thread alone: a thread of Arrow's pool that drops the last reference to what Python holds, while the
@@ -55,6 +103,12 @@ def read_columns(source: Any, columns: Iterable[str] | None = None) -> pa.Table:
     file = pq.ParquetFile(source, pre_buffer=False)
     wanted = list(columns) if columns is not None else None
     return file.read(columns=wanted, use_threads=False).replace_schema_metadata(None)
+
+
+def _row_group(schema: pa.Schema) -> int:
+    if any(field.type == IMAGE for field in schema):
+        return IMAGE_ROW_GROUP
+    return TOKENS_ROW_GROUP if "tokens" in schema.names else TABLE_ROW_GROUP
 
 
 def _holds_floats(type_: pa.DataType) -> bool:

@@ -94,7 +94,6 @@ CONTRACTS: dict[str, Contract] = {
         unique="image_id",
         nullable="url licence extra ready_tags",
         image_id=pa.string(),  # the first 16 hexadecimal digits of sha256
-        image=IMAGE,
         captions=pa.list_(pa.string()),
         split=pa.string(),  # train, fine_tune, calibrate or test
         sources=pa.list_(pa.string()),  # which of several sources have it
@@ -107,6 +106,11 @@ CONTRACTS: dict[str, Contract] = {
         height=pa.int32(),
         extra=pa.string(),  # the source's other columns by name, a JSON object
         ready_tags=pa.list_(READY_TAGS),  # tags that the source gives: a caption that has some is not parsed
+    ),
+    "images": _contract(  # the files of the pairs, row by row in the same order
+        unique="image_id",
+        image_id=pa.string(),
+        image=IMAGE,
     ),
     "pairs_rejected": Contract(
         REJECTED.schema.append(pa.field("fingerprint", pa.string())), (), ("image_id", "fingerprint")

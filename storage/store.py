@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import io
 import json
 import os
 import shutil
@@ -25,20 +27,21 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from storage import parts as parquet
-from storage.keys import digest, digest_bytes, digest_stream
+from storage.keys import digest, digest_bytes
 from storage.names import SnapshotName
 from storage.schemas import ContractError, check, contract
 
-FORMAT = 1
+FORMAT = 2
 TEMPORARY = ".writing-"
+WAITS = 20  # tenths of a second, for a name that another run has taken and not yet filled
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # what systems say that have no hard links
 
 
 class StoreError(RuntimeError):
@@ -152,10 +155,11 @@ class Store:
             if not create:
                 raise StoreError(f"there is no store at {self.url}; `ram-engine run --store {self.url}` makes one")
             self.write_json("store.json", {"format": FORMAT})
-        elif marker["format"] > FORMAT:
+        elif marker["format"] != FORMAT:
+            mend = "upgrade ram-engine" if marker["format"] > FORMAT else "read it with the version that made it"
             raise StoreError(
-                f"the store at {self.url} has format {marker['format']}, and this version of ram-engine reads up to "
-                f"{FORMAT}: upgrade ram-engine, or name another store with --store"
+                f"the store at {self.url} has format {marker['format']}, and this version of ram-engine reads format "
+                f"{FORMAT}: {mend}, or name another store with --store"
             )
 
     # parts
@@ -166,60 +170,110 @@ class Store:
         Where another run was first, its part stays and is returned, unless it is to be replaced: snapshots that list it
         know its digest.
         """
-        table = check(artifact, table).combine_chunks()
-        data = parquet.to_bytes(table, key)
+        data = parquet.to_bytes(check(artifact, table), key)
         path = self._part_path(artifact, key)
         try:
             self._write_bytes(path, data, exclusive=not replace)
         except FileExistsError:
-            if first := self.find_part(artifact, key, partition):
+            if first := self._first_of_two(artifact, key, partition):
                 return first
             self._write_bytes(path, data)
-        return Part(key, partition, table.num_rows, len(data), digest_bytes(data))
+        footer = parquet.read_footer(data)
+        if footer is None:
+            raise StoreError(f"{artifact}: the part {key} was written and has no footer")
+        return Part(key, partition, footer.rows, len(data), footer.digest)
+
+    def _first_of_two(self, artifact: str, key: str, partition: str) -> Part | None:
+        """What another run wrote before; None where that is no part. A name may stand empty for a moment, see
+        :func:`_move_if_new`."""
+        path = self._path(self._part_path(artifact, key))
+        for _ in range(WAITS):
+            first = self.find_part(artifact, key, partition)
+            if first is not None or self.fs.size(path):
+                return first
+            time.sleep(0.1)
+        return None
 
     def find_part(self, artifact: str, key: str, partition: str) -> Part | None:
-        """The part ``key`` if its file is there and whole: what a killed run had finished."""
+        """The part ``key`` if its file is there: what a killed run had finished. Its end alone is read, which tells
+        what the rest has to be when it is."""
         path = self._path(self._part_path(artifact, key))
         try:
-            with self.fs.open(path, "rb") as file:
-                metadata = pq.read_metadata(file)
-                if (metadata.metadata or {}).get(parquet.KEY_IN_FOOTER) != key.encode():
-                    return None
-                file.seek(0)
-                data_digest = digest_stream(file)
-        except (FileNotFoundError, pa.ArrowInvalid):
+            size = self.fs.size(path)
+            footer = parquet.read_footer(self.fs.cat_file(path, start=-min(size, parquet.TAIL)))
+            if footer is None:
+                footer = parquet.read_footer(self.fs.cat_file(path))
+        except FileNotFoundError:
             return None
-        return Part(key, partition, metadata.num_rows, self.fs.size(path), data_digest)
+        if footer is None or footer.key != key:
+            return None
+        return Part(key, partition, footer.rows, size, footer.digest)
 
     def read_part(self, artifact: str, part: Part, columns: Iterable[str] | None = None) -> pa.Table:
-        """A part's table. Raises :class:`DamagedPartError` where the bytes are not those that were written."""
+        """A part's table, or some columns of it. Raises :class:`DamagedPartError` where the bytes are not those that
+        were written: they are digested once a process, which reads all of them, and later only what is asked for."""
+        path = self.part_file(artifact, part)
+        version = self._version(path)
         try:
-            data = self.fs.cat_file(self._path(self._part_path(artifact, part.key)))
-        except FileNotFoundError:
-            raise DamagedPartError(artifact, part, "is missing") from None
-        if digest_bytes(data) != part.digest:
-            raise DamagedPartError(artifact, part, "is damaged (its digest differs)")
-        return parquet.from_bytes(data, columns)
-
-    def read_columns(self, artifact: str, part: Part, columns: list[str]) -> pa.Table:
-        """Some columns of a part, read alone: beside images they are little. Their digest is not checked."""
-        try:
-            with self.fs.open(self._path(self._part_path(artifact, part.key)), "rb") as file:
-                return parquet.read_columns(file, columns)
+            if version and version == _whole.get((path, part.digest)):
+                with self.fs.open(path, "rb") as file:
+                    return parquet.read(file, columns)
+            data = self.fs.cat_file(path)
+            _check(artifact, part, io.BytesIO(data), len(data))
+            _whole[path, part.digest] = version
+            return parquet.read(pa.BufferReader(data), columns)
         except FileNotFoundError:
             raise DamagedPartError(artifact, part, "is missing") from None
         except (pa.ArrowInvalid, OSError) as error:
-            raise DamagedPartError(artifact, part, f"is damaged ({error})") from None
+            raise DamagedPartError(artifact, part, f"cannot be read ({error})") from None
+
+    def part_file(self, artifact: str, part: Part) -> str:
+        """The path of a part's file within the store's file system."""
+        return self._path(self._part_path(artifact, part.key))
+
+    def local_part(self, artifact: str, part: Part, folder: Path) -> Path:
+        """A part as a local file for readers that open it themselves, such as DuckDB: its own file, else a copy in
+        ``folder``. Raises :class:`DamagedPartError` as :meth:`read_part` does."""
+        path = self.part_file(artifact, part)
+        version = self._version(path)
+        try:
+            if not self.is_local:
+                data = self.fs.cat_file(path)
+                _check(artifact, part, io.BytesIO(data), len(data))
+                copy = folder / f"{artifact}-{part.key}.parquet"  # a part of pairs and one of images have one key
+                copy.write_bytes(data)
+                return copy
+            if version != _whole.get((path, part.digest)):
+                with Path(path).open("rb") as file:
+                    _check(artifact, part, file, os.stat(path).st_size)
+                _whole[path, part.digest] = version
+            return Path(path)
+        except FileNotFoundError:
+            raise DamagedPartError(artifact, part, "is missing") from None
+
+    def open_part(self, artifact: str, part: Part) -> IO[bytes]:
+        """A part's file for readers that check for themselves what they take from it. Raises
+        :class:`DamagedPartError` where it is missing."""
+        try:
+            file: IO[bytes] = self.fs.open(self.part_file(artifact, part), "rb")
+        except FileNotFoundError:
+            raise DamagedPartError(artifact, part, "is missing") from None
+        return file
+
+    def _version(self, path: str) -> tuple[int, ...]:
+        """What changes with a local file; nothing for one elsewhere."""
+        if not self.is_local:
+            return ()
+        try:
+            status = os.stat(path)
+        except OSError:
+            return ()
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def remove_part(self, artifact: str, part: Part) -> None:
         """Removes a damaged part, so that the next plan computes it again."""
         with contextlib.suppress(FileNotFoundError):
-            self.fs.rm(self._path(self._part_path(artifact, part.key)))
-
-    def part_file(self, artifact: str, part: Part) -> str:
-        """The path of a part, for readers such as DuckDB that open it themselves."""
-        path = self._path(self._part_path(artifact, part.key))
-        return path if self.is_local else f"{self.url.split('://', 1)[0]}://{path}"
+            self.fs.rm(self.part_file(artifact, part))
 
     def parts_present(self, artifact: str) -> set[str]:
         """The keys of all part files of an artifact, in one listing."""
@@ -248,7 +302,7 @@ class Store:
         column, counts = row_id(artifact), {}
         for part in parts if column else ():
             if gone := tombstones.get(part.partition):
-                left = without(self.read_columns(artifact, part, [column]), gone, column)
+                left = without(self.read_part(artifact, part, [column]), gone, column)
                 counts[part.partition] = part.rows - left.num_rows
         return {partition: count for partition, count in counts.items() if count}
 
@@ -411,13 +465,34 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             if exclusive:
-                os.link(temporary, target)
-                temporary.unlink()
+                _move_if_new(temporary, target)
             else:
                 temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+_whole: dict[tuple[str, str], tuple[int, ...]] = {}  # (path, digest) -> the version that was checked in this process
+
+
+def _move_if_new(temporary: Path, target: Path) -> None:
+    """Gives a finished file its name. Raises FileExistsError where there is one of that name already."""
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        # exFAT and many network drives have no links: whoever creates the name may then put the finished file there
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        temporary.replace(target)
+    else:
+        temporary.unlink()
+
+
+def _check(artifact: str, part: Part, file: IO[bytes], size: int) -> None:
+    if not parquet.is_whole(file, size, part.digest):
+        raise DamagedPartError(artifact, part, "is damaged (its digest differs)")
 
 
 def row_id(artifact: str) -> str:

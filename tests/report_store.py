@@ -143,7 +143,7 @@ def _tables() -> dict[str, pa.Table]:
     labels = sorted({tag for item in items for tag in item.tags})
     place = {tag: at for at, tag in enumerate(labels)}
     chance = np.random.default_rng(5)
-    names = ("pairs", "truth", "caption_tags", "generated", "regions")
+    names = ("pairs", "images", "truth", "caption_tags", "generated", "regions")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for item, image_id in zip(items, ids, strict=True):
         true = [place[tag] for tag in item.tags]
@@ -152,6 +152,7 @@ def _tables() -> dict[str, pa.Table]:
         sources = {source: said[source::3] for source in range(3)}
         scores = {tag_id: float(chance.uniform(*((0.3, 1) if tag_id in true else (0, 0.7)))) for tag_id in said}
         rows["pairs"].append(_pair(image_id, item))
+        rows["images"].append({"image_id": image_id, "image": {"bytes": item.image, "path": item.name}})
         rows["truth"].append(
             {
                 "image_id": image_id,
@@ -239,7 +240,6 @@ def _pair(image_id: str, item: world.Item) -> dict[str, Any]:
     captions = [*item.captions, HOSTILE]
     return {
         "image_id": image_id,
-        "image": {"bytes": item.image, "path": item.name},
         "captions": captions,
         "split": item.split,
         "sources": ["sample"],

@@ -38,7 +38,7 @@ def test_student_and_teacher_see_the_same_view_each_in_its_own_way(clip_encoder:
 
 
 def inputs_of(store: Store) -> Inputs:
-    names = ("pairs", "features", "label_system", "caption_tags")
+    names = ("pairs", "images", "features", "label_system", "caption_tags")
     return Inputs(store, {name: store.snapshot(name) for name in names})
 
 
@@ -49,7 +49,7 @@ def test_clip_sees_the_views_whose_tokens_are_stored(clip_encoder: str, finished
         examples = material.examples
         order = [np.arange(len(examples.image_ids))]
         said = next(examples.images.taught(order, 0))
-    (first,) = [pair for pair in inputs.table("pairs").to_pylist() if pair["image_id"] == examples.image_ids[0]]
+    (first,) = [row for row in inputs.table("images").to_pylist() if row["image_id"] == examples.image_ids[0]]
     teacher = CLIP(clip_encoder)
     picture = teacher.preprocessing.transform()(decode_image(read_image(first["image"])))
     assert torch.allclose(said[0], teacher(picture[None])[0], atol=0.01)  # stored as float16

@@ -78,7 +78,13 @@ def test_stages_leave_the_same_on_s3(bucket: str, finished_store: Path) -> None:
 
     url = f"{bucket}/tiny"
     remote, local = Store(url), Store(finished_store)
-    for artifact in ("pairs", "features", "baseline", "label_system"):  # what takes long, and what comes from elsewhere
+    for artifact in (
+        "pairs",
+        "images",
+        "features",
+        "baseline",
+        "label_system",
+    ):  # what takes long, and what comes from elsewhere
         remote.fs.put(f"{local.root}/{artifact}", f"{remote.root}/", recursive=True)
     settings, executor = configure("tiny")
     parse_captions(url, settings.parse_captions, executor=executor)

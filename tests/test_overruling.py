@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from storage.images import read_files
 from storage.store import Store
 from tasks.judging import verdict_sheet
 from tests.conftest import ram_engine
@@ -88,8 +89,8 @@ def test_why_tells_of_every_tag_and_draws_them(finished_store: Path, tmp_path: P
     assert f"the annotator alone {row['region_score']:.3f}" in told
     assert max(Image.open(drawing).size) == 640
     # the file itself is as good a name as its id
-    pair = next(one for one in opened.table(opened.snapshot("pairs")).to_pylist() if one["image_id"] == image_id)
-    (tmp_path / "copy").write_bytes(pair["image"]["bytes"])
+    files = read_files(opened, opened.snapshot("pairs"), opened.snapshot("images"), [image_id])
+    (tmp_path / "copy").write_bytes(files[image_id]["bytes"])
     assert image_id in ram_engine("why", str(tmp_path / "copy"), "--store", str(finished_store)).stdout
     failed = ram_engine("why", "it's, nothing", "--store", str(finished_store), check=False)
     assert "is no image of the store" in failed.stdout

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tasks.annotators import evidence as evidence_files
 from tasks.annotators.asking import annotated
-from tasks.annotators.base import Adoption, Annotator, AnnotatorContext, AnnotatorSettings, Batch
-from tasks.images.tokens import StoredTokens
-from tasks.machine.inputs import Inputs
+from tasks.annotators.base import Adoption, Annotator, AnnotatorContext, AnnotatorSettings
+from tasks.annotators.batches import batches
 from tasks.training.calibration import Evidence, mentioned_share
-from tasks.training.data import TagColumns, tag_columns
+from tasks.training.data import tag_columns
 from tasks.training.targets import caption_targets, split_ids
 
 
@@ -26,10 +26,14 @@ def measure(settings: AnnotatorSettings, adoption: Adoption) -> None:
     annotator = settings.make(AnnotatorContext(adoption.folder, tags, adoption.device))
     columns = annotator.columns
     labels = [(tags.labels[column].name, tags.labels[column].type) for column in columns]
-    batch = _held_out(inputs, tags)
-    scores, answered = _asked(annotator, batch, adoption)
+    held_out = set(split_ids(inputs, "calibrate"))
+    ids = [
+        row for part in inputs.parts("pairs", ["image_id"]) for row in part["image_id"].to_pylist() if row in held_out
+    ]
+    said = caption_targets(inputs, ids, tags).toarray() > 0
+    scores, answered = _asked(annotator, ids, said, adoption)
     described = bool(split_ids(inputs, "fine_tune"))
-    named = batch.named[np.ix_(answered, columns)]
+    named = said[np.ix_(answered, columns)]
     taught = np.asarray(caption_targets(inputs, split_ids(inputs, "train"), tags)[:, columns].mean(axis=0)).ravel()
     types = [type_ for _, type_ in labels]
     known = described and len(named) > 0
@@ -37,30 +41,22 @@ def measure(settings: AnnotatorSettings, adoption: Adoption) -> None:
     evidence_files.save(adoption.folder, Evidence(scores, named, described, mentioned), labels)
 
 
-def _held_out(inputs: Inputs, tags: TagColumns) -> Batch:
-    """The images that are held out to calibrate on, and what their captions name."""
-    wanted = pa.array(split_ids(inputs, "calibrate"), pa.string())
-    pairs, features = (
-        pa.concat_tables(part.filter(pc.is_in(part["image_id"], wanted)) for part in inputs.parts(name))
-        for name in ("pairs", "features")
-    )
-    named = caption_targets(inputs, pairs["image_id"].to_pylist(), tags).toarray() > 0
-    return Batch(pairs, StoredTokens(features), named)
-
-
-def _asked(annotator: Annotator, batch: Batch, adoption: Adoption) -> tuple[np.ndarray, np.ndarray]:
-    """The scores of the images that the annotator answers about, and their rows."""
-    scores = np.zeros((len(batch), len(annotator.columns)), np.float32)
-    answered = np.zeros(len(batch), bool)
+def _asked(
+    annotator: Annotator, image_ids: Sequence[str], named: NDArray[np.bool_], adoption: Adoption
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """The scores of the images that the annotator answers about, and their places."""
+    scores = np.zeros((len(image_ids), len(annotator.columns)), np.float32)
+    answered = np.zeros(len(image_ids), bool)
     why = ""
     done = 0
-    for rows in annotator.parts(batch):
-        answers = annotated(annotator, batch.subset(rows))
-        scores[rows] = answers.scores
-        answered[rows] = [place not in answers.rejected for place in range(len(rows))]
-        why = why or next(iter(answers.rejected.values()), "")
-        done += len(rows)
-        adoption.progress(done, len(batch), "calibration")
-    if len(batch) and not answered.any():
-        raise ValueError(f"the annotator answers about none of {len(batch):,} images: {why}")
+    for places, batch in batches(adoption.inputs, image_ids, named):
+        for rows in annotator.parts(batch):
+            answers = annotated(annotator, batch.subset(rows))
+            scores[places[rows]] = answers.scores
+            answered[places[rows]] = [place not in answers.rejected for place in range(len(rows))]
+            why = why or next(iter(answers.rejected.values()), "")
+            done += len(rows)
+            adoption.progress(done, len(image_ids), "calibration")
+    if image_ids and not answered.any():
+        raise ValueError(f"the annotator answers about none of {len(image_ids):,} images: {why}")
     return scores[answered], np.flatnonzero(answered)

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.store import StoreError
 from tasks.annotators.base import Annotator, Answers, Batch
 from tasks.images.tokens import MissingTokensError
 
@@ -26,7 +27,7 @@ def isolated(
         if len(answers) != len(places):
             raise ValueError(f"{len(answers)} answers to {len(places)} images")
         return answers
-    except MissingTokensError:  # no fault of an image: the store lacks what a stage before has to give
+    except (MissingTokensError, StoreError):  # no fault of an image: the store lacks what a stage before has to give
         raise
     except Exception as error:
         if len(places) == 1:

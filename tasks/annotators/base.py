@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.images.decoding import pictures
+from tasks.images.files import ImageFiles
 from tasks.images.tokens import StoredTokens
 from tasks.settings.generate import GenerateSettings
 from tasks.settings.rooms import Member
@@ -37,11 +37,12 @@ NO_CAPTIONS = GenerateSettings(captions=0)
 class Batch:
     """Images to answer about.
 
-    ``pairs`` are their rows of the artifact; ``stored`` has the image tokens that `encode` stored; ``named`` (images,
-    tags) is what their captions name, which an annotator that learnt from them leaves out.
+    ``pairs`` are their rows of the artifact, ``files`` their image files; ``stored`` has the image tokens that `encode`
+    stored; ``named`` (images, tags) is what their captions name, which an annotator that learnt from them leaves out.
     """
 
     pairs: pa.Table
+    files: ImageFiles
     stored: StoredTokens
     named: NDArray[np.bool_]
 
@@ -56,7 +57,7 @@ class Batch:
     @cached_property
     def pictures(self) -> list[Image.Image]:
         """The decoded pictures, RGB."""
-        return pictures(self.pairs)
+        return self.files.pictures(self.pairs)
 
     def tokens(self, size: int = 0) -> NDArray[np.float32]:
         """(images, 1 + N, C): the stored tokens at ``size`` pixels (0: the least size), the mean token first."""
@@ -66,10 +67,9 @@ class Batch:
         """Some of the images; the batch itself where these are all."""
         if np.array_equal(rows, np.arange(len(self))):
             return self
-        # slices share the pictures' bytes, and need no column in one piece
-        pairs = [self.pairs.slice(int(row), 1) for row in rows]
-        kept = pa.concat_tables(pairs) if pairs else self.pairs.slice(0, 0)
-        return Batch(kept, self.stored, self.named[np.asarray(rows, np.intp)])
+        return Batch(
+            self.pairs.take(pa.array(rows, pa.int64())), self.files, self.stored, self.named[np.asarray(rows, np.intp)]
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Only raster formats: Pillow would hand others (EPS) to outside programs.
@@ -70,16 +69,11 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def picture(pair: Mapping[str, Any]) -> Image.Image:
-    """The decoded picture of a row of ``pairs``: a record with ``image``, ``width`` and ``height``.
+    """The decoded picture of a row of ``pairs`` with its file: a record with ``image``, ``width`` and ``height``.
 
     Raises :class:`ImageError` where the file left or changed since it was read.
     """
     return decode_image(read_image(pair["image"]), max_pixels=pair["width"] * pair["height"])
-
-
-def pictures(pairs: pa.Table) -> list[Image.Image]:
-    """The decoded pictures of all rows of ``pairs``."""
-    return [picture(pair) for pair in pairs.select(["image", "width", "height"]).to_pylist()]
 
 
 def may_mirror(captions: Iterable[str]) -> bool:

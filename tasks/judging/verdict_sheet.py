@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 from PIL import Image
 
+from storage.images import ImageRecord, read_files
 from storage.keys import digest
 from storage.names import of_round
 from storage.schemas import TagSource, contract
@@ -54,7 +55,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
     """
     number = last_round(store, "tag_verdicts")
     artifact = of_round("tag_verdicts", max(1, number))
-    inputs = inputs_of(store, artifact, "pairs", "label_system")
+    inputs = inputs_of(store, artifact, "pairs", "images", "label_system")
     doubted = _doubted(inputs, artifact.replace("-", "_"), tag_ids(inputs, tag), verdict, limit)
     boxes = _best_boxes(store, of_round("regions", number), doubted)
     rows, cells = [], []
@@ -101,7 +102,7 @@ def _doubted(inputs: Inputs, view: str, ids: Sequence[int], verdict: str, limit:
                 END AS "right"
             FROM claims JOIN frequency USING (tag_id) CROSS JOIN wrong
         )
-        SELECT judged.*, label_system.name AS tag, type, names[1] AS picture, image, width, height
+        SELECT judged.*, label_system.name AS tag, type, names[1] AS picture, width, height
         FROM judged JOIN label_system USING (tag_id) JOIN pairs USING (image_id)
         WHERE tag_id IN ({", ".join(map(str, ids))}) {"AND kept" if verdict == "kept" else ""}
             {"AND NOT kept" if verdict == "removed" else ""}
@@ -111,7 +112,8 @@ def _doubted(inputs: Inputs, view: str, ids: Sequence[int], verdict: str, limit:
         LIMIT {limit}
         """
     ).to_pylist()
-    return rows
+    files = files_of(inputs, [row["image_id"] for row in rows])
+    return [{**row, "image": files[row["image_id"]]} for row in rows]
 
 
 def write(rows: Sequence[Row]) -> str:
@@ -183,6 +185,11 @@ def inputs_of(store: Store, *artifacts: str) -> Inputs:
             raise StoreError(f"{store.url} has no {name} yet: `ram-engine run --store {store.url}` makes them")
         snapshots[name] = snapshot
     return Inputs(store, snapshots)
+
+
+def files_of(inputs: Inputs, image_ids: Collection[str]) -> dict[str, ImageRecord]:
+    """The files of some images by id."""
+    return read_files(inputs.store, inputs.snapshots["pairs"], inputs.snapshots["images"], image_ids)
 
 
 def tag_ids(inputs: Inputs, word: str) -> list[int]:

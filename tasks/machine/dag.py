@@ -39,10 +39,10 @@ OWN = (
     Declaration(
         name="ingest",
         kind="map",
-        version=3,
+        version=4,
         about="reads the source: images are checked, unfit rows are kept apart with their reason",
         usual=IngestSettings(),
-        writes=("pairs", "pairs_rejected", "truth"),
+        writes=("pairs", "images", "pairs_rejected", "truth"),
         rate=70,
     ),
     Declaration(
@@ -86,7 +86,7 @@ OWN = (
         version=2,
         about="stores the frozen image encoder's spatial features",
         usual=EncodeSettings(),
-        reads=parts("pairs"),
+        reads=parts("pairs", "images"),
         writes=("features",),
         uses_model=True,
         rate=11,
@@ -97,7 +97,7 @@ OWN = (
         version=2,
         about="hashes every image and measures what it is screened by",
         usual=MeasureSettings(),
-        reads=parts("pairs", "features"),
+        reads=parts("pairs", "images", "features"),
         writes=("measures",),
         uses_model=True,
         rate=150,
@@ -118,7 +118,7 @@ OWN = (
         version=4,
         about="trains the annotator on the captions and their tags, and its fold models",
         usual=TrainBaselineSettings(architecture="tag2text", caption=True, folds=3),
-        reads=(*whole("pairs", "features", "caption_tags", "label_system"), *perhaps("screening")),
+        reads=(*whole("pairs", "images", "features", "caption_tags", "label_system"), *perhaps("screening")),
         writes=("baseline_log",),
         model="baseline",
         frozen=True,
@@ -146,7 +146,7 @@ OWN = (
         usual=GenerateSettings(),
         scope="round",
         reads=(
-            *parts("pairs", "features", "caption_tags"),
+            *parts("pairs", "images", "features", "caption_tags"),
             Read("generated", "previous_generated", by_part=True, before=""),
             ANNOTATOR,
             *whole("label_system", "tag_bars"),
@@ -163,7 +163,7 @@ OWN = (
         usual=GroundSettings(),
         scope="round",
         reads=(
-            *parts("pairs", "features", "caption_tags", "generated"),
+            *parts("pairs", "images", "features", "caption_tags", "generated"),
             ANNOTATOR,
             *whole("label_system", "tag_bars"),
         ),
@@ -219,7 +219,7 @@ OWN = (
         usual=TrainSettings(),
         scope="round",
         reads=(
-            *whole("pairs", "features", "caption_tags", "generated", "tag_verdicts", "label_system"),
+            *whole("pairs", "images", "features", "caption_tags", "generated", "tag_verdicts", "label_system"),
             *perhaps("screening"),
             Read("ram", "ram_previous", optional=True, carried=True),
         ),
@@ -239,7 +239,7 @@ OWN = (
         scope="last",
         last_round={"folds": 0},
         reads=(
-            *whole("pairs", "features", "caption_tags", "label_system", "tag_verdicts", "generated"),
+            *whole("pairs", "images", "features", "caption_tags", "label_system", "tag_verdicts", "generated"),
             *perhaps("screening", "truth"),
         ),
         writes=("ablation_log",),
@@ -255,7 +255,7 @@ OWN = (
         usual=TrainSettings(epochs=10),
         scope="last",
         reads=(
-            *whole("pairs", "features", "caption_tags", "label_system", "ram"),
+            *whole("pairs", "images", "features", "caption_tags", "label_system", "ram"),
             *perhaps("screening", "ablation"),
         ),
         writes=("fine_tune_log",),
@@ -272,7 +272,7 @@ OWN = (
         usual=EvaluateSettings(),
         scope="last",
         reads=(
-            *whole("pairs", "features", "caption_tags", "label_system", "tag_verdicts", "ram"),
+            *whole("pairs", "images", "features", "caption_tags", "label_system", "tag_verdicts", "ram"),
             *perhaps("truth", "ram_fine_tuned", "ablation"),
         ),
         writes=("predictions", "metrics", "verdict"),

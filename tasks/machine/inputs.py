@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import fsspec.core
 import pyarrow as pa
 
+from storage.images import with_files
 from storage.schemas import contract
-from storage.store import Snapshot, Store, row_id
+from storage.store import Part, Snapshot, Store, row_id
 
 
 def _silent(done: int, total: int) -> None:
@@ -40,48 +43,89 @@ class Inputs:
         """An artifact part by part, without the images that left."""
         return self.store.tables(self.snapshots[name], columns)
 
+    def by_partition(self, name: str, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
+        """An artifact part by part with the partition that each part descends from, without the images that left."""
+        for partition, part in self.parts_of(name):
+            yield partition, self.read(name, part, columns)
+
+    def parts_of(self, name: str) -> Iterator[tuple[str, Part]]:
+        """The parts of an artifact, each with the partition that it descends from."""
+        return ((part.partition, part) for part in self.snapshots[name].parts)
+
+    def read(self, name: str, part: Part, columns: list[str] | None = None) -> pa.Table:
+        """A part of an artifact, without the images that left."""
+        return self.store.rows_of(self.snapshots[name], part, columns)
+
+    def with_files(self, columns: list[str]) -> Iterator[pa.Table]:
+        """``columns`` of the pairs and the column ``image`` with their files, part by part."""
+        return with_files(self.store, self.snapshots["pairs"], self.snapshots["images"], columns)
+
     def model(self, name: str) -> Path:
         """A model's folder on this machine."""
         return self.store.model_folder(self.snapshots[name])
 
     def sql(self, query: str) -> pa.Table:
-        """DuckDB over the Parquet files, out of core: each input is a view, without the images that left."""
-        with connect(self.store, self.snapshots) as connection:
-            return connection.sql(query).to_arrow_table()
+        """DuckDB over the Parquet files, out of core: each input is a view, without the images that left.
+
+        Raises :class:`~storage.store.DamagedPartError` where a file of an input that the query names is damaged.
+        """
+        with connect(self.store, self.snapshots) as database:
+            return database.sql(query)
 
 
-def connect(store: Store, snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection in which every snapshot with parts is a view; ``-`` in a name becomes ``_``."""
-    connection = duckdb.connect()
-    if not store.is_local:
-        connection.register_filesystem(_listed(store, snapshots))
-    for name, snapshot in snapshots.items():
-        if not snapshot.model:
-            _view(connection, store, name.replace("-", "_"), snapshot)
-    return connection
+class Database:
+    """A DuckDB connection in which every snapshot with parts is a view, see :func:`view_of`.
+
+    The files of a view are checked when a query names it first, before DuckDB opens them.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, store: Store, snapshots: Mapping[str, Snapshot], fetched: Path
+    ) -> None:
+        self._connection, self._store, self._fetched = connection, store, fetched
+        self._waiting = {view_of(name): snapshot for name, snapshot in snapshots.items() if not snapshot.model}
+
+    def sql(self, query: str, **parameters: Any) -> pa.Table:
+        """The rows that a query selects."""
+        self._open(query)
+        return self._connection.sql(query, params=parameters or None).to_arrow_table()
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Makes a table in memory a view."""
+        self._connection.register(name, table)
+
+    def execute(self, statement: str) -> None:
+        """Makes a further view or a table."""
+        self._open(statement)
+        self._connection.execute(statement)
+
+    def _open(self, query: str) -> None:
+        for view in self._waiting.keys() & set(re.findall(r"\w+", query)):
+            _view(self._connection, self._store, view, self._waiting.pop(view), self._fetched)
 
 
-def _listed(store: Store, snapshots: Mapping[str, Snapshot]) -> Any:
-    """The file system of a store of objects, which has listed the parts: DuckDB asks for a file's size at every read,
-    and each answer would be a request."""
-    files, root = fsspec.core.url_to_fs(store.url)
-    for artifact in {snapshot.artifact for snapshot in snapshots.values() if any(part.rows for part in snapshot.parts)}:
-        files.ls(f"{root.rstrip('/')}/{artifact}/parts", refresh=True)
-    return files
+@contextmanager
+def connect(store: Store, snapshots: Mapping[str, Snapshot]) -> Iterator[Database]:
+    """A database of ``snapshots``; files of a store of objects are fetched for it, and gone afterwards."""
+    with duckdb.connect() as connection, tempfile.TemporaryDirectory(prefix="ram-engine-") as folder:
+        yield Database(connection, store, snapshots, Path(folder))
 
 
-def _view(connection: duckdb.DuckDBPyConnection, store: Store, view: str, snapshot: Snapshot) -> None:
-    files = [store.part_file(snapshot.artifact, part) for part in snapshot.parts if part.rows]
+def view_of(artifact: str) -> str:
+    """What an artifact's view is called in SQL."""
+    return artifact.replace("-", "_")
+
+
+def _view(connection: duckdb.DuckDBPyConnection, store: Store, view: str, snapshot: Snapshot, fetched: Path) -> None:
+    filled = [part for part in snapshot.parts if part.rows]
+    file_of = {part.key: str(store.local_part(snapshot.artifact, part, fetched)) for part in filled}
+    files = list(file_of.values())
     if not files:
         connection.register(view, _empty(contract(snapshot.artifact).schema))
         return
     quoted = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
     query = f"SELECT entries.* EXCLUDE (filename) FROM read_parquet([{quoted}], filename = true) AS entries"
-    gone = [
-        {"file": store.part_file(snapshot.artifact, part), "row_id": row}
-        for part in snapshot.parts
-        for row in snapshot.gone(part.partition)
-    ]
+    gone = [{"file": file_of[part.key], "row_id": row} for part in filled for row in snapshot.gone(part.partition)]
     if gone:
         column = row_id(snapshot.artifact)
         connection.register(f"{view}_gone", pa.Table.from_pylist(gone))

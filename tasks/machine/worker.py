@@ -6,7 +6,7 @@ Workers know the store and the stage's code and nothing of Prefect, so that they
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -33,6 +33,26 @@ class Shard:
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
     rows: int = 0
     replace: bool = False
+
+
+class ShardTables(Mapping[str, pa.Table]):
+    """The tables of a shard by alias; a part is read when it is asked for first, and may never be."""
+
+    def __init__(self, store: Store, shard: Shard) -> None:
+        self._store, self._shard = store, shard
+        self._read = dict(shard.tables)
+
+    def __getitem__(self, alias: str) -> pa.Table:
+        if alias not in self._read:
+            artifact, part = self._shard.parts[alias]
+            self._read[alias] = self._store.read_part(artifact, part)
+        return self._read[alias]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._shard.tables, **self._shard.parts})
+
+    def __len__(self) -> int:
+        return len({**self._shard.tables, **self._shard.parts})
 
 
 @dataclass(frozen=True)
@@ -77,10 +97,7 @@ class Worker:
 
     def __call__(self, shard: Shard) -> ShardResult:
         started = time.perf_counter()
-        tables = dict(shard.tables)
-        for alias, (artifact, part) in shard.parts.items():
-            tables[alias] = self.store.read_part(artifact, part)
-        made: Mapping[str, pa.Table] = self.compute(tables)
+        made: Mapping[str, pa.Table] = self.compute(ShardTables(self.store, shard))
         parts = {
             artifact: self.store.write_part(
                 artifact, shard.key, shard.partition, made[first_round_name(artifact)], shard.replace

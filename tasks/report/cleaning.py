@@ -62,7 +62,7 @@ def cleaning(views: Views) -> dict[str, Any] | None:
 
 def _verdicts(views: Views) -> pa.Table:
     """(image_id, tag_id, score, kept, by_hand, is_true), by id, of images with :data:`MOST_VERDICTS` tags together."""
-    return views.db.sql(
+    return views.database.sql(
         f"""
         WITH numbered AS (
             SELECT *, count(*) OVER (ORDER BY image_id) AS number FROM entries WHERE round = {views.judged}
@@ -72,7 +72,7 @@ def _verdicts(views: Views) -> pa.Table:
         FROM numbered LEFT JOIN true_tags USING (image_id, tag_id)
         WHERE number <= {MOST_VERDICTS} ORDER BY image_id, tag_id
         """
-    ).to_arrow_table()
+    )
 
 
 def _regions(views: Views, verdicts: pa.Table, measure: OutlierMeasure) -> pa.Table:
@@ -80,9 +80,9 @@ def _regions(views: Views, verdicts: pa.Table, measure: OutlierMeasure) -> pa.Ta
     rows = pa.array(range(verdicts.num_rows), pa.int64())
     numbered = verdicts.select(["image_id", "tag_id"]).append_column("row", rows)
     regions, clusters = (of_round(name, views.judged).replace("-", "_") for name in ("regions", "clusters"))
-    views.db.register("judged_tags", numbered)
-    found = views.db.sql(f"SELECT * FROM judged_tags JOIN {regions} USING (image_id, tag_id)").to_arrow_table()
-    index = read_clusters(views.db.sql(f"SELECT * FROM {clusters}").to_arrow_table())
+    views.database.register("judged_tags", numbered)
+    found = views.database.sql(f"SELECT * FROM judged_tags JOIN {regions} USING (image_id, tag_id)")
+    index = read_clusters(views.database.sql(f"SELECT * FROM {clusters}"))
     typical = pa.array(typicality(found, index, measure), pa.float32())
     shown = found.select(["row", "image_id", "tag_id", "box"]).append_column("typicality", typical)
     shown = shown.append_column("tag_score", pc.fill_null(found["tag_score"], 1))

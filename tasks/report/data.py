@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import closing
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,10 +26,10 @@ from tasks.settings.ingest import source_titles
 def gather(store: Store, rounds: int = 1) -> dict[str, Any]:
     """The report's data: counts over the whole store, pictures and stored scores from a few parts of it."""
     snapshots = latest_snapshots(store, rounds)
-    whole = open_views(store, snapshots, rounds)
     fewer = sampled(snapshots)
-    few = whole if fewer == snapshots else open_views(store, fewer, rounds)
-    with closing(whole.db), closing(few.db):
+    with ExitStack() as opened:
+        whole = opened.enter_context(open_views(store, snapshots, rounds))
+        few = whole if fewer == snapshots else opened.enter_context(open_views(store, fewer, rounds))
         report: dict[str, Any] = {
             "header": {**_header(store, snapshots), "against": AGAINST[against(whole)]},
             "opening": opening(whole),

@@ -49,11 +49,8 @@ def known_against(store: Store) -> str:
 
 def _opened(store: Store, look: Callable[[Views], Any]) -> Any:
     rounds = rounds_of(store)
-    views = open_views(store, latest_snapshots(store, rounds), rounds)
-    try:
+    with open_views(store, latest_snapshots(store, rounds), rounds) as views:
         return look(views)
-    finally:
-        views.db.close()
 
 
 def _verdicts(views: Views) -> list[Verdict]:

@@ -25,11 +25,8 @@ def pipeline_page(store: Store, rounds: int) -> str:
 
 def contact_sheet(store: Store, rounds: int) -> str:
     """Some training pictures with their captions and tags so far, as a Markdown table; "" before there are any."""
-    with_views = open_views(store, sampled(latest_snapshots(store, rounds)), rounds)
-    try:
-        rows = [_picture_row(one) for one in examples(with_views, PICTURES, SIZE)]
-    finally:
-        with_views.db.close()
+    with open_views(store, sampled(latest_snapshots(store, rounds)), rounds) as views:
+        rows = [_picture_row(one) for one in examples(views, PICTURES, SIZE)]
     head = "| | |\n|---|---|\n"
     return head + "\n".join(rows) if rows else ""
 
@@ -53,8 +50,7 @@ def cell(text: str) -> str:
 
 def tag_counts(store: Store, rounds: int) -> list[dict[str, Any]]:
     """The most frequent tags, with how many pictures have each from which source, and how many lost it."""
-    views = open_views(store, latest_snapshots(store, rounds), rounds)
-    try:
+    with open_views(store, latest_snapshots(store, rounds), rounds) as views:
         if not views.rounds or not views.has("label_system"):
             return []
         return views.rows(
@@ -66,8 +62,6 @@ def tag_counts(store: Store, rounds: int) -> list[dict[str, Any]]:
             GROUP BY name, type ORDER BY pictures DESC, name LIMIT {MOST_ROWS}
             """
         )
-    finally:
-        views.db.close()
 
 
 def metrics_table(store: Store, rounds: int) -> tuple[str, list[dict[str, Any]]]:
@@ -111,11 +105,8 @@ def bars(values: list[tuple[str, float]]) -> str:
 def _models(store: Store, rounds: int) -> tuple[str, list[dict[str, Any]]]:
     """What the models are measured against, and their figures."""
     snapshots = {name: one for name, one in latest_snapshots(store, rounds).items() if name == "metrics"}
-    views = open_views(store, snapshots, rounds)
-    try:
+    with open_views(store, snapshots, rounds) as views:
         return known_against(store), models_table(views)
-    finally:
-        views.db.close()
 
 
 def _flat(row: Mapping[str, Any]) -> list[tuple[str, str, float]]:

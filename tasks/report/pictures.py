@@ -21,16 +21,19 @@ class Pictures:
 
     def __init__(self, views: Views, image_ids: Iterable[str]) -> None:
         ids = sorted(set(image_ids))
-        rows = (
+        sizes = (
             views.rows(
-                "SELECT image_id, image, width, height FROM pairs "
+                "SELECT image_id, width, height FROM pairs "
                 "SEMI JOIN (SELECT unnest($ids) AS image_id) USING (image_id)",
                 ids=ids,
             )
             if ids
             else []
         )
-        self._records: dict[str, dict[str, Any]] = {row["image_id"]: row for row in rows}
+        files = views.files(ids) if ids else {}
+        self._records: dict[str, dict[str, Any]] = {
+            row["image_id"]: {**row, "image": files[row["image_id"]]} for row in sizes if row["image_id"] in files
+        }
         self._last: tuple[str, Image.Image | None] = ("", None)
 
     def thumbnail(self, image_id: str, size: int) -> str:

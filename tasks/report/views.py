@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import duckdb
-
+from storage.images import ImageRecord, read_files
 from storage.names import first_round_name, of_round
 from storage.schemas import TagSource
 from storage.store import Snapshot, Store
 from tasks.evaluation.true_tags import TRUE_TAGS_SQL
 from tasks.machine.dag import stages
-from tasks.machine.inputs import connect
+from tasks.machine.inputs import Database, connect, view_of
 
 SAMPLED_PARTS = 12  # pictures and stored scores come from at most so many parts, whatever the store's size
 CHECKED = ("tag_bars", "annotator_checks")  # what an annotator was found to be worth, where a store has it
@@ -35,7 +36,8 @@ class Views:
     judged or not; ``true_tags`` (image_id, tag_id).
     """
 
-    db: duckdb.DuckDBPyConnection
+    store: Store
+    database: Database
     snapshots: dict[str, Snapshot]
     rounds: int  # for which there are entries
     judged: int  # of which there are verdicts
@@ -50,8 +52,12 @@ class Views:
 
     def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         """The rows of a query as dictionaries."""
-        rows: list[dict[str, Any]] = self.db.sql(query, params=parameters or None).to_arrow_table().to_pylist()
+        rows: list[dict[str, Any]] = self.database.sql(query, **parameters).to_pylist()
         return rows
+
+    def files(self, image_ids: Collection[str]) -> dict[str, ImageRecord]:
+        """The files of some images by id."""
+        return read_files(self.store, self.snapshots["pairs"], self.snapshots["images"], image_ids)
 
 
 def latest_snapshots(store: Store, rounds: int) -> dict[str, Snapshot]:
@@ -75,8 +81,9 @@ def sampled(snapshots: dict[str, Snapshot]) -> dict[str, Snapshot]:
     }
 
 
-def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Views:
-    """Connects to the store; close ``db`` when done."""
+@contextmanager
+def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Iterator[Views]:
+    """Connects to the store."""
     # DuckDB cannot take an empty Arrow column of half floats: without rows they are as good as not there.
     snapshots = {
         name: one
@@ -84,19 +91,21 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Vie
         if one.rows or first_round_name(name) not in ("features", "regions", "measures")
     }
     snapshots |= _measured_with(store, snapshots)
-    db = connect(store, snapshots)
-    if "pairs" in snapshots:
-        db.execute("CREATE VIEW pictures AS SELECT image_id FROM pairs WHERE split = 'train'")
-    numbers = range(1, rounds + 1) if "pairs" in snapshots else range(0)
-    judged = sum(of_round("tag_verdicts", number) in snapshots for number in numbers)
-    entries = [query for number in numbers if (query := _entries(snapshots, number))]
-    if entries:
-        db.execute(f"CREATE VIEW entries AS {' UNION ALL '.join(entries)}")
-    views = Views(db, snapshots, len(entries), judged)
-    if {"label_system", "pairs"} <= snapshots.keys():
-        true_tags = TRUE_TAGS_SQL if views.knows_truth else "SELECT '' AS image_id, 0 AS tag_id WHERE false"
-        db.execute(f"CREATE TABLE true_tags AS SELECT * FROM ({true_tags}) SEMI JOIN pictures USING (image_id)")
-    return views
+    with connect(store, snapshots) as database:
+        if "pairs" in snapshots:
+            database.execute("CREATE VIEW pictures AS SELECT image_id FROM pairs WHERE split = 'train'")
+        numbers = range(1, rounds + 1) if "pairs" in snapshots else range(0)
+        judged = sum(of_round("tag_verdicts", number) in snapshots for number in numbers)
+        entries = [query for number in numbers if (query := _entries(snapshots, number))]
+        if entries:
+            database.execute(f"CREATE VIEW entries AS {' UNION ALL '.join(entries)}")
+        views = Views(store, database, snapshots, len(entries), judged)
+        if {"label_system", "pairs"} <= snapshots.keys():
+            true_tags = TRUE_TAGS_SQL if views.knows_truth else "SELECT '' AS image_id, 0 AS tag_id WHERE false"
+            database.execute(
+                f"CREATE TABLE true_tags AS SELECT * FROM ({true_tags}) SEMI JOIN pictures USING (image_id)"
+            )
+        yield views
 
 
 def _measured_with(store: Store, snapshots: dict[str, Snapshot]) -> dict[str, Snapshot]:
@@ -112,12 +121,12 @@ def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
     verdicts, generated = of_round("tag_verdicts", number), of_round("generated", number)
     columns = "image_id, tag_id, source, score, region_score, typicality, kept, reason"
     if verdicts in snapshots:
-        query = f"SELECT {columns} FROM {_view(verdicts)}"
+        query = f"SELECT {columns} FROM {view_of(verdicts)}"
     elif "caption_tags" in snapshots and (number == 1 or generated in snapshots):
         named = [f"SELECT image_id, unnest(tag_ids) AS tag_id, {TagSource.CAPTION} AS bit FROM caption_tags"]
         scores = "SELECT NULL::VARCHAR AS image_id, NULL::INTEGER AS tag_id, NULL::FLOAT AS score WHERE false"
         if generated in snapshots:
-            view = _view(generated)
+            view = view_of(generated)
             named.append(
                 f"SELECT image_id, unnest(flatten(caption_tag_ids)), {TagSource.GENERATED_CAPTION} FROM {view}"
             )
@@ -135,7 +144,3 @@ def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
         SELECT {number} AS round, {columns}, CASE {origins} END AS origin
         FROM ({query}) SEMI JOIN pictures USING (image_id)
     """
-
-
-def _view(artifact: str) -> str:
-    return artifact.replace("-", "_")

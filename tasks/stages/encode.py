@@ -1,8 +1,8 @@
 """Map stage `encode`: stores the frozen image encoder's spatial features, on which every head trains.
 
-Reads pairs (aligned); writes features. Training images get ``views`` views, the first the whole picture and the others
-fixed augmentations; all other images the whole picture alone. Images of the splits that are used at the higher
-resolution get one more row there, and all images one for each further encoder of the annotator.
+Reads pairs and images (aligned); writes features. Training images get ``views`` views, the first the whole picture and
+the others fixed augmentations; all other images the whole picture alone. Images of the splits that are used at the
+higher resolution get one more row there, and all images one for each further encoder of the annotator.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 
 from models.image_encoder import ImageEncoder, preprocessing
 from tasks.images.decoding import may_mirror, picture
+from tasks.images.files import ImageFiles
 from tasks.machine.devices import cores, device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
@@ -63,7 +64,7 @@ def build(
                     with torch.inference_mode():
                         return token_array(encoder(images).half().cpu().numpy())
 
-                batches = list(_batches(_views(shard["pairs"], settings, size), _batch_size(size)))
+                batches = list(_batches(_views(shard, settings, size), _batch_size(size)))
                 for batch, tokens in zip(batches, threads.map(look, batches), strict=True):
                     rows["image_id"].append(pa.array([view.pair["image_id"] for view in batch], pa.string()))
                     rows["view"].append(pa.array([view.number for view in batch], pa.int8()))
@@ -101,9 +102,9 @@ def augment(image: Image.Image, image_id: str, view: int, crop_area: float, mirr
     return ImageOps.mirror(image) if mirror and view % 2 else image
 
 
-def _views(pairs: pa.Table, settings: EncodeSettings, size: int) -> Iterator[View]:
-    columns = ("image_id", "image", "captions", "split", "width", "height")
-    for pair in pairs.select(columns).to_pylist():
+def _views(shard: Mapping[str, pa.Table], settings: EncodeSettings, size: int) -> Iterator[View]:
+    files = ImageFiles(lambda: shard["images"])
+    for pair in files.rows(shard["pairs"], ("captions", "split", "width", "height")):
         for number in range(_views_at(size, pair["split"], settings)):
             yield View(pair, number)
 

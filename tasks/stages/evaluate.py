@@ -1,16 +1,15 @@
 """Reduce stage `evaluate`: measures every model on the test pictures, and the tags after every stage.
 
-Reads pairs, features, label_system, tag_verdicts, caption_tags, the models ram, ram_fine_tuned and ablation, and the
-truth where the source knows it. Else a person's labels count as true where enough test pictures are described fully by
-them, else what captions and labels name. Writes predictions, metrics, and the verdict: is the model better than one
-that was trained on parsed captions alone?
+Reads pairs, images, features, label_system, tag_verdicts, caption_tags, the models ram, ram_fine_tuned and ablation,
+and the truth where the source knows it. Else a person's labels count as true where enough test pictures are described
+fully by them, else what captions and labels name. Writes predictions, metrics, and the verdict: is the model better
+than one that was trained on parsed captions alone?
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +22,13 @@ from models import RAM, label_queries
 from models.conse import ConSE, open_logits
 from storage.schemas import TagSource, contract
 from tasks.annotators.base import Batch
+from tasks.annotators.batches import batches
 from tasks.annotators.models import TrainedModel, load_model, token_batches
 from tasks.evaluation.known import known_targets, measured
 from tasks.evaluation.metrics import average_precisions, frequency_bands, mean_of_numbers, precision_recall
 from tasks.evaluation.rows import OF_STAGES, TRAINED_ALIKE, Row
 from tasks.evaluation.true_tags import TRUE_TAGS_SQL
 from tasks.evaluation.verdict import NOT_COMPARED, Verdict, verdict
-from tasks.images.tokens import StoredTokens
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.evaluate import EvaluateSettings
@@ -38,66 +37,74 @@ from tasks.training.data import TagColumns, tag_columns
 from tasks.training.jobs import WHOLE
 
 NEVER_CAPTIONED = "never_captioned"
+PICTURES = 10_000  # that are measured on, at most: more would make the figures' intervals little narrower
 Scores = NDArray[np.float32]
 Members = NDArray[np.bool_]  # (tags,), which of them are in a subset
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """The test images and what is true of them: (images, tags) and, for nouns that no tag names, (images, nouns).
+    """The test images by ascending id, and what is true of them: (images, tags) and, for nouns that no tag names,
+    (images, nouns).
 
     ``against`` says who knows that: a key of :data:`tasks.evaluation.verdict.AGAINST`.
     """
 
     against: str
-    pairs: pa.Table
-    features: pa.Table
+    image_ids: list[str]
     tags: TagColumns
     truth: NDArray[np.bool_]
     nouns: list[str]
     noun_truth: NDArray[np.bool_]
 
-    @cached_property
-    def batch(self) -> Batch:
-        """The images as models look at them."""
-        return Batch(self.pairs, StoredTokens(self.features), self.truth)
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row of the ablation that is to be measured.
+
+    ``ask`` gives the scores (images, tags) of a batch, and those of the nouns (images, nouns) where it knows any word;
+    ``thresholds`` are (tags,), where it has any.
+    """
+
+    name: Row
+    ask: Callable[[Batch], tuple[Scores, Scores | None]]
+    thresholds: Scores | None = None
 
 
 def reduce(settings: EvaluateSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
     """``predictions`` and ``metrics`` of the rows zero_shot, parsed, generation, cleaning, fine_tuned and truth,
     and parsed_fine_tuned and truth_fine_tuned beside the one that they are to be compared with; ``verdict``."""
     test = _test_set(inputs)
-    rows = _Rows()
-    predictions = []
-    compared: dict[str, Scores] = {}
-    for name, scores, nouns, thresholds in _all_scores(inputs, test, executor):
-        predictions.append(_predictions(name, test, scores))
-        if name in (*TRAINED_ALIKE, *TRAINED_ALIKE.values()):
-            compared[name] = scores
-        rows.measure(name, test, scores, thresholds, _frequency_bands(inputs, test.tags))
-        if test.nouns and nouns is not None:
-            rows.add(name, "mAP", NEVER_CAPTIONED, mean_of_numbers(average_precisions(test.noun_truth, nouns)))
+    rows, bands = _Rows(), _frequency_bands(inputs, test.tags)
+    candidates = _candidates(inputs, test, executor)
+    scores, noun_scores = _ask(candidates, test, inputs)
+    for candidate in candidates:
+        name = candidate.name
+        rows.measure(name, test, scores[name], candidate.thresholds, bands)
+        if test.nouns and name in noun_scores:
+            values = average_precisions(test.noun_truth, noun_scores[name])
+            rows.add(name, "mAP", NEVER_CAPTIONED, mean_of_numbers(values))
     rows.add(Row.CHANCE, "mAP", "all", mean_of_numbers(_prevalence(test.truth)))
     if test.nouns:
         rows.add(Row.CHANCE, "mAP", NEVER_CAPTIONED, mean_of_numbers(_prevalence(test.noun_truth)))
     if inputs.has("truth"):
         for row in inputs.sql(_TAGS_AFTER_STAGES).to_pylist():
             rows.add(row["model"], row["metric"], row["subset"], row["value"])
-    verdicts = [asdict(comparison) for comparison in _verdicts(inputs, test, compared)]
+    verdicts = [asdict(comparison) for comparison in _verdicts(inputs, test, scores)]
     return {
-        "predictions": pa.concat_tables(predictions),
+        "predictions": pa.concat_tables(_predictions(name, test, values) for name, values in scores.items()),
         "metrics": rows.table(),
         "verdict": pa.Table.from_pylist(verdicts, schema=contract("verdict").schema),
     }
 
 
-def _verdicts(inputs: Inputs, test: TestSet, scores: Mapping[str, Scores]) -> Iterator[Verdict]:
+def _verdicts(inputs: Inputs, test: TestSet, scores: Mapping[Row, Scores]) -> Iterator[Verdict]:
     """Of the retrained model and, where there is one, of the fine-tuned."""
     reason = _not_alike(inputs) if Row.PARSED in scores else "no model was trained on parsed captions alone"
     for model, other in TRAINED_ALIKE.items():
         comparison = None
         if reason and model in scores:
-            comparison = Verdict(NOT_COMPARED, pictures=test.pairs.num_rows, reason=reason)
+            comparison = Verdict(NOT_COMPARED, pictures=len(test.image_ids), reason=reason)
         elif model in scores and other in scores:
             comparison = verdict(test.truth, scores[model], scores[other])
         if comparison is not None:
@@ -150,24 +157,23 @@ class _Rows:
 
 def _test_set(inputs: Inputs) -> TestSet:
     tags = tag_columns(inputs.table("label_system"))
-    pairs = inputs.table("pairs")
-    pairs = pairs.filter(pc.equal(pairs["split"], "test")).sort_by("image_id")
+    pairs = inputs.sql("SELECT image_id FROM pairs WHERE split = 'test' ORDER BY image_id")
     if not pairs.num_rows:
         raise ValueError("there is no image of the split 'test' to measure on: set ingest.test_share above 0")
     ids, against = measured(inputs, pairs["image_id"].to_pylist())
+    ids = [ids[at] for at in np.unique(np.linspace(0, len(ids) - 1, min(len(ids), PICTURES)).astype(np.intp))]
     wanted = pa.array(ids, pa.string())
-    pairs = pairs.filter(pc.is_in(pairs["image_id"], wanted))
-    features = pa.concat_tables(part.filter(pc.is_in(part["image_id"], wanted)) for part in inputs.parts("features"))
     nouns: list[str] = []
     noun_truth = np.zeros((len(ids), 0), bool)
     truth = known_targets(inputs, ids, tags, against)
     if against == "truth":
         unknown = inputs.sql(_UNKNOWN_NOUNS)
+        unknown = unknown.filter(pc.is_in(unknown["image_id"], value_set=wanted))
         nouns = sorted(set(unknown["name"].to_pylist()))
         noun_truth = np.zeros((len(ids), len(nouns)), bool)
         rows, columns = pc.index_in(unknown["image_id"], wanted), pc.index_in(unknown["name"], pa.array(nouns))
         noun_truth[rows.to_numpy(), columns.to_numpy()] = True
-    return TestSet(against, pairs, features, tags, truth.toarray() > 0, nouns, noun_truth)
+    return TestSet(against, ids, tags, truth.toarray() > 0, nouns, noun_truth)
 
 
 _UNKNOWN_NOUNS = """
@@ -180,20 +186,34 @@ SELECT DISTINCT image_id, name FROM said ANTI JOIN words USING (name) ORDER BY n
 """DuckDB: the true objects of test images whose name is no tag's: what a model can only know by its text."""
 
 
-def _all_scores(
-    inputs: Inputs, test: TestSet, executor: ExecutorSettings
-) -> Iterator[tuple[Row, Scores, Scores | None, Scores | None]]:
-    """Each row of the ablation: its name, scores of tags, scores of unknown nouns, thresholds; None: it has none."""
+def _candidates(inputs: Inputs, test: TestSet, executor: ExecutorSettings) -> list[Candidate]:
+    """Every row of the ablation that there is a model of."""
     device = device_of(executor)
     ram = load_model(inputs.model("ram") / WHOLE, test.tags, device)
     config = ram.model.config
     teacher = ConSE(config.image_encoder, config.text_encoder, config.image_size).to(device)
-    yield Row.ZERO_SHOT, *_zero_shot(ram, teacher, test), None
-    folders = dict(_model_folders(inputs))
-    for number, (name, folder) in enumerate(folders.items()):
+    candidates = [Candidate(Row.ZERO_SHOT, _zero_shot(ram, teacher, test))]
+    for name, folder in _model_folders(inputs):
         member = ram if name == Row.CLEANING else load_model(folder, test.tags, device)
-        yield name, *_scores(member, teacher, test)
-        inputs.progress(number + 1, len(folders))
+        thresholds = np.full(len(test.tags.ids), 2, np.float32)  # of tags that the model does not know: never
+        thresholds[member.columns] = member.model.thresholds().numpy()
+        candidates.append(Candidate(name, _scores(member, teacher, test), thresholds))
+    return candidates
+
+
+def _ask(candidates: Sequence[Candidate], test: TestSet, inputs: Inputs) -> tuple[dict[Row, Scores], dict[Row, Scores]]:
+    """The scores of tags and of nouns by row. Each part of the corpus is read once, and every model asked about it."""
+    scores = {candidate.name: np.zeros(test.truth.shape, np.float32) for candidate in candidates}
+    noun_scores: dict[Row, Scores] = {}
+    answered = 0
+    for rows, batch in batches(inputs, test.image_ids, test.truth):
+        for candidate in candidates:
+            scores[candidate.name][rows], nouns = candidate.ask(batch)
+            if nouns is not None:
+                noun_scores.setdefault(candidate.name, np.zeros(test.noun_truth.shape, np.float32))[rows] = nouns
+        answered += len(rows)
+        inputs.progress(answered, len(test.image_ids))
+    return scores, noun_scores
 
 
 def _model_folders(inputs: Inputs) -> Iterator[tuple[Row, Path]]:
@@ -210,38 +230,43 @@ def _model_folders(inputs: Inputs) -> Iterator[tuple[Row, Path]]:
         yield from ((row.fine_tuned, fine_tuned / row) for row in OF_STAGES if (fine_tuned / row).is_dir())
 
 
-@torch.inference_mode()
-def _scores(member: TrainedModel, teacher: ConSE, test: TestSet) -> tuple[Scores, Scores | None, Scores]:
-    """Probabilities of the tags (0 for tags that the model does not know) and of the unknown nouns; thresholds."""
+def _scores(member: TrainedModel, teacher: ConSE, test: TestSet) -> Callable[[Batch], tuple[Scores, Scores | None]]:
+    """Probabilities of the tags, 0 for tags that the model does not know, and of the unknown nouns."""
     model = member.model
-    scores = np.zeros(test.truth.shape, np.float32)
-    thresholds = np.full(len(test.tags.ids), 2, np.float32)
-    thresholds[member.columns] = model.thresholds().numpy()
-    nouns = np.zeros(test.noun_truth.shape, np.float32)
-    open_vocabulary = bool(test.nouns) and isinstance(model, RAM)
-    if open_vocabulary:
-        queries = label_queries.build(test.nouns, model.config.text_encoder).to(member.device)
-    for rows, tokens in token_batches(member, test.batch):
-        scores[np.ix_(rows, member.columns)] = model.tag_logits(tokens).sigmoid().cpu().numpy()
-        if open_vocabulary and isinstance(model, RAM):
-            nouns[rows] = open_logits(model, teacher, tokens, queries).sigmoid().cpu().numpy()
-    return scores, nouns if open_vocabulary else None, thresholds
+    opened = model if isinstance(model, RAM) and test.nouns else None
+    queries = label_queries.build(test.nouns, model.config.text_encoder).to(member.device) if opened else None
+
+    @torch.inference_mode()
+    def ask(batch: Batch) -> tuple[Scores, Scores | None]:
+        scores = np.zeros((len(batch), len(test.tags.ids)), np.float32)
+        nouns = np.zeros((len(batch), len(test.nouns)), np.float32)
+        for rows, tokens in token_batches(member, batch):
+            scores[np.ix_(rows, member.columns)] = model.tag_logits(tokens).sigmoid().cpu().numpy()
+            if opened is not None and queries is not None:
+                nouns[rows] = open_logits(opened, teacher, tokens, queries).sigmoid().cpu().numpy()
+        return scores, None if opened is None else nouns
+
+    return ask
 
 
-@torch.inference_mode()
-def _zero_shot(ram: TrainedModel, teacher: ConSE, test: TestSet) -> tuple[Scores, Scores]:
+def _zero_shot(ram: TrainedModel, teacher: ConSE, test: TestSet) -> Callable[[Batch], tuple[Scores, Scores | None]]:
     """Cosine similarities of the untrained teacher, with the image encoder of ``ram``."""
     names = [*test.tags.query_texts, *test.nouns]
     queries = label_queries.build(names, ram.model.config.text_encoder).to(ram.device)
-    scores = np.zeros((test.pairs.num_rows, len(names)), np.float32)
-    for rows, tokens in token_batches(ram, test.batch):
-        scores[rows] = teacher.scores(tokens, queries, "max").cpu().numpy()
-    return scores[:, : len(test.tags.ids)], scores[:, len(test.tags.ids) :]
+
+    @torch.inference_mode()
+    def ask(batch: Batch) -> tuple[Scores, Scores | None]:
+        scores = np.zeros((len(batch), len(names)), np.float32)
+        for rows, tokens in token_batches(ram, batch):
+            scores[rows] = teacher.scores(tokens, queries, "max").cpu().numpy()
+        return scores[:, : len(test.tags.ids)], scores[:, len(test.tags.ids) :]
+
+    return ask
 
 
 def _predictions(model: str, test: TestSet, scores: Scores) -> pa.Table:
     lists = pa.array(list(scores), pa.list_(pa.float32()))
-    return pa.table({"model": pa.array([model] * len(scores)), "image_id": test.pairs["image_id"], "scores": lists})
+    return pa.table({"model": pa.array([model] * len(scores)), "image_id": test.image_ids, "scores": lists})
 
 
 def _frequency_bands(inputs: Inputs, tags: TagColumns) -> dict[str, Members]:

@@ -1,9 +1,9 @@
 """Map stage `generate`: the annotator adds captions and tags to every image, out of fold to those that it learnt from.
 
-Reads pairs, features and caption_tags (aligned), the model ``annotator``, its tag_bars and label_system (pinned), and
-in later rounds previous_generated (aligned), whose captions are kept where the annotator has no captioner; writes
-generated, and generated_rejected: the images that the annotator or the caption judge failed on, which have no row in
-generated.
+Reads pairs, images, features and caption_tags (aligned), the model ``annotator``, its tag_bars and label_system
+(pinned), and in later rounds previous_generated (aligned), whose captions are kept where the annotator has no
+captioner; writes generated, and generated_rejected: the images that the annotator or the caption judge failed on, which
+have no row in generated.
 A score is the probability that a tag is there, given the picture and that the captions name it, or do not.
 """
 
@@ -21,6 +21,7 @@ from tasks.annotators.asking import annotated, isolated
 from tasks.annotators.base import Annotator, AnnotatorContext, Batch, named_tags
 from tasks.annotators.folder import open_annotator
 from tasks.caption_judges.base import CaptionFit, context_of
+from tasks.images.files import ImageFiles
 from tasks.images.tokens import StoredTokens
 from tasks.labels.tags import read_tags
 from tasks.labels.texts import TagIds, tag_reader
@@ -68,7 +69,7 @@ def build(
     def generate(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs = shard["pairs"]
         named = named_tags(pairs["image_id"].to_pylist(), shard["caption_tags"], tags)
-        batch = Batch(pairs, StoredTokens(shard["features"]), named)
+        batch = Batch(pairs, ImageFiles(lambda: shard["images"]), StoredTokens(shard["features"]), named)
         said = _ask(annotator, batch, calibration, settings, caption_fit)
         if read is not None:
             caption_tags = _supported(read(said.captions), said.scores, tags, settings.caption_support)

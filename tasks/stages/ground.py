@@ -24,6 +24,7 @@ from storage.schemas import contract
 from tasks.annotators.asking import isolated
 from tasks.annotators.base import REGIONS_AT_ONCE, Annotator, AnnotatorContext, Batch, Regions, named_tags
 from tasks.annotators.folder import open_annotator
+from tasks.images.files import ImageFiles
 from tasks.images.tokens import StoredTokens
 from tasks.labels.tags import read_tags
 from tasks.machine.devices import device_of
@@ -68,7 +69,7 @@ def build(
         ids = shard["pairs"]["image_id"].to_pylist()
         claims = claimed_tags(ids, shard["caption_tags"], shard["generated"], groundable)
         named = named_tags(ids, shard["caption_tags"], tags)
-        batch = Batch(shard["pairs"], StoredTokens(shard["features"]), named)
+        batch = Batch(shard["pairs"], ImageFiles(lambda: shard["images"]), StoredTokens(shard["features"]), named)
         rows = [row for row, claim in enumerate(claims) if claim]
         asked, rejected = batch.subset(rows), Rejected()
         tables = [

@@ -44,7 +44,7 @@ def plan(run: StageRun) -> StagePlan:
     settings = IngestSettings.model_validate(run.settings)
     latest = None if again.force else store.snapshot("pairs")
     if latest is not None:  # the images of a part that was lost are read from the source again
-        present = store.parts_present("pairs")
+        present = store.parts_present("pairs") & store.parts_present("images")
         latest = replace(latest, parts=tuple(part for part in latest.parts if part.key in present))
     items = list_all(settings, run.stage.version, _known_pieces(store, latest))
     unclaimed, tombstones = _compared(items, latest, _known_rows(store, latest), again)
@@ -122,11 +122,13 @@ def build(
 
     def ingest(tables: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs: dict[str, dict[str, Any]] = {}
+        images: list[dict[str, Any]] = []
         rejected: list[dict[str, Any]] = []
         truths: list[dict[str, Any]] = []
         for fingerprint, item in _images(tables["items"], named):
             try:
-                row = _row_of(item, fingerprint, settings, named[item.source].held_out)
+                data = read_image({"bytes": item.data, "path": item.path}) if not item.problem else b""
+                row = _row_of(item, data, fingerprint, settings, named[item.source].held_out)
             except ImageError as error:
                 rejected.append(_rejected(item, fingerprint, error.reason, error.detail))
                 continue
@@ -135,10 +137,12 @@ def build(
                 pairs[image_id] = merge([pairs[image_id], row])
                 continue
             pairs[image_id] = row
+            images.append({"image_id": image_id, "image": {"bytes": data, "path": item.name}})
             if item.truth is not None:
                 truths.append({"image_id": image_id, **item.truth})
         return {
             "pairs": pa.Table.from_pylist(list(pairs.values()), CONTRACTS["pairs"].schema),
+            "images": pa.Table.from_pylist(images, CONTRACTS["images"].schema),
             "pairs_rejected": pa.Table.from_pylist(rejected, CONTRACTS["pairs_rejected"].schema),
             "truth": pa.Table.from_pylist(truths, CONTRACTS["truth"].schema),
         }
@@ -166,7 +170,8 @@ def conclude(plan: StagePlan, done: dict[str, list[Part]]) -> dict[str, list[str
     Raises :class:`StageFailedError` where the source has no image at all.
     """
     store, new = plan.run.store, {shard.key for shard in plan.shards}
-    merged, tombstones = merge_duplicates(store, plan, [part for part in done["pairs"] if part.key in new])
+    made = {artifact: [part for part in done[artifact] if part.key in new] for artifact in ("pairs", "images")}
+    merged, tombstones = merge_duplicates(store, plan, made)
     for artifact, part in merged.items():
         done[artifact].append(part)
     if not any(part.rows for parts in done.values() for part in parts):
@@ -174,16 +179,18 @@ def conclude(plan: StagePlan, done: dict[str, list[Part]]) -> dict[str, list[str
     return tombstones
 
 
-def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[dict[str, Part], dict[str, list[str]]]:
+def merge_duplicates(
+    store: Store, plan: StagePlan, made: Mapping[str, list[Part]]
+) -> tuple[dict[str, Part], dict[str, list[str]]]:
     """One photograph under several names is one image with all its captions.
 
     Looks for images of the parts just ``made`` that stand in another part as well. Returns a part for each artifact
     that holds them merged (empty where there are none), and the tombstones with their single rows added.
     """
     tombstones = {key: list(ids) for key, ids in (plan.tombstones or {}).items()}
-    parts = [*((plan.done or {}).get("pairs", ())), *made]
+    parts, files = ([*((plan.done or {}).get(artifact, ())), *made[artifact]] for artifact in ("pairs", "images"))
     ids = [
-        without(store.read_columns("pairs", part, ["image_id"]), tombstones.get(part.partition, []))["image_id"]
+        without(store.read_part("pairs", part, ["image_id"]), tombstones.get(part.partition, []))["image_id"]
         for part in parts
     ]
     counts = pc.value_counts(pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string()))
@@ -194,14 +201,19 @@ def merge_duplicates(store: Store, plan: StagePlan, made: list[Part]) -> tuple[d
     for part, own in zip(parts, ids, strict=True):
         for image_id in own.filter(pc.is_in(own, value_set=several)).to_pylist():
             double.setdefault(image_id, []).append(part)
-    rows = []
+    file_of = {part.partition: part for part in files}
+    rows, images = [], []
     for image_id, homes in double.items():
-        rows.append(merge([_row(store, part, image_id) for part in homes]))
+        rows.append(merge([_row(store, "pairs", part, image_id) for part in homes]))
+        images.append(_row(store, "images", file_of[homes[0].partition], image_id))
         for part in homes:
             tombstones.setdefault(part.partition, []).append(image_id)
     key = digest(["ingest", "merged", sorted(fingerprint for row in rows for fingerprint in row["fingerprints"])])
     tombstones.pop(key, None)
-    tables = {"pairs": pa.Table.from_pylist(rows, CONTRACTS["pairs"].schema)}
+    tables = {
+        "pairs": pa.Table.from_pylist(rows, CONTRACTS["pairs"].schema),
+        "images": pa.Table.from_pylist(images, CONTRACTS["images"].schema),
+    }
     return {
         artifact: store.write_part(artifact, key, key, tables.get(artifact, CONTRACTS[artifact].schema.empty_table()))
         for artifact in plan.stage.writes
@@ -222,7 +234,7 @@ def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
         return
     for part in latest.parts:
         gone = set(latest.tombstones.get(part.partition, ()))
-        columns = store.read_columns("pairs", part, ["image_id", "sha256", "fingerprints"]).to_pylist()
+        columns = store.read_part("pairs", part, ["image_id", "sha256", "fingerprints"]).to_pylist()
         for row in columns:
             if row["image_id"] not in gone:
                 fingerprints = tuple(map(Fingerprint.parse, row["fingerprints"]))
@@ -243,7 +255,7 @@ def _known_pieces(store: Store, latest: Snapshot | None) -> Iterator[Fingerprint
         if snapshot is None:
             continue
         for part in snapshot.parts:
-            texts = store.read_columns(snapshot.artifact, part, [column])[column]
+            texts = store.read_part(snapshot.artifact, part, [column])[column]
             flat = pc.list_flatten(texts) if column == "fingerprints" else texts
             fingerprints = map(Fingerprint.parse, filter(None, pc.unique(flat).to_pylist()))
             yield from (fingerprint for fingerprint in fingerprints if fingerprint.of_piece)
@@ -268,17 +280,17 @@ def _same_contents(
     return None
 
 
-def _row_of(item: SourceItem, fingerprint: Fingerprint, settings: IngestSettings, held_out: bool) -> dict[str, Any]:
-    """A row of `pairs`. Raises :class:`ImageError` for an unfit one."""
+def _row_of(
+    item: SourceItem, data: bytes, fingerprint: Fingerprint, settings: IngestSettings, held_out: bool
+) -> dict[str, Any]:
+    """The row of `pairs` of an image whose file holds ``data``. Raises :class:`ImageError` for an unfit one."""
     if item.problem:
         raise ImageError(*item.problem)
-    data = read_image({"bytes": item.data, "path": item.path})
     width, height = check_image(data, settings.max_pixels)
     sha256 = hashlib.sha256(data).hexdigest()
     image_id = sha256[:16]
     return {
         "image_id": image_id,
-        "image": {"bytes": data, "path": item.name},
         "captions": list(item.captions),
         "split": item.split or _split_of(image_id, settings, held_out),
         "sources": [item.source],
@@ -308,8 +320,8 @@ def _split_of(image_id: str, settings: IngestSettings, held_out: bool) -> str:
     return "calibrate" if share < settings.test_share + settings.calibrate_share else "train"
 
 
-def _row(store: Store, part: Part, image_id: str) -> dict[str, Any]:
-    table = store.read_part("pairs", part)
+def _row(store: Store, artifact: str, part: Part, image_id: str) -> dict[str, Any]:
+    table = store.read_part(artifact, part)
     index = table["image_id"].to_pylist().index(image_id)
     row: dict[str, Any] = table.slice(index, 1).to_pylist()[0]
     return row

@@ -1,7 +1,7 @@
 """Map stage `measure`: what can be said of each image alone that `screen` decides by.
 
-Reads pairs and features (aligned); writes measures: a perceptual hash, the frozen encoder's vector, and, where they are
-asked for, how well the captions fit the picture and how probable a classifier finds what is not wanted.
+Reads pairs, images and features (aligned); writes measures: a perceptual hash, the frozen encoder's vector, and, where
+they are asked for, how well the captions fit the picture and how probable a classifier finds what is not wanted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.fft import dctn
 from storage.schemas import contract
 from tasks.caption_judges.base import context_of
 from tasks.images.classifiers import unwanted_probability
-from tasks.images.decoding import pictures
+from tasks.images.files import ImageFiles
 from tasks.images.tokens import token_matrix
 from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
@@ -40,13 +40,14 @@ def build(
 
     def measure(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs = shard["pairs"]
+        files = ImageFiles(lambda: shard["images"])
         captions = pairs["captions"].to_pylist()
         hashes: list[int] = []
         caption_fits: list[list[float]] = []
         probabilities: list[float | None] = []
         for start in range(0, pairs.num_rows, BATCH):
             rows = range(start, min(start + BATCH, pairs.num_rows))
-            shown = pictures(pairs.slice(start, len(rows)))
+            shown = files.pictures(pairs.slice(start, len(rows)))
             hashes += map(perceptual_hash, shown)
             of_images = captions[rows.start : rows.stop]
             caption_fits += caption_fit(shown, of_images) if caption_fit else [[] for _ in rows]

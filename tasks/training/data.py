@@ -180,7 +180,7 @@ def stored_views(
     """The pictures that were encoded: for each of ``image_ids`` the row of its first view, and all its views."""
     settings = EncodeSettings(**inputs.snapshots["features"].settings)
     place = {image_id: at for at, image_id in enumerate(image_ids)}
-    for part in inputs.parts("pairs", ["image_id", "image", "captions", "width", "height"]):
+    for part in inputs.with_files(["image_id", "captions", "width", "height"]):
         for pair in part.filter(pc.is_in(part["image_id"], pa.array(image_ids, pa.string()))).to_pylist():
             at = place[pair["image_id"]]
             views = [picture_of(View(pair, number), settings) for number in range(images.views[at])]
@@ -223,9 +223,8 @@ def store_pictures(
     """Copies the image records of ``image_ids`` into an Arrow file that can be memory-mapped."""
     row_of: dict[str, int] = {}
     wanted = pa.array(image_ids, pa.string())
-    columns = ["image_id", "image", "captions", "width", "height"]
     writer: pa.ipc.RecordBatchFileWriter | None = None
-    for part in inputs.parts("pairs", columns):
+    for part in inputs.with_files(["image_id", "captions", "width", "height"]):
         part = part.filter(pc.is_in(part["image_id"], wanted))
         writer = writer or pa.ipc.new_file(str(file), part.schema)
         for image_id in part["image_id"].to_pylist():

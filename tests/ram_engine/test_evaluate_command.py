@@ -14,6 +14,7 @@ from PIL import Image
 
 from models import Label, label_queries
 from ram_engine.scorers import scorer
+from storage.images import with_files
 from storage.store import Store
 from tests.conftest import ram_engine, shared
 
@@ -22,12 +23,12 @@ from tests.conftest import ram_engine, shared
 def drawn(finished_store: Path, tmp_path: Path) -> Path:
     """The sample's test pictures as an evaluation set by CSV."""
     store = Store(str(finished_store), create=False)
-    pairs = store.table(store.snapshot("pairs"))
+    parts = with_files(store, store.snapshot("pairs"), store.snapshot("images"), ("image_id", "captions", "split"))
     (tmp_path / "images").mkdir()
     with open(tmp_path / "captions.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "caption"])
-        for pair in pairs.to_pylist():
+        for pair in (pair for part in parts for pair in part.to_pylist()):
             if pair["split"] == "test":
                 (tmp_path / "images" / f"{pair['image_id']}.png").write_bytes(pair["image"]["bytes"])
                 writer.writerows([f"{pair['image_id']}.png", caption] for caption in pair["captions"])

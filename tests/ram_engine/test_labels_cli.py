@@ -51,7 +51,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, (caption, words) in enumerate(list(CAPTIONS.items()) * 4):
         image_id = f"{index:016x}"
         pairs.append({
-            "image_id": image_id, "image": {"bytes": b"", "path": ""}, "captions": [caption], "split": "train",
+            "image_id": image_id, "captions": [caption], "split": "train",
             "sources": ["test"], "names": [image_id], "fingerprints": [""], "sha256": "", "width": 1, "height": 1,
         })  # fmt: skip
         found = [word.partition(".") for word in words]

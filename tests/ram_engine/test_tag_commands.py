@@ -25,8 +25,8 @@ def photos(finished_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """Three drawn pictures, and a file that is none."""
     folder = tmp_path_factory.mktemp("photos")
     store = Store(finished_store)
-    pairs = next(iter(store.tables(store.snapshot("pairs"))))
-    for number, image in enumerate(pairs["image"].to_pylist()[:3]):
+    images = next(iter(store.tables(store.snapshot("images"))))
+    for number, image in enumerate(images["image"].to_pylist()[:3]):
         (folder / f"{number}.png").write_bytes(read_image(image))
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 cut off")
     return folder

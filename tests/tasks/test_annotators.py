@@ -18,6 +18,7 @@ from tasks.annotators.asking import annotated
 from tasks.annotators.base import Annotator, AnnotatorContext, AnnotatorSettings, Answers, Batch, named_tags
 from tasks.annotators.models import TrainedAnnotator, TrainedModel, evidence_of, partners_of, token_batches
 from tasks.annotators.room import ANNOTATORS
+from tasks.images.files import ImageFiles
 from tasks.images.tokens import MissingTokensError, StoredTokens
 from tasks.labels.tags import Tag, tags_table
 from tasks.machine.inputs import Inputs
@@ -33,7 +34,7 @@ from tasks.stages.encode import build
 from tasks.training.calibration import Evidence
 from tasks.training.data import TagColumns, tag_columns
 from tests.tasks.stage_inputs import inputs_of
-from tests.tasks.test_encode import pairs, pictures
+from tests.tasks.test_encode import pictures, shard
 
 ENCODE = EncodeSettings(image_size=64, fine_tune_size=0, views=1, annotator_encoders=("tf_efficientnet_lite0@96",))
 EXECUTOR = ExecutorSettings(device="cpu")
@@ -46,11 +47,13 @@ MEAN = TrainBaselineSettings(
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inputs, pa.Table, Path]:
     """The inputs, the pairs and the folder of an annotator that looks at 64 and at 96 pixels."""
     folder = tmp_path_factory.mktemp("annotator")
-    table = pairs(["train", "train", "train", "calibrate"])
-    features = build(ENCODE, inputs_of(folder / "encode", {}), EXECUTOR)({"pairs": table})["features"]
+    made_of = shard(["train", "train", "train", "calibrate"])
+    table = made_of["pairs"]
+    features = build(ENCODE, inputs_of(folder / "encode", {}), EXECUTOR)(made_of)["features"]
     named = [{"image_id": one, "caption_index": 0, "tag_ids": [at % 2]} for at, one in enumerate(pictures())]
     tables = {
         "features": features,
+        "images": made_of["images"],
         "caption_tags": pa.Table.from_pylist(named, contract("caption_tags").schema),
         "label_system": tags_table([Tag(0, "dog", "object", prompt="dog"), Tag(1, "run", "action", prompt="run")]),
     }
@@ -89,7 +92,7 @@ def opened(folder: Path, tags: TagColumns) -> TrainedAnnotator:
 
 def batch_of(inputs: Inputs, table: pa.Table, tags: TagColumns) -> Batch:
     named = named_tags(table["image_id"].to_pylist(), inputs.table("caption_tags"), tags)
-    return Batch(table, StoredTokens(inputs.table("features")), named)
+    return Batch(table, ImageFiles(lambda: inputs.table("images")), StoredTokens(inputs.table("features")), named)
 
 
 def test_what_the_models_of_several_encoders_say_is_averaged(trained: tuple[Inputs, pa.Table, Path]) -> None:
@@ -230,7 +233,12 @@ def test_an_annotator_that_fails_on_one_image_loses_that_image_alone(
     part = stage.store.write_part("tag_bars", "a" * 16, "p", bars)
     bars_snapshot = stage.store.publish(Snapshot("tag_bars", "a" * 16, "test", "test", parts=(part,)))
     stage = Inputs(stage.store, {**stage.snapshots, "tag_bars": bars_snapshot})
-    shard = {"pairs": inputs.table("pairs"), "features": tables["features"], "caption_tags": tables["caption_tags"]}
+    shard = {
+        "pairs": inputs.table("pairs"),
+        "images": inputs.table("images"),
+        "features": tables["features"],
+        "caption_tags": tables["caption_tags"],
+    }
     made = generate.build(GenerateSettings(), stage, EXECUTOR)(shard)
     (rejected,) = check("generated_rejected", made["generated_rejected"]).to_pylist()
     assert (rejected["image_id"], rejected["reason"]) == (failing, "annotator_failed")
@@ -247,7 +255,8 @@ def test_an_annotator_that_fails_on_one_image_loses_that_image_alone(
 def test_tokens_that_were_not_stored_are_no_fault_of_an_image(trained: tuple[Inputs, pa.Table, Path]) -> None:
     inputs, table, folder = trained
     tags = tag_columns(inputs.table("label_system"))
-    batch = Batch(table, StoredTokens(inputs.table("features").slice(0, 0)), np.zeros((4, 2), bool))
+    files = ImageFiles(lambda: inputs.table("images"))
+    batch = Batch(table, files, StoredTokens(inputs.table("features").slice(0, 0)), np.zeros((4, 2), bool))
     annotator = opened(folder, tags)
     with pytest.raises(MissingTokensError, match="run the stage encode again"):
         annotated(annotator, batch.subset([3]))

@@ -27,22 +27,22 @@ def pictures() -> dict[str, Image.Image]:
     }
 
 
-def pairs(splits: list[str], caption: str = "a picture") -> pa.Table:
-    rows = []
+def shard(splits: list[str], caption: str = "a picture") -> dict[str, pa.Table]:
+    """Pairs and their image files."""
+    rows, images = [], []
     for (image_id, picture), split in zip(pictures().items(), splits, strict=False):
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")
         image = {"bytes": buffer.getvalue(), "path": f"{image_id}.png"}
-        rows.append(
-            {"image_id": image_id, "image": image, "captions": [caption], "split": split, "width": 70, "height": 50}
-        )
-    return pa.Table.from_pylist(rows)
+        rows.append({"image_id": image_id, "captions": [caption], "split": split, "width": 70, "height": 50})
+        images.append({"image_id": image_id, "image": image})
+    return {"pairs": pa.Table.from_pylist(rows), "images": pa.Table.from_pylist(images)}
 
 
 @pytest.fixture(scope="module")
 def encoded(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     encode = build(SETTINGS, inputs_of(tmp_path_factory.mktemp("encode"), {}), ExecutorSettings(device="cpu"))
-    table = encode({"pairs": pairs(["train", "train", "calibrate", "test"])})["features"]
+    table = encode(shard(["train", "train", "calibrate", "test"]))["features"]
     return check("features", table)
 
 
@@ -65,7 +65,8 @@ def test_the_mean_token_stands_first(encoded: pa.Table) -> None:
 
 def test_tokens_do_not_depend_on_the_other_images_of_the_shard(encoded: pa.Table, tmp_path: Path) -> None:
     encode = build(SETTINGS, inputs_of(tmp_path, {}), ExecutorSettings(device="cpu"))
-    alone = encode({"pairs": pairs(["train", "train", "calibrate", "test"]).slice(1, 1)})["features"]
+    four = shard(["train", "train", "calibrate", "test"])
+    alone = encode({name: table.slice(1, 1) for name, table in four.items()})["features"]
     same = encoded.filter(pc.field("image_id") == list(pictures())[1])
     assert alone["view"].to_pylist() == same["view"].to_pylist() == [0, 1]
     assert np.allclose(token_matrix(alone["tokens"]), token_matrix(same["tokens"]), atol=5e-3)
@@ -73,7 +74,7 @@ def test_tokens_do_not_depend_on_the_other_images_of_the_shard(encoded: pa.Table
 
 def test_an_empty_shard_gives_an_empty_table(tmp_path: Path) -> None:
     encode = build(SETTINGS, inputs_of(tmp_path, {}), ExecutorSettings(device="cpu"))
-    table = encode({"pairs": pairs(["train"]).slice(0, 0)})["features"]
+    table = encode({name: table.slice(0, 0) for name, table in shard(["train"]).items()})["features"]
     assert check("features", table).num_rows == 0
 
 

@@ -54,12 +54,13 @@ def card(exported: ExportedStore, selection: Selection, name: str, what: str, fi
 
 def _counts(exported: ExportedStore, column: str, selection: Selection) -> list[tuple[str, int]]:
     """The values of a column of the pairs, the most frequent first, with how many images have each."""
-    with connect(exported.store, {"pairs": exported.snapshots["pairs"]}) as connection:
-        return connection.execute(
-            f"SELECT {column}, count(*) FROM pairs WHERE $split = '' OR split = $split "
-            "GROUP BY ALL ORDER BY 2 DESC, 1 LIMIT 30",
-            {"split": selection.split},
-        ).fetchall()
+    with connect(exported.store, {"pairs": exported.snapshots["pairs"]}) as database:
+        counted = database.sql(
+            f"SELECT {column} AS value, count(*) AS images FROM pairs WHERE $split = '' OR split = $split "
+            "GROUP BY ALL ORDER BY images DESC, value LIMIT 30",
+            split=selection.split,
+        )
+    return [(row["value"], row["images"]) for row in counted.to_pylist()]
 
 
 def _made(snapshots: Mapping[str, Snapshot], selection: Selection) -> str:

@@ -37,6 +37,7 @@ _PLAIN = ("image_id", "captions", "split", "names", "url", "licence", "sha256", 
 _READ = {
     "caption_tags": ["image_id", "caption_index", "tag_ids"],
     "generated": ["image_id", "captions"],
+    "images": ["image_id", "image"],
     "phrases": ["image_id", "phrases"],
     "regions": ["image_id", "tag_id", "box", "detector_score", "tag_score"],
     "tag_verdicts": ["image_id", "tag_id", "source", "score", "kept", "reason"],
@@ -70,7 +71,7 @@ class ExportedStore:
         self.store = store
         number = max(1, last_round(store, "tag_verdicts"))
         names = {
-            **{name: name for name in ("pairs", "phrases", "caption_tags", "label_system", "screening")},
+            **{name: name for name in ("pairs", "images", "phrases", "caption_tags", "label_system", "screening")},
             **{name: of_round(name, number) for name in ("generated", "regions", "tag_verdicts")},
         }
         self.snapshots: dict[str, Snapshot] = {}
@@ -97,7 +98,7 @@ class ExportedStore:
         with duckdb.connect() as connection:
             connection.register("labels", self._label_table())
             aligned = ("caption_tags", "generated", "tag_verdicts", *(("regions",) if regions else ()))
-            for part in self._parts(selection, aligned):
+            for part in self._parts(selection, (*aligned, *(("images",) if selection.images else ()))):
                 joined = _joined(connection, part, selection)
                 any_row |= joined.num_rows > 0
                 yield joined
@@ -119,16 +120,16 @@ class ExportedStore:
             for part in self._parts(selection, ("phrases", "tag_verdicts")):
                 renamed = _renamed(part["phrases"], lookup)
                 for name, table in (("pairs", part["pairs"]), ("verdicts", part["tag_verdicts"]), ("renamed", renamed)):
-                    connection.register(name, table.drop_columns(["image"]) if "image" in table.column_names else table)
+                    connection.register(name, table)
                 chosen = {"said_by": selection.said_by, "least": selection.min_score}
                 yield connection.sql(_CHANGES, params=chosen).to_arrow_table().cast(CHANGES)
 
     def extra_columns(self, selection: Selection) -> dict[str, pa.DataType]:
         """The names of the source's other columns, each with the type that holds all of its values."""
         types: dict[str, set[str]] = {}
-        with connect(self.store, {"pairs": self.snapshots["pairs"]}) as connection:
-            for name, type_ in connection.execute(_EXTRA, {"split": selection.split}).fetchall():
-                types.setdefault(name, set()).add(type_)
+        with connect(self.store, {"pairs": self.snapshots["pairs"]}) as database:
+            for row in database.sql(_EXTRA, split=selection.split).to_pylist():
+                types.setdefault(row["key"], set()).add(row["type"])
         return {name: _type_of(kinds) for name, kinds in types.items()}
 
     def _parts(self, selection: Selection, aligned: tuple[str, ...]) -> Iterator[dict[str, pa.Table]]:
@@ -138,14 +139,13 @@ class ExportedStore:
             screening = self.store.table(self.snapshots["screening"], ["image_id", "kept"])
             unfit = screening.filter(pc.invert(screening["kept"]))["image_id"]
         pairs = self.snapshots["pairs"]
-        columns = [*_PLAIN, "image"] if selection.images else [*_PLAIN]
         parts = {
             name: {part.partition: part for part in self.snapshots[name].parts}
             for name in aligned
             if name in self.snapshots
         }
         for part in pairs.parts:
-            table = self.store.rows_of(pairs, part, columns)
+            table = self.store.rows_of(pairs, part, [*_PLAIN])
             if selection.split:
                 table = table.filter(pc.equal(table["split"], selection.split))
             if unfit is not None:
@@ -191,7 +191,7 @@ def _joined(connection: duckdb.DuckDBPyConnection, part: Mapping[str, pa.Table],
     ids = pa.ListArray.from_arrays(_offsets(caption, first[-1]), named["tag_id"].combine_chunks().cast(pa.int32()))
     columns = {
         **{name: pairs[name] for name in _PLAIN if name != "names"},
-        "image": pairs["image"] if "image" in pairs.column_names else pa.nulls(count, IMAGE),
+        "image": _files(pairs["image_id"], part["images"]) if "images" in part else pa.nulls(count, IMAGE),
         "name": pc.list_element(pairs["names"], 0),
         "tags": _lists(tags, TAG, count),
         "caption_tags": pa.ListArray.from_arrays(pa.array(first, pa.int32()), ids),
@@ -199,6 +199,13 @@ def _joined(connection: duckdb.DuckDBPyConnection, part: Mapping[str, pa.Table],
         "generated_captions": _generated(pairs["image_id"], part["generated"]),
     }
     return pa.table(columns).select(ROWS.names).cast(ROWS)
+
+
+def _files(image_ids: pa.ChunkedArray, images: pa.Table) -> pa.ChunkedArray:
+    """The files of some of the images of a part."""
+    if len(image_ids) == images.num_rows:
+        return images["image"]
+    return images["image"].take(pc.index_in(image_ids, value_set=images["image_id"].combine_chunks()))
 
 
 def _lists(rows: pa.Table, type_: pa.StructType, count: int) -> pa.ListArray:
