@@ -40,6 +40,7 @@ from storage.schemas import ContractError, check, contract
 
 FORMAT = 2
 TEMPORARY = ".writing-"
+SETTLED = 1.0  # seconds: file systems may give two changes in a row the same time
 WAITS = 20  # tenths of a second, for a name that another run has taken and not yet filled
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # what systems say that have no hard links
 
@@ -215,12 +216,12 @@ class Store:
         path = self.part_file(artifact, part)
         version = self._version(path)
         try:
-            if version and version == _whole.get((path, part.digest)):
+            if version and version == _checked.get((path, part.digest)):
                 with self.fs.open(path, "rb") as file:
                     return parquet.read(file, columns)
             data = self.fs.cat_file(path)
             _check(artifact, part, io.BytesIO(data), len(data))
-            _whole[path, part.digest] = version
+            _checked[path, part.digest] = version
             return parquet.read(pa.BufferReader(data), columns)
         except FileNotFoundError:
             raise DamagedPartError(artifact, part, "is missing") from None
@@ -243,10 +244,10 @@ class Store:
                 copy = folder / f"{artifact}-{part.key}.parquet"  # a part of pairs and one of images have one key
                 copy.write_bytes(data)
                 return copy
-            if version != _whole.get((path, part.digest)):
+            if not version or version != _checked.get((path, part.digest)):
                 with Path(path).open("rb") as file:
                     _check(artifact, part, file, os.stat(path).st_size)
-                _whole[path, part.digest] = version
+                _checked[path, part.digest] = version
             return Path(path)
         except FileNotFoundError:
             raise DamagedPartError(artifact, part, "is missing") from None
@@ -261,12 +262,14 @@ class Store:
         return file
 
     def _version(self, path: str) -> tuple[int, ...]:
-        """What changes with a local file; nothing for one elsewhere."""
+        """What changes with a local file; nothing for one elsewhere, or so new that its time may not show a change."""
         if not self.is_local:
             return ()
         try:
             status = os.stat(path)
         except OSError:
+            return ()
+        if time.time() - status.st_mtime < SETTLED:
             return ()
         return status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -473,7 +476,7 @@ class Store:
             raise
 
 
-_whole: dict[tuple[str, str], tuple[int, ...]] = {}  # (path, digest) -> the version that was checked in this process
+_checked: dict[tuple[str, str], tuple[int, ...]] = {}  # (path, digest) -> the version that this process has checked
 
 
 def _move_if_new(temporary: Path, target: Path) -> None:
