@@ -17,6 +17,8 @@ from storage.images import with_files
 from storage.schemas import contract
 from storage.store import Part, Snapshot, Store, row_id
 
+MEMORY = "1GB"  # that a query may take before it goes on in a file
+
 
 def _silent(done: int, total: int) -> None:
     """No progress is shown."""
@@ -107,7 +109,8 @@ class Database:
 @contextmanager
 def connect(store: Store, snapshots: Mapping[str, Snapshot]) -> Iterator[Database]:
     """A database of ``snapshots``; files of a store of objects are fetched for it, and gone afterwards."""
-    with duckdb.connect() as connection, tempfile.TemporaryDirectory(prefix="ram-engine-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ram-engine-") as folder, duckdb.connect() as connection:
+        connection.execute(f"SET memory_limit = '{MEMORY}'; SET temp_directory = '{folder}'")
         yield Database(connection, store, snapshots, Path(folder))
 
 

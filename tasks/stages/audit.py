@@ -40,9 +40,8 @@ WORDS = {
 
 def reduce(settings: JudgeSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
     """The checks of the judge at these settings, and of the captioner."""
-    pairs = inputs.table("pairs", ["image_id", "split"]).sort_by("image_id").slice(0, PICTURES)
-    caption_tags = _of(inputs.table("caption_tags"), pairs)
-    generated = _of(inputs.table("generated"), pairs)
+    pairs = inputs.sql(f"SELECT image_id, split FROM pairs ORDER BY image_id LIMIT {PICTURES}")
+    caption_tags, generated = (_of_pairs(inputs, name, pairs) for name in ("caption_tags", "generated"))
     inputs.progress(1, 3)
     verdicts = decide(
         {"pairs": pairs, "caption_tags": caption_tags, "generated": generated},
@@ -169,6 +168,12 @@ def _row(check: str, value: float, low: float, high: float, passed: bool, told: 
 def _of(table: pa.Table, pairs: pa.Table) -> pa.Table:
     """The rows of these pairs."""
     return table.filter(pc.is_in(table["image_id"], value_set=pairs["image_id"].combine_chunks()))
+
+
+def _of_pairs(inputs: Inputs, name: str, pairs: pa.Table) -> pa.Table:
+    """The rows of these pairs in an artifact, of which a part at a time is in memory."""
+    empty = contract(name).schema.empty_table()
+    return pa.concat_tables([empty, *(_of(part, pairs) for part in inputs.parts(name))])
 
 
 def _regions(inputs: Inputs, pairs: pa.Table, settings: JudgeSettings) -> pa.Table:

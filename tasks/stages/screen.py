@@ -2,16 +2,20 @@
 
 Reads measures; writes screening, a row an image with the scores, the decision and its reasons. Nothing is deleted: what
 is set apart is left out by trainings and exports alone, so other thresholds need nothing else to be computed anew.
-Images to evaluate and to calibrate on always stay: of two near-duplicates the one in training falls.
+Images to evaluate and to calibrate on always stay: of two near-duplicates the one in training falls. Vectors lie in a
+scratch file, of which a bucket at a time is in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from storage.schemas import contract
 from tasks.images.near_duplicates import find, keep
@@ -20,37 +24,43 @@ from tasks.settings.executor import ExecutorSettings
 from tasks.settings.screen import ScreenSettings
 
 HELD_OUT = ("test", "calibrate")
+ROWS = 65_536  # whose cosines are computed at a time
+Vectors = NDArray[np.float16]
 
 
 def reduce(settings: ScreenSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
     """The ``screening`` of all ``measures``."""
-    return {"screening": decide(inputs.table("measures"), settings)}
+    light = [name for name in contract("measures").schema.names if name != "vector"]
+    vectors = (part["vector"] for part in inputs.parts("measures", ["image_id", "vector"]))
+    return {"screening": _decide(inputs.table("measures", light), vectors, settings)}
 
 
 def decide(measures: pa.Table, settings: ScreenSettings) -> pa.Table:
-    """Scores, decisions and reasons, a row an image."""
+    """Scores, decisions and reasons of a table of ``measures``, a row an image."""
+    return _decide(measures.drop_columns(["vector"]), [measures["vector"]], settings)
+
+
+def _decide(measures: pa.Table, vector_columns: Iterable[pa.ChunkedArray], settings: ScreenSettings) -> pa.Table:
     # in the order of their worth: held-out images, then the larger, then by id, which never changes
     held_out = pc.is_in(measures["split"], value_set=pa.array(HELD_OUT))
     pixels = pc.multiply(measures["width"].cast(pa.int64()), measures["height"].cast(pa.int64()))
     order = pa.table({"held": pc.cast(held_out, pa.int8()), "pixels": pixels, "image_id": measures["image_id"]})
     by_worth = pc.sort_indices(order, [("held", "descending"), ("pixels", "descending"), ("image_id", "ascending")])
-    measures = measures.take(by_worth)
+    measures, protected = measures.take(by_worth), held_out.take(by_worth).to_numpy()
     count = measures.num_rows
-    vectors = measures["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(count, -1)
     hashes = measures["hash"].to_numpy()
-    near = find(vectors, hashes, settings.hash_bits, settings.least_cosine)
-    protected = pc.is_in(measures["split"], value_set=pa.array(HELD_OUT)).to_numpy(zero_copy_only=False)
-    alone, falls_for = keep(near.pairs, count, protected)
-    # scores are those of the image that it falls for, else of the one that is most like it
-    other = np.where(falls_for >= 0, falls_for, near.nearest)
-    cosine = np.einsum("ij,ij->i", vectors.astype(np.float32), vectors[other].astype(np.float32))
+    with tempfile.TemporaryDirectory(prefix="ram-engine-") as scratch:
+        vectors = _in_order(vector_columns, by_worth.to_numpy(), Path(scratch) / "vectors")
+        near = find(vectors, hashes, settings.hash_bits, settings.least_cosine)
+        alone, falls_for = keep(near.pairs, count, protected)
+        # scores are those of the image that it falls for, else of the one that is most like it
+        other = np.where(falls_for >= 0, falls_for, near.nearest)
+        cosine = _cosines(vectors, other)
     bits = np.bitwise_count(hashes ^ hashes[other]).astype(np.int16)
-    ids = measures["image_id"].to_numpy(zero_copy_only=False)
     width, height = measures["width"].to_numpy(), measures["height"].to_numpy()
     short_side = np.minimum(width, height)
     aspect = np.maximum(width, height) / np.maximum(short_side, 1)
-    caption_fit = [max(fits) if fits else None for fits in measures["caption_fits"].to_pylist()]
-    disagrees = np.array([fit is not None and fit < settings.least_caption_fit for fit in caption_fit], bool)
+    caption_fit = _best(measures["caption_fits"])
     unwanted = measures["unwanted"].to_numpy(zero_copy_only=False)
     for_held_out = np.zeros(count, bool)
     for_held_out[~alone] = protected[falls_for[~alone]]
@@ -59,24 +69,74 @@ def decide(measures: pa.Table, settings: ScreenSettings) -> pa.Table:
         "duplicate": ~alone & ~for_held_out,
         "too_small": short_side < settings.least_side,
         "too_long": (aspect > settings.most_aspect) & (settings.most_aspect > 0),
-        "caption_disagrees": disagrees,
+        "caption_disagrees": caption_fit < settings.least_caption_fit,  # not a number: no one was asked
         "unwanted": np.nan_to_num(unwanted.astype(np.float32), nan=-1.0) > settings.most_unwanted,
     }
-    found = [[reason for reason, holds in reasons.items() if holds[row]] for row in range(count)]
+    ids = measures["image_id"].combine_chunks()
     table = pa.table(
         {
-            "image_id": measures["image_id"],
+            "image_id": ids,
             "split": measures["split"],
-            "nearest": pa.array([ids[at] if at >= 0 else None for at in other], pa.string()),
+            "nearest": ids.take(pa.array(other, mask=other < 0)),
             "cosine": pa.array(cosine, pa.float32(), mask=other < 0),
             "hash_bits": pa.array(bits, pa.int16(), mask=other < 0),
-            "duplicate_of": pa.array([ids[at] if at >= 0 else None for at in falls_for], pa.string()),
+            "duplicate_of": ids.take(pa.array(falls_for, mask=falls_for < 0)),
             "short_side": pa.array(short_side, pa.int32()),
             "aspect": pa.array(aspect, pa.float32()),
-            "caption_fit": pa.array(caption_fit, pa.float32()),
+            "caption_fit": pa.array(caption_fit, pa.float32(), from_pandas=True),
             "unwanted": measures["unwanted"],
-            "kept": pa.array([not each for each in found], pa.bool_()),
-            "reasons": pa.array(found, pa.list_(pa.string())),
+            "kept": pa.array(~np.logical_or.reduce(list(reasons.values()))),
+            "reasons": _named(reasons),
         }
     )
     return table.select(contract("screening").schema.names)
+
+
+def _in_order(columns: Iterable[pa.ChunkedArray], order: NDArray[np.integer], file: Path) -> Vectors:
+    """The vectors (images, width) of columns that follow each other, in ``order``, as a map of ``file``."""
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    vectors: Vectors = np.zeros((len(order), 0), np.float16)
+    start = 0
+    for rows in _matrices(columns):
+        if not start:
+            vectors = np.memmap(file, np.float16, "w+", shape=(len(order), rows.shape[1]))
+        vectors[place[start : start + len(rows)]] = rows
+        start += len(rows)
+    return vectors
+
+
+def _matrices(columns: Iterable[pa.ChunkedArray]) -> Iterator[Vectors]:
+    for column in columns:
+        for chunk in column.chunks:
+            if len(chunk):
+                yield chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
+
+
+def _cosines(vectors: Vectors, other: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Of each vector with that of its ``other`` image."""
+    cosine = np.zeros(len(other), np.float32)
+    for start in range(0, len(other), ROWS):
+        here = slice(start, start + ROWS)
+        own, others = vectors[here].astype(np.float32), vectors[other[here]].astype(np.float32)
+        cosine[here] = np.einsum("ij,ij->i", own, others)
+    return cosine
+
+
+def _best(caption_fits: pa.ChunkedArray) -> NDArray[np.float32]:
+    """The fit of the caption that fits best; not a number where there is none."""
+    lists = caption_fits.combine_chunks()
+    starts = lists.offsets.to_numpy()[:-1] - lists.offsets[0].as_py()
+    filled = pc.list_value_length(lists).to_numpy(zero_copy_only=False) > 0
+    best = np.full(len(lists), np.nan, np.float32)
+    if filled.any():
+        best[filled] = np.maximum.reduceat(lists.flatten().to_numpy(), starts[filled])
+    return best
+
+
+def _named(reasons: Mapping[str, NDArray[np.bool_]]) -> pa.ListArray:
+    """For each image the names of the reasons that hold."""
+    holds = np.stack(list(reasons.values()), 1)
+    offsets = np.concatenate([[0], np.cumsum(holds.sum(1))])
+    names = pa.array(list(reasons), pa.string()).take(pa.array(np.nonzero(holds)[1]))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), names)
