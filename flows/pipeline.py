@@ -37,7 +37,7 @@ from tasks.machine.stage_run import StageRun
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.pipeline import PipelineSettings
 
-MOST_REPAIRS = 5  # damaged parts that one run computes again
+MOST_REPAIRS = 100  # damaged parts that one run computes again: a failing disk has many
 PATIENCE_SECONDS = (1, 2, 5, 10, 20, 40)  # a server that is away for a minute costs a run nothing
 
 
