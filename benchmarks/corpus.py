@@ -10,9 +10,9 @@ it, else drawn ones): with ``captions.csv`` and ``images/`` in it, or any folder
 temporary folder that goes at the end; with ``--folder`` it stays, and photographs that are there are not made again.
 
 Each run is a whole ``ram-engine run`` on a fresh store, watched from outside. Bytes read are ``rchar`` of all of its
-processes, ended ones included, so also what imports and models' weights take; a file of the store or of the scratch
-folder that a process maps counts as read once. What is read before, between and after the stages (the start, plans,
-reports) has rows of its own. Memory is that of the largest process; ``private`` is what of it no file backs.
+processes, ended ones included, so also what imports and models' weights take; a file of the store or a temporary one
+that a process maps counts as read once. What is read before, between and after the stages (the start, plans, reports)
+has rows of its own. Memory is that of the largest process; ``private`` is what of it no file backs.
 
 ``--photos``: large JPEGs of 3 : 2. The last line is JSON:
 
@@ -23,14 +23,15 @@ reports) has rows of its own. Memory is that of the largest process; ``private``
 * ``seconds_a_photo`` of the whole run; ``run_overhead_s``: what it takes on the clock beyond its stages' seconds;
 * ``speed_against_loop``: a plain loop's seconds over those of ingest, encode, measure and screen together. The loop has
   a DataLoader with a worker a core, PIL at full size, timm's transform, the same encoder in batches of 32, and stores
-  nothing. Both clocks begin when libraries are loaded and models are not.
+  nothing. Both clocks begin when libraries are loaded and models are not. ``cpu_against_loop``: the same of processor
+  seconds, which other work on the machine disturbs less.
 
 ``--rows``: small pictures, and an encoder for them with random weights. A quarter of the rows runs, then all of them:
 
 * ``bytes_a_row``: by how much the peak is larger, over the rows between, in the worst stage (``worst_stage``);
 * ``time_growth`` and ``read_growth``: the whole run of all rows over that of a quarter;
-* ``projected_gb`` (the peak), ``projected_disk_gb`` (store and scratch) and ``projected_hours`` of 14 million rows, if
-  they go on growing as they did.
+* ``projected_gb`` (the peak), ``projected_disk_gb`` (the store and scratch files in it) and ``projected_hours`` of 14
+  million rows, if they go on growing as they did.
 
 ``--rows`` with ``--resume``: a run is killed in the middle of `encode`, then planned. ``resume_plan_s`` is the time of
 that command, ``resume_read_gb`` what it reads. Growth means little below some 10,000 rows.
@@ -80,6 +81,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # such as `auto` chooses for thou
 }
 SMALL_ENCODER = "test_efficientnet"  # of timm
 OF_ROWS = {**SETTINGS, "encode": {**SETTINGS["encode"], "image_encoder": "local-dir:../encoder", "image_size": SIDE}}
+ENVIRONMENT = {**os.environ, "PREFECT_API_URL": "", "RAM_ENGINE_EXIT_WITH_PARENT": "1"}  # a server of its own
 Figures = dict[str, float | str]
 
 
@@ -89,7 +91,7 @@ class Run:
 
     whole: Span
     spans: Mapping[str, Span]
-    disk: int  # bytes that its store and the scratch files took at most
+    disk: int  # bytes that its store and the scratch files in it took at most
 
     @property
     def stage_seconds(self) -> float:
@@ -149,9 +151,11 @@ def photographs(pictures: Pictures, count: int, megapixels: float, folder: Path,
     print(f"{told}, made in {time.monotonic() - started:.0f} s", flush=True)
     run = run_engine(folder / "run", f"csv:{made / 'captions.csv'}", SETTINGS, until)
     idle = watch([sys.executable, "-c", "import torch"], new_folder(folder / "idle"), os.environ).whole
-    looped = in_process(loop_seconds, files)
-    ours = sum(span.seconds for name, span in run.spans.items() if name in PICTURE_STAGES)
-    print(f"ingest, encode, measure and screen take {ours:.1f} s, the plain loop {looped:.1f} s\n", flush=True)
+    looped, looped_cpu = in_process(loop, files)
+    ours = [span for name, span in run.spans.items() if name in PICTURE_STAGES]
+    seconds, cpu = sum(span.seconds for span in ours), sum(span.cpu for span in ours)
+    print(f"ingest, encode, measure and screen take {seconds:.1f} s ({cpu:.1f} s of processors)", end="")
+    print(f", the plain loop {looped:.1f} s ({looped_cpu:.1f} s)\n", flush=True)
     return {
         "read_ratio": run.whole.read / size,
         "text_stage_share": run.read(TEXT_STAGES) / size,
@@ -160,7 +164,8 @@ def photographs(pictures: Pictures, count: int, megapixels: float, folder: Path,
         "idle_gb": idle.peak / 1e9,
         "idle_read_gb": idle.read / 1e9,
         "seconds_a_photo": run.whole.seconds / count,
-        "speed_against_loop": looped / ours,
+        "speed_against_loop": looped / seconds,
+        "cpu_against_loop": looped_cpu / cpu,
         "run_overhead_s": run.whole.seconds - run.stage_seconds,
     }
 
@@ -200,11 +205,11 @@ def resumption(captions: Sequence[str], count: int, kind: str, folder: Path) -> 
     place = new_folder(folder / "run")
     pairs, features = (place / "store" / name / "parts" for name in ("pairs", "features"))
     command = engine("run", place, source, OF_ROWS)
-    killed = watch(command, place, environment(place), lambda: 2 * parts_in(features) > parts_in(pairs) > 0)
+    killed = watch(command, place, ENVIRONMENT, lambda: 2 * parts_in(features) > parts_in(pairs) > 0)
     if killed.code >= 0:
         raise SystemExit(f"the run ended before it was killed: take more rows\n{(place / 'log.txt').read_text()}")
     print(f"killed when {parts_in(features):,} of {parts_in(pairs):,} parts had features", flush=True)
-    planned = watch(engine("plan", place, source, OF_ROWS), place, environment(place))
+    planned = watch(engine("plan", place, source, OF_ROWS), place, ENVIRONMENT)
     print(output_of(planned, place), flush=True)
     return {"resume_plan_s": planned.whole.seconds, "resume_read_gb": planned.whole.read / 1e9}
 
@@ -217,7 +222,7 @@ def parts_in(folder: Path) -> int:
 def run_engine(place: Path, source: str, settings: Mapping[str, Any], until: str) -> Run:
     """A whole run into a fresh store in ``place``, which is made anew; prints a row a stage."""
     command = engine("run", new_folder(place), source, settings)
-    watched = watch([*command, "--until", until], place, environment(place))
+    watched = watch([*command, "--until", until], place, ENVIRONMENT)
     output_of(watched, place)
     run = Run(watched.whole, spans_of(watched, Store(place / "store", create=False)), watched.disk)
     show(run)
@@ -232,13 +237,6 @@ def engine(action: str, place: Path, source: str, settings: Mapping[str, Any]) -
         *(sys.executable, "-m", "ram_engine", action, "--store", str(place / "store")),
         *("--preset", str(preset), "--source", source),
     ]
-
-
-def environment(place: Path) -> dict[str, str]:
-    """Of a run with its scratch files in ``place``, and a Prefect server of its own."""
-    scratch = place / "scratch"
-    scratch.mkdir(exist_ok=True)
-    return {**os.environ, "TMPDIR": str(scratch), "PREFECT_API_URL": "", "RAM_ENGINE_EXIT_WITH_PARENT": "1"}
 
 
 def output_of(watched: Watched, place: Path) -> str:
@@ -261,22 +259,22 @@ def spans_of(watched: Watched, store: Store) -> dict[str, Span]:
     order = sorted(moments.values())
     gaps = [watched.span(one[1], other[0]) for one, other in pairwise(order)]
     start, end = watched.span(watched.began, order[0][0]), watched.span(order[-1][1], watched.ended)
-    return {"start": start, **spans, "between": sum(gaps[1:], gaps[0]), "end": end}
+    return {"start": start, **spans, "between": sum(gaps, Span()), "end": end}
 
 
 def show(run: Run) -> None:
     """A row a stage."""
-    print(f"{'':<16} {'seconds':>8} {'GB read':>8} {'written':>8} {'peak GB':>8} {'private':>8}")
+    print(f"{'':<16} {'seconds':>8} {'cpu s':>8} {'GB read':>8} {'written':>8} {'peak GB':>8} {'private':>8}")
     for name, span in {**run.spans, "whole run": run.whole}.items():
         print(
-            f"{name:<16} {span.seconds:>8.1f} {span.read / 1e9:>8.3f} {span.written / 1e9:>8.3f} "
+            f"{name:<16} {span.seconds:>8.1f} {span.cpu:>8.1f} {span.read / 1e9:>8.3f} {span.written / 1e9:>8.3f} "
             f"{span.peak / 1e9:>8.2f} {span.private / 1e9:>8.2f}"
         )
-    print(f"store and scratch take {run.disk / 1e9:.2f} GB at most\n", flush=True)
+    print(f"the store and scratch files in it take {run.disk / 1e9:.2f} GB at most\n", flush=True)
 
 
-def loop_seconds(files: Sequence[Path]) -> float:
-    """Seconds in which a plain loop brings the files to the tokens that `encode` makes."""
+def loop(files: Sequence[Path]) -> tuple[float, float]:
+    """Seconds, and those of processors, in which a plain loop brings the files to the tokens that `encode` makes."""
     import timm
     import torch
     from PIL import Image
@@ -292,13 +290,14 @@ def loop_seconds(files: Sequence[Path]) -> float:
             with Image.open(files[number]) as image:
                 return transform(image.convert("RGB"))
 
-    started = time.perf_counter()
+    started, before = time.perf_counter(), os.times()
     encoder = ImageEncoder(SETTINGS["encode"]["image_encoder"]).load_pretrained().eval()
     transform: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(encoder.backbone))
     with torch.inference_mode():
         for images in DataLoader(Files(), batch_size=32, num_workers=os.cpu_count() or 1):
             encoder(images)
-    return time.perf_counter() - started
+    # the loader waits for its workers when it ends
+    return time.perf_counter() - started, sum(os.times()[:4]) - sum(before[:4])
 
 
 def make_encoder(folder: Path) -> None:

@@ -45,9 +45,9 @@ def read_pictures(folder: Path) -> Pictures:
     all there are, with captions of the sample world."""
     if not (folder / "captions.csv").is_file():
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-        drawn = SampleSource(train=len(files), fine_tune=0, calibrate=0, test=0)
-        said = [[caption.text for caption in world.captions(drawn, name)] for name, _ in world.item_names(drawn)]
-        return Pictures(files, said)
+        sample = SampleSource(train=len(files))
+        names = [name for name, _ in world.item_names(sample)[: len(files)]]
+        return Pictures(files, [[caption.text for caption in world.captions(sample, name)] for name in names])
     captions: dict[str, list[str]] = defaultdict(list)
     with (folder / "captions.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):

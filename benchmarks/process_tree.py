@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,27 +16,31 @@ from pathlib import Path
 
 PAUSE = 0.05  # seconds between two samples
 MAPS_EVERY, DISK_EVERY = 10, 100  # samples: what costs more is looked at less often
+COUNTS = ("cpu", "read", "written")
+TICKS = os.sysconf("SC_CLK_TCK")  # a second
 SUBREAPER = 36  # prctl's PR_SET_CHILD_SUBREAPER
 
 
 @dataclass(frozen=True)
 class Span:
-    """What a process tree took in some ``seconds``, in bytes.
+    """What a process tree took in some ``seconds``: ``cpu`` seconds, and bytes.
 
     ``read`` and ``written`` are ``rchar`` and ``wchar``, those of processes that ended included; a file that is mapped
     counts as read once. ``peak`` is the most that the largest process held; ``private`` the same without files that are
     mapped and shared.
     """
 
-    seconds: float
-    read: float
-    written: float
-    peak: int
-    private: int
+    seconds: float = 0
+    cpu: float = 0
+    read: float = 0
+    written: float = 0
+    peak: int = 0
+    private: int = 0
 
     def __add__(self, other: Span) -> Span:
         return Span(
             self.seconds + other.seconds,
+            self.cpu + other.cpu,
             self.read + other.read,
             self.written + other.written,
             max(self.peak, other.peak),
@@ -51,6 +56,7 @@ class Sample:
     """
 
     time: float
+    cpu: float
     read: int
     written: int
     peak: int
@@ -81,10 +87,10 @@ class Watched:
 
     def span(self, began: float, ended: float) -> Span:
         """What was taken from one time to another; counts between two samples are taken to grow evenly."""
-        read, written = (self._count(ended, name) - self._count(began, name) for name in ("read", "written"))
+        cpu, read, written = (self._count(ended, name) - self._count(began, name) for name in COUNTS)
         inside = self.samples[self._after(began) : self._after(ended) + 1]
         peak, private = max(one.peak for one in inside), max(one.private for one in inside)
-        return Span(ended - began, read, written, peak, private)
+        return Span(ended - began, cpu, read, written, peak, private)
 
     def _count(self, time_: float, name: str) -> float:
         after = max(self._after(time_), 1)
@@ -102,7 +108,8 @@ def watch(
 ) -> Watched:
     """Runs ``command`` in ``folder``, its output in ``log.txt`` there; kills its group as soon as ``stop`` says so.
 
-    Files below ``folder`` that a process maps count as read. Returns when all processes of the tree have ended.
+    Files below ``folder``, or among the temporary ones, that a process maps count as read. Returns when all processes
+    of the tree have ended.
     """
     # What outlives its parent becomes a child of this process, so that nothing leaves the tree unseen.
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
@@ -140,11 +147,12 @@ class _Tree:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
-        self.others = dict(_descendants())
+        self.data = (f"{self.folder}/", f"{Path(tempfile.gettempdir()).resolve()}/")
+        self.others = {pid for pid, _, _ in _descendants()}
         self.states: dict[int, str] = {}  # by process
         self.most: dict[int, int] = {}  # bytes that a process held, by its id
-        self.mapped: dict[tuple[int, str], int] = {}  # bytes of the folder's files that were mapped
-        self.read = self.written = self.disk = self.number = 0
+        self.mapped: dict[tuple[int, str], int] = {}  # bytes of files that were mapped
+        self.cpu, self.read, self.written, self.disk, self.number = 0.0, 0, 0, 0, 0
 
     @property
     def living(self) -> bool:
@@ -153,7 +161,8 @@ class _Tree:
     def sample(self) -> Sample:
         """Looks at all processes once."""
         read = written = peak = private = 0
-        self.states = {pid: state for pid, state in _descendants() if pid not in self.others}
+        processes = [process for process in _descendants() if process[0] not in self.others]
+        self.states = {pid: state for pid, state, _ in processes}
         for pid in self.states:
             with suppress(OSError):  # it has gone meanwhile
                 counts = _numbers(f"/proc/{pid}/io")
@@ -169,29 +178,30 @@ class _Tree:
             self.disk = max(self.disk, size_of(self.folder))
         self.number += 1
         # one that is waited for between the looks at it and at its parent is in neither: nothing is taken back
+        self.cpu = max(self.cpu, sum(seconds for _, _, seconds in processes))
         self.read, self.written = max(self.read, read), max(self.written, written)
-        return Sample(time.time(), self.read + sum(self.mapped.values()), self.written, peak, private)
+        return Sample(time.time(), self.cpu, self.read + sum(self.mapped.values()), self.written, peak, private)
 
     def _look_at_maps(self, pid: int) -> None:
         for line in _text(f"/proc/{pid}/maps").splitlines():
             place, *_, file = line.split(maxsplit=5)
-            if file.startswith(f"{self.folder}/") and (pid, file) not in self.mapped:
+            if file.startswith(self.data) and (pid, file) not in self.mapped:
                 self.mapped[pid, file] = os.stat(f"/proc/{pid}/map_files/{place}").st_size
 
 
-def _descendants() -> Iterator[tuple[int, str]]:
-    """The ids of all processes below this one, with their states."""
-    children: dict[int, list[tuple[int, str]]] = {}
+def _descendants() -> Iterator[tuple[int, str, float]]:
+    """All processes below this one: their ids, states and cpu seconds, with those of children that they waited for."""
+    children: dict[int, list[tuple[int, str, float]]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with suppress(OSError):
-                state, parent = _text(f"/proc/{name}/stat").rpartition(")")[2].split(maxsplit=2)[:2]
-                children.setdefault(int(parent), []).append((int(name), state))
+                state, parent, *others = _text(f"/proc/{name}/stat").rpartition(")")[2].split()
+                children.setdefault(int(parent), []).append((int(name), state, sum(map(int, others[9:13])) / TICKS))
     waiting = [os.getpid()]
     while waiting:
         below = children.get(waiting.pop(), [])
         yield from below
-        waiting += [pid for pid, _ in below]
+        waiting += [pid for pid, _, _ in below]
 
 
 def _numbers(file: str) -> dict[str, int]:
