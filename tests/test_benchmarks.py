@@ -21,6 +21,15 @@ KEYS = {
     "exchange": ({"rows", "formats"}, ()),
     "orchestration": ({"planner_seconds", "planner_linearity", "seconds_a_shard_threads", "overhead_share"}, SLOW),
     "plan_estimates": ({"first", "grown"}, SLOW),
+    "corpus": (
+        {
+            *("read_ratio", "text_stage_share", "between_share", "peak_gb", "idle_gb", "idle_read_gb"),
+            *("seconds_a_photo", "speed_against_loop", "cpu_against_loop", "run_overhead_s"),
+            *("bytes_a_row", "worst_stage", "time_growth", "read_growth"),
+            *("projected_gb", "projected_disk_gb", "projected_hours", "resume_plan_s", "resume_read_gb"),
+        },
+        SLOW,
+    ),
     "screening": ({"found", "wrong_pairs", "seconds", "recall"}, SLOW),
     "sample_world": ({"seeds", "recall_gain", "added_precision", "gap_closed", "map_parsed"}, SLOW),
     "cleaning_sample": ({"auroc", "auroc_picture", "wrong_removed_at_5", "precision", "recall_before"}, SLOW),
@@ -38,7 +47,7 @@ KEYS = {
     "tagging": ({"speedup_float32", "speedup_int8", "map_loss_int8", "share_of_matrix_rate", "peak_memory_gb"}, SLOW),
     "ablation_flickr8k": ({"gap_closed", "gap_closed_low", "seeds", "f1_gap_closed", "minutes", "rows"}, SLOW),
 }
-ELSEWHERE = {"drawn_photographs"}  # what others draw from
+ELSEWHERE = {"drawn_photographs", "made_pictures", "process_tree"}  # what others draw from, and measure with
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=marks) for name, (_, marks) in KEYS.items()])
