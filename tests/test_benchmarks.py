@@ -78,7 +78,8 @@ print(json.dumps([watched.code, watched.whole.read, watched.whole.peak]))
 READING = """
 import mmap, subprocess, sys, time
 subprocess.run(["cat", "data"], stdout=subprocess.DEVNULL)
-mapped = mmap.mmap(open("data", "rb").fileno(), 0, prot=mmap.PROT_READ)
+file = open("data", "rb")
+mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 time.sleep(1)
 held = b"x" * 200_000_000
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5); open('data', 'rb').read()"])
