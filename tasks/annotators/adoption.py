@@ -27,9 +27,8 @@ def measure(settings: AnnotatorSettings, adoption: Adoption) -> None:
     columns = annotator.columns
     labels = [(tags.labels[column].name, tags.labels[column].type) for column in columns]
     held_out = set(split_ids(inputs, "calibrate"))
-    ids = [
-        row for part in inputs.parts("pairs", ["image_id"]) for row in part["image_id"].to_pylist() if row in held_out
-    ]
+    listed = (image_id for part in inputs.parts("pairs", ["image_id"]) for image_id in part["image_id"].to_pylist())
+    ids = [image_id for image_id in listed if image_id in held_out]
     said = caption_targets(inputs, ids, tags).toarray() > 0
     scores, answered = _asked(annotator, ids, said, adoption)
     described = bool(split_ids(inputs, "fine_tune"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from storage.images import with_files
+from storage.images import ImageRecord, read_files, with_files
 from storage.schemas import contract
 from storage.store import Part, Snapshot, Store, row_id
 
@@ -62,6 +62,10 @@ class Inputs:
         """``columns`` of the pairs and the column ``image`` with their files, part by part."""
         return with_files(self.store, self.snapshots["pairs"], self.snapshots["images"], columns)
 
+    def files(self, image_ids: Collection[str]) -> dict[str, ImageRecord]:
+        """The files of some images by id, each read with the few that lie beside it."""
+        return read_files(self.store, self.snapshots["pairs"], self.snapshots["images"], image_ids)
+
     def model(self, name: str) -> Path:
         """A model's folder on this machine."""
         return self.store.model_folder(self.snapshots[name])
@@ -109,8 +113,10 @@ class Database:
 @contextmanager
 def connect(store: Store, snapshots: Mapping[str, Snapshot]) -> Iterator[Database]:
     """A database of ``snapshots``; files of a store of objects are fetched for it, and gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="ram-engine-") as folder, duckdb.connect() as connection:
-        connection.execute(f"SET memory_limit = '{MEMORY}'; SET temp_directory = '{folder}'")
+    with (
+        tempfile.TemporaryDirectory(prefix="ram-engine-") as folder,
+        duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": folder}) as connection,
+    ):
         yield Database(connection, store, snapshots, Path(folder))
 
 

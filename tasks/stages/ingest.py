@@ -127,7 +127,7 @@ def build(
         truths: list[dict[str, Any]] = []
         for fingerprint, item in _images(tables["items"], named):
             try:
-                data = read_image({"bytes": item.data, "path": item.path}) if not item.problem else b""
+                data = _contents(item)
                 row = _row_of(item, data, fingerprint, settings, named[item.source].held_out)
             except ImageError as error:
                 rejected.append(_rejected(item, fingerprint, error.reason, error.detail))
@@ -280,12 +280,17 @@ def _same_contents(
     return None
 
 
+def _contents(item: SourceItem) -> bytes:
+    """What an image's file holds. Raises :class:`ImageError` where the row is unfit, or its file is not there."""
+    if item.problem:
+        raise ImageError(*item.problem)
+    return read_image({"bytes": item.data, "path": item.path})
+
+
 def _row_of(
     item: SourceItem, data: bytes, fingerprint: Fingerprint, settings: IngestSettings, held_out: bool
 ) -> dict[str, Any]:
     """The row of `pairs` of an image whose file holds ``data``. Raises :class:`ImageError` for an unfit one."""
-    if item.problem:
-        raise ImageError(*item.problem)
     width, height = check_image(data, settings.max_pixels)
     sha256 = hashlib.sha256(data).hexdigest()
     image_id = sha256[:16]
