@@ -29,7 +29,7 @@ from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
 from tasks.stages.encode import View, picture_of
 from tasks.training.ids import ImageIds, Indices
-from tasks.training.scratch import BLOCK, StoredRows, Targets, store_rows
+from tasks.training.scratch import StoredRows, Targets, store_rows
 
 MAP_BATCH = 64
 
@@ -209,7 +209,7 @@ class PictureImages:
 def store_pictures(
     inputs: Inputs, image_ids: ImageIds, preprocessing: Preprocessing, file: Path, workers: int = 0
 ) -> PictureImages:
-    """Copies the image records of ``image_ids`` into an Arrow file that can be memory-mapped."""
+    """Copies the image records of ``image_ids`` into ``file``."""
     return PictureImages(store_rows(_records(inputs, image_ids), len(image_ids), file), preprocessing, workers)
 
 
@@ -260,15 +260,12 @@ class Examples:
     def texts(self) -> Iterator[str]:
         """All captions, in the order of their file."""
         if self.captions is not None:
-            order = np.argsort(self.captions.rows)
-            for at in range(0, len(order), BLOCK):
-                for row in self.captions.read(order[at : at + BLOCK]):
-                    yield from row["captions"]
+            for row in self.captions.read(np.argsort(self.captions.first)):
+                yield from row["captions"]
 
     def caption_choice(self, indices: Indices, chance: random.Random) -> tuple[list[str], list[list[str]]]:
         """One of each image's captions, by chance, and the tags that it names."""
         if self.captions is None:
             raise ValueError("these examples have no captions")
-        rows = self.captions.read(indices)
-        chosen = [(row, chance.randrange(len(row["captions"]))) for row in rows]
+        chosen = [(row, chance.randrange(len(row["captions"]))) for row in self.captions.read(indices)]
         return [row["captions"][which] for row, which in chosen], [row["tags"][which] for row, which in chosen]

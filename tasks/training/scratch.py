@@ -5,8 +5,10 @@ The objects hold a few bytes an image, which is all that is in memory, and all t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import pickle
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +20,7 @@ from scipy.sparse import csr_matrix
 from tasks.training.ids import Indices
 
 ENTRY = np.dtype([("tag", np.int32), ("target", np.float32)])
-BLOCK = 4096  # images whose rows are in memory at once, where all are gone through
+BLOCK = 4096  # images whose targets are in memory at once, where all are gone through
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,43 +72,32 @@ def is_soft(targets: Targets) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
-    """Rows of tables in an Arrow file, one an image."""
+    """Rows of tables, one an image, in a file: each is a pickled dictionary."""
 
     file: Path
-    batches: Indices  # the first row of each record batch, and at the end the number of rows
-    rows: Indices  # (images,)
+    first: Indices  # (images,) the byte where a row begins
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.first)
 
-    def read(self, images: Indices) -> list[dict[str, Any]]:
-        """The rows of some of the images."""
-        reader = pa.ipc.open_file(pa.memory_map(str(self.file)))
-        rows = self.rows[images]
-        batches = np.searchsorted(self.batches, rows, "right") - 1
-        records: list[dict[str, Any]] = [{}] * len(rows)
-        for batch in np.unique(batches):
-            places = np.flatnonzero(batches == batch)
-            own = reader.get_batch(int(batch)).take(pa.array(rows[places] - self.batches[batch]))
-            for place, record in zip(places, own.to_pylist(), strict=True):
-                records[place] = record
-        return records
+    def read(self, images: Indices) -> Iterator[dict[str, Any]]:
+        """The rows of some of the images, one after the other."""
+        with self.file.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as contents:
+            for first in self.first[images].tolist():
+                contents.seek(first)
+                yield pickle.load(contents)
 
     def subset(self, images: Indices | slice) -> StoredRows:
-        return replace(self, rows=self.rows[images])
+        return replace(self, first=self.first[images])
 
 
 def store_rows(tables: Iterable[tuple[Indices, pa.Table]], count: int, file: Path) -> StoredRows:
     """Writes the rows of ``count`` images into ``file``: ``tables`` with the image of each row, -1: it is left out."""
-    rows, batches = np.full(count, -1), [0]
-    writer: pa.ipc.RecordBatchFileWriter | None = None
-    for images, table in tables:
-        table = table.filter(pa.array(images >= 0))
-        rows[images[images >= 0]] = batches[-1] + np.arange(table.num_rows)
-        writer = writer or pa.ipc.new_file(str(file), table.schema)
-        for batch in table.to_batches():
-            writer.write_batch(batch)
-            batches.append(batches[-1] + batch.num_rows)
-    if writer is not None:
-        writer.close()
-    return StoredRows(file, np.array(batches), rows)
+    first = np.zeros(count, np.int64)
+    with file.open("wb") as stored:
+        for images, table in tables:
+            own = images >= 0
+            for image, row in zip(images[own].tolist(), table.filter(pa.array(own)).to_pylist(), strict=True):
+                first[image] = stored.tell()
+                pickle.dump(row, stored)
+    return StoredRows(file, first)
