@@ -134,14 +134,14 @@ def solve(examples: Examples, queries: Tensor) -> Solution:
             errors[at] += float(error.square().sum()) / (count * tags)
     share = shares[int(np.argmin(errors))]
     rows = evidence_rows(count)
-    scores, evidence = [], []
-    for tokens, named in _batches(examples, rows):
+    left_out, taught = torch.zeros(len(rows), tags).double(), torch.zeros(len(rows), tags)
+    batches = zip(left_out.split(BATCH), taught.split(BATCH), _batches(examples, rows), strict=True)
+    for scores, targets, (tokens, named) in batches:
         rotated, target = (tokens - mean) @ axes, standardised(named, frequencies) @ mixing
-        scores.append((target - _left_out_error(rotated, target, share, share * product)) @ mixing.T)
-        evidence.append(named)
-    left_out = torch.cat(scores)
-    gains, intercept = _gains(left_out, torch.cat(evidence), frequencies)
-    logits = frequencies.logit() + intercept + left_out * gains
+        scores[:] = (target - _left_out_error(rotated, target, share, share * product)) @ mixing.T
+        targets[:] = named
+    gains, intercept = _gains(left_out, taught, frequencies)
+    logits = left_out.mul_(gains).add_(frequencies.logit() + intercept)
     ridge = Ridge(
         mean.float(),
         axes.float(),
@@ -205,14 +205,17 @@ def _batches(examples: Examples, images: Indices) -> Iterator[tuple[Tensor, Tens
 
 def _gains(scores: Tensor, named: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
     """(T,) and (): what makes scores (B, T) log-odds beside those of the frequencies, by maximum likelihood."""
-    standard = scores / scores.std(0).clamp(min=1e-9)
-    odds = frequencies.logit()
+    deviations, odds = scores.std(0).clamp(min=1e-9), frequencies.logit()
 
     def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        logits = odds + values[0] * standard + values[1]
-        error = logits.sigmoid() - named
-        slope = np.array([float((error * standard).mean()), float(error.mean())])
-        return float(F.binary_cross_entropy_with_logits(logits, named)), slope
+        total, slope = 0.0, np.zeros(2)
+        for some, there in zip(scores.split(BATCH), named.split(BATCH), strict=True):
+            standard, target = some / deviations, there.double()
+            logits = odds + values[0] * standard + values[1]
+            error = logits.sigmoid() - target
+            slope += float((error * standard).sum()), float(error.sum())
+            total += float(F.binary_cross_entropy_with_logits(logits, target, reduction="sum"))
+        return total / scores.numel(), slope / scores.numel()
 
     slope, intercept = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B").x
-    return slope / scores.std(0).clamp(min=1e-9), torch.tensor(intercept)
+    return slope / deviations, torch.tensor(intercept)
