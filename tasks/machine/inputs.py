@@ -6,7 +6,8 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from storage.schemas import contract
 from storage.store import Part, Snapshot, Store, row_id
 
 MEMORY = "1GB"  # that a query may take before it goes on in a file
+PIECE = 16  # partitions that are looked at together
 
 
 def _silent(done: int, total: int) -> None:
@@ -77,6 +79,23 @@ class Inputs:
         """
         with connect(self.store, self.snapshots) as database:
             return database.sql(query)
+
+    def pieces(self) -> Iterator[Inputs]:
+        """The same inputs with the parts of some partitions at a time, and those of no partition in all: whatever there
+        is of an image is in one piece."""
+        parts = {name: {part.partition: part for part in snapshot.parts} for name, snapshot in self.snapshots.items()}
+        partitions = [partition for partition in dict.fromkeys(chain.from_iterable(parts.values())) if partition]
+        for at in range(0, len(partitions), PIECE):
+            some = ["", *partitions[at : at + PIECE]]
+            snapshots = {
+                name: replace(snapshot, parts=tuple(parts[name][of] for of in some if of in parts[name]))
+                for name, snapshot in self.snapshots.items()
+            }
+            yield replace(self, snapshots=snapshots)
+
+    def sql_by_piece(self, query: str) -> Iterator[pa.Table]:
+        """What a query that never looks beyond an image selects, piece by piece."""
+        return (piece.sql(query) for piece in self.pieces())
 
 
 class Database:

@@ -8,11 +8,9 @@ model is a folder of that name.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-from scipy.sparse import csr_matrix
 
 from tasks.evaluation.rows import OF_STAGES, Row
 from tasks.machine.devices import device_of
@@ -20,9 +18,9 @@ from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training.blueprint import blueprint
-from tasks.training.jobs import Progress, job, run_jobs
+from tasks.training.jobs import Job, Progress, run_jobs
 from tasks.training.material import Material, gather
-from tasks.training.targets import row_targets
+from tasks.training.targets import by_row
 
 
 def train(
@@ -33,15 +31,13 @@ def train(
     with gather(inputs, settings, folder, "train") as material:
         plan = blueprint(settings, material.tags, material.image_encoder, material.image_size)
         device = str(device_of(executor))
-        jobs = [
-            job(row, folder, plan, replace(material, examples=material.teaching(targets)), settings, device)
-            for row, targets in _taught(settings, inputs, material)
-        ]
+        taught = _taught(settings, inputs, material)
+        jobs = [Job(row, folder / row, plan, own, settings, device) for row, own in taught]
         return {"training_log": run_jobs(jobs, progress, executor)}
 
 
-def _taught(settings: TrainSettings, inputs: Inputs, material: Material) -> Iterator[tuple[Row, csr_matrix]]:
-    """Each row and its targets, (images, tags)."""
+def _taught(settings: TrainSettings, inputs: Inputs, material: Material) -> Iterator[tuple[Row, Material]]:
+    """Each row, and what it is taught."""
     for row in OF_STAGES:
         if row != Row.TRUTH or inputs.has("truth"):
-            yield row, row_targets(row, inputs, material.examples.image_ids, material.tags, settings.soft_targets)
+            yield row, material.teaching(inputs.sql_by_piece(by_row(row, settings.soft_targets)), row)

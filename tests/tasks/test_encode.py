@@ -15,6 +15,7 @@ from tasks.settings.encode import EncodeSettings
 from tasks.settings.executor import ExecutorSettings
 from tasks.stages.encode import augment, build
 from tasks.training.data import store_tokens
+from tasks.training.ids import ImageIds
 from tests.tasks.stage_inputs import inputs_of
 
 SETTINGS = EncodeSettings(image_size=64, fine_tune_size=96, views=2)
@@ -80,14 +81,16 @@ def test_an_empty_shard_gives_an_empty_table(tmp_path: Path) -> None:
 
 def test_stored_tokens_are_found_by_image_and_view(encoded: pa.Table, tmp_path: Path) -> None:
     second, first = list(pictures())[1::-1]
-    images = store_tokens(inputs_of(tmp_path, {"features": encoded}), [second, first], 64, tmp_path / "tokens")
+    images = store_tokens(
+        inputs_of(tmp_path, {"features": encoded}), ImageIds.of([second, first]), 64, tmp_path / "tokens"
+    )
     assert len(images) == 2
     (tokens,) = images.whole([np.array([1, 0])])
     table = encoded.filter((pc.field("view") == 0) & (pc.field("image_size") == 64))
     by_id = dict(zip(table["image_id"].to_pylist(), token_matrix(table["tokens"]).astype(np.float32), strict=True))
     assert np.array_equal(tokens.numpy(), np.stack([by_id[first], by_id[second]]))
     with pytest.raises(ValueError, match="no tokens at 96"):
-        store_tokens(inputs_of(tmp_path / "again", {"features": encoded}), [first], 96, tmp_path / "other")
+        store_tokens(inputs_of(tmp_path / "again", {"features": encoded}), ImageIds.of([first]), 96, tmp_path / "other")
 
 
 def test_augmentation_is_fixed_by_image_and_view() -> None:

@@ -23,7 +23,7 @@ from tasks.settings.screen import ScreenSettings
 from tasks.sources.sample import SampleSource
 from tasks.stages import screen
 from tasks.stages.measure import perceptual_hash
-from tasks.training.targets import split_ids
+from tasks.training.targets import ids_by_split
 from tests.tasks.stage_inputs import inputs_of
 
 
@@ -141,9 +141,9 @@ def test_trainings_leave_out_what_was_screened(tmp_path: Path) -> None:
         }
     )  # fmt: skip
     both = inputs_of(tmp_path, {"pairs": pairs, "screening": screen.decide(table, ScreenSettings())})
-    assert split_ids(both, "train") == [f"{at:016x}" for at in (0, 2)]
+    assert list(ids_by_split(both)["train"]) == [f"{at:016x}" for at in (0, 2)]
     alone = inputs_of(tmp_path / "alone", {"pairs": pairs})
-    assert len(split_ids(alone, "train")) == 3
+    assert len(ids_by_split(alone)["train"]) == 3
 
 
 def test_any_classifier_in_onnx_form_is_a_filter(tmp_path: Path) -> None:
