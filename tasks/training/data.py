@@ -30,7 +30,7 @@ from tasks.images.decoding import may_mirror, picture
 from tasks.images.tokens import token_matrix
 from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
-from tasks.stages.encode import View, picture_of
+from tasks.stages.encode import views_of
 
 Indices = NDArray[np.int64]
 MAP_BATCH = 64
@@ -183,8 +183,7 @@ def stored_views(
     for part in inputs.with_files(["image_id", "captions", "width", "height"]):
         for pair in part.filter(pc.is_in(part["image_id"], pa.array(image_ids, pa.string()))).to_pylist():
             at = place[pair["image_id"]]
-            views = [picture_of(View(pair, number), settings) for number in range(images.views[at])]
-            yield int(images.first[at]), views
+            yield int(images.first[at]), views_of(pair, {settings.image_size: int(images.views[at])}, settings)
 
 
 @dataclass(frozen=True)
@@ -210,8 +209,9 @@ class PictureImages:
     def whole(self, order: Sequence[Indices]) -> Iterator[Tensor]:
         """The whole pictures, normalised, without augmentation."""
         table, prepare = _open_pictures(self.file), self.preprocessing.transform()
+        side = self.preprocessing.image_size
         for indices in order:
-            yield torch.stack([prepare(picture(_pair(table, self.rows[at]))) for at in indices])
+            yield torch.stack([prepare(picture(_pair(table, self.rows[at]), side)) for at in indices])
 
     def subset(self, indices: Indices) -> PictureImages:
         return replace(self, rows=self.rows[indices])
