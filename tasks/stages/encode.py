@@ -68,7 +68,7 @@ def build(
     device = device_of(executor)
     width = ImageEncoder(settings.image_encoder, settings.image_size).width
     names = _encoders(settings)
-    for size, name in names.items():
+    for size, name in settings.further().items():
         if ImageEncoder(name, size).width != width:
             raise ValueError(f"encode.annotator_encoders: {name} is not as wide ({width}) as {settings.image_encoder}")
     encoders = [_encoder(name, size, device) for size, name in names.items()]
@@ -172,7 +172,7 @@ def _encoder(name: str, size: int, device: torch.device) -> SizedEncoder:
     if device.type == "cpu":  # frozen and fused by oneDNN it is half as fast again
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, whose successor needs a compiler
-            traced = torch.jit.trace(encoder, torch.zeros(_batch_size(size), 3, size, size), check_trace=False)
+            traced = torch.jit.trace(encoder, torch.zeros(1, 3, size, size), check_trace=False)
             encoder = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
     return SizedEncoder(name, size, device, preprocessing(name, size).transform(), encoder)
 

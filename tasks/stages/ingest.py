@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.keys import digest
-from storage.schemas import CONTRACTS
+from storage.schemas import CONTRACTS, IMAGE
 from storage.store import Part, Snapshot, Store, without
 from tasks.images.decoding import ImageError, check_image, read_image
 from tasks.images.perceptual_hash import HASH_SIDE, perceptual_hash
@@ -124,35 +124,36 @@ def build(
     named = named_sources(settings.source)
     threads = max(1, cores() // max(1, executor.workers))
 
-    def read(listed: tuple[Fingerprint, SourceItem]) -> tuple[SourceItem, dict[str, Any], bytes]:
+    def read(listed: tuple[Fingerprint, SourceItem]) -> tuple[SourceItem, dict[str, Any], pa.Array | None]:
         fingerprint, item = listed
         try:
             data = read_image({"bytes": item.data, "path": item.path}) if not item.problem else b""
-            return item, _row_of(item, data, fingerprint, settings, named[item.source].held_out), data
+            row = _row_of(item, data, fingerprint, settings, named[item.source].held_out)
         except ImageError as error:
-            return item, _rejected(item, fingerprint, error.reason, error.detail), b""
+            return item, _rejected(item, fingerprint, error.reason, error.detail), None
+        return item, row, pa.array([{"bytes": data, "path": item.name}], IMAGE)
 
     def ingest(tables: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs: dict[str, dict[str, Any]] = {}
-        images: list[dict[str, Any]] = []
+        files: list[pa.Array] = []  # an array a file: a longer one would be copied as it grows
         rejected: list[dict[str, Any]] = []
         truths: list[dict[str, Any]] = []
         with ThreadPoolExecutor(threads) as pool:
-            looked = pool.map(read, _images(tables["items"], named))
-            for item, row, data in looked:
+            for item, row, file in pool.map(read, _images(tables["items"], named)):
                 image_id = row["image_id"]
-                if image_id is None:
+                if file is None:
                     rejected.append(row)
                 elif image_id in pairs:
                     pairs[image_id] = merge([pairs[image_id], row])
                 else:
                     pairs[image_id] = row
-                    images.append({"image_id": image_id, "image": {"bytes": data, "path": item.name}})
+                    files.append(file)
                     if item.truth is not None:
                         truths.append({"image_id": image_id, **item.truth})
+        images = {"image_id": list(pairs), "image": pa.chunked_array(files, IMAGE)}
         return {
             "pairs": pa.Table.from_pylist(list(pairs.values()), CONTRACTS["pairs"].schema),
-            "images": pa.Table.from_pylist(images, CONTRACTS["images"].schema),
+            "images": pa.table(images, CONTRACTS["images"].schema),
             "pairs_rejected": pa.Table.from_pylist(rejected, CONTRACTS["pairs_rejected"].schema),
             "truth": pa.Table.from_pylist(truths, CONTRACTS["truth"].schema),
         }
