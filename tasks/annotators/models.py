@@ -60,7 +60,8 @@ class TrainedModel:
         if self.frozen_encoder:
             return self._stored(self.model, batch)
         prepare = self.model.preprocessing.transform()
-        images = torch.stack([prepare(picture) for picture in batch.pictures]).to(self.device)
+        pictures = batch.files.pictures(batch.pairs, self.model.preprocessing.image_size)
+        images = torch.stack([prepare(picture) for picture in pictures]).to(self.device)
         with torch.inference_mode():
             return self.model.encode_image(images)
 

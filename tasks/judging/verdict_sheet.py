@@ -70,7 +70,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
             *(claim[name] for name in ("reason", "confidence", "score", "region_score", "typicality")),
         )
         try:
-            image = picture(claim)
+            image = picture(claim, CELL)
         except ImageError:  # it left since it was read
             image = Image.new("RGB", (CELL, CELL), "grey")
         box = boxes.get((claim["image_id"], claim["tag_id"]))

@@ -123,7 +123,7 @@ def draw(pair: Mapping[str, Any], found: Sequence[Life]) -> Image.Image:
                 regions, key=lambda region: region.detector_score if region.tag_score is None else region.tag_score
             )
             boxes.append((best.box, life.tag.name + ("" if life.kept is not False else " (removed)")))
-    return boxed(picture(pair), boxes, DRAWN)
+    return boxed(picture(pair, DRAWN), boxes, DRAWN)
 
 
 def _round(store: Store, number: int, image_id: str) -> dict[int, Round]:

@@ -27,7 +27,7 @@ from tasks.images.decoding import may_mirror, picture
 from tasks.images.tokens import token_matrix
 from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
-from tasks.stages.encode import View, picture_of
+from tasks.stages.encode import views_of
 from tasks.training.ids import ImageIds, Indices
 from tasks.training.scratch import StoredRows, Targets, store_rows
 
@@ -166,8 +166,7 @@ def stored_views(inputs: Inputs, image_ids: ImageIds, images: TokenImages) -> It
     settings = EncodeSettings(**inputs.snapshots["features"].settings)
     for places, part in _records(inputs, image_ids):
         for at, pair in zip(places[places >= 0], part.filter(pa.array(places >= 0)).to_pylist(), strict=True):
-            views = [picture_of(View(pair, number), settings) for number in range(images.views[at])]
-            yield int(images.first[at]), views
+            yield int(images.first[at]), views_of(pair, {settings.image_size: int(images.views[at])}, settings)
 
 
 def _records(inputs: Inputs, image_ids: ImageIds) -> Iterator[tuple[Indices, pa.Table]]:
@@ -198,9 +197,9 @@ class PictureImages:
 
     def whole(self, order: Iterable[Indices]) -> Iterator[Tensor]:
         """The whole pictures, normalised, without augmentation."""
-        prepare = self.preprocessing.transform()
+        prepare, side = self.preprocessing.transform(), self.preprocessing.image_size
         for indices in order:
-            yield torch.stack([prepare(picture(pair)) for pair in self.records.read(indices)])
+            yield torch.stack([prepare(picture(pair, side)) for pair in self.records.read(indices)])
 
     def subset(self, indices: Indices | slice) -> PictureImages:
         return replace(self, records=self.records.subset(indices))

@@ -26,7 +26,7 @@ from storage.keys import digest
 from storage.schemas import contract
 from tasks.executors.parents import exit_with_creator
 from tasks.machine.allocator import keep_memory
-from tasks.machine.devices import cores
+from tasks.machine.cores import cores
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training import closed_form, gradient, parallel

@@ -37,7 +37,7 @@ def images() -> pa.Table:
 def pairs() -> pa.Table:
     names = CONTRACTS["pairs"].schema.names
     row = dict.fromkeys(names) | {key: ["a"] for key in ("captions", "sources", "names", "fingerprints")}
-    row |= {"split": "train", "sha256": "a", "width": 1, "height": 1}
+    row |= {"split": "train", "sha256": "a", "width": 1, "height": 1, "hash": 0}
     return pa.Table.from_pylist([row | {"image_id": image_id} for image_id in IDS], CONTRACTS["pairs"].schema)
 
 

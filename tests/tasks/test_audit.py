@@ -22,7 +22,7 @@ IDS = [f"{number:016x}" for number in range(PICTURES)]
 
 def pairs(split: str = "train") -> pa.Table:
     row = {"captions": ["."], "split": split, "sources": ["csv"], "names": ["a"]}
-    row |= {"fingerprints": ["f"], "sha256": "0", "width": 1, "height": 1}
+    row |= {"fingerprints": ["f"], "sha256": "0", "width": 1, "height": 1, "hash": 0}
     return pa.Table.from_pylist([row | {"image_id": image_id} for image_id in IDS], contract("pairs").schema)
 
 

@@ -74,7 +74,7 @@ def of_images(ids: list[str], chance: random.Random) -> dict[str, pa.Table]:
                 **dict.fromkeys(contract("pairs").schema.names, ()),
                 **dict.fromkeys(("url", "licence", "extra"), None),
                 **{"image_id": image_id, "captions": texts, "split": split, "sources": ["a"], "sha256": image_id},
-                **{"width": 8, "height": 8},
+                **{"width": 8, "height": 8, "hash": 0},
             }
         )
         said = [number for number in (DESCRIBED, *range(len(texts))) if chance.random() < 0.7]
