@@ -41,6 +41,8 @@ FORMAT = 2
 TEMPORARY = ".writing-"
 SETTLED = 1.0  # seconds: file systems may give two changes in a row the same time
 WAITS = 20  # tenths of a second, for a name that another run has taken and not yet filled
+LARGE = 16 << 20  # bytes from which a file of a store of objects is fetched in pieces at once
+END = 1 << 40  # of any file
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # what systems say that have no hard links
 
 
@@ -218,7 +220,7 @@ class Store:
             if version and version == _checked.get((path, part.digest)):
                 with self.fs.open(path, "rb") as file:
                     return parquet.read(file, columns)
-            data = self.fs.cat_file(path)
+            data = self._contents(path, part.bytes)
             _check(artifact, part, pa.BufferReader(data), len(data))
             _checked[path, part.digest] = version
             return parquet.read(pa.BufferReader(data), columns)
@@ -238,7 +240,7 @@ class Store:
         version = self._version(path)
         try:
             if not self.is_local:
-                data = self.fs.cat_file(path)
+                data = self._contents(path, part.bytes)
                 _check(artifact, part, pa.BufferReader(data), len(data))
                 copy = folder / f"{artifact}-{part.key}.parquet"  # a part of pairs and one of images have one key
                 copy.write_bytes(data)
@@ -259,6 +261,13 @@ class Store:
         except FileNotFoundError:
             raise DamagedPartError(artifact, part, "is missing") from None
         return file
+
+    def _contents(self, path: str, size: int = 0) -> bytes:
+        """A whole file, of which ``size`` may be known. A small one elsewhere takes one request: whoever asks for no
+        range is first told the size."""
+        ranged = not self.is_local and size < LARGE
+        contents: bytes = self.fs.cat_file(path, **({"start": 0, "end": END} if ranged else {}))
+        return contents
 
     def _version(self, path: str) -> tuple[int, ...]:
         """What changes with a local file; nothing for one elsewhere, or so new that its time may not show a change."""
@@ -434,10 +443,9 @@ class Store:
     def read_text(self, name: str) -> str | None:
         """A file beside the artifacts; None where it is not there."""
         try:
-            content: bytes = self.fs.cat_file(self._path(name))
+            return self._contents(self._path(name)).decode()
         except FileNotFoundError:
             return None
-        return content.decode()
 
     def read_json(self, name: str) -> Any:
         """A JSON file's value; None where it is not there."""

@@ -140,6 +140,11 @@ class TrainSettings(Settings):
         others = bool(self.decoder_layers) or self.caption or self.distillation != "none"
         return self.evidence == "mean" and not others
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether gradient descent teaches a linear head alone: a step is so short that threads wait for each other."""
+        return self.solver == "gradient" and self.frozen_encoder and self.only_mean
+
     def weight_of(self) -> dict[str, float]:
         """``source_weights`` by source."""
         return {name: float(weight) for name, _, weight in (text.rpartition("=") for text in self.source_weights)}

@@ -29,6 +29,7 @@ from tasks.training.calibration import damped
 
 SURE = 0.95  # of the bounds
 PICTURES = 20_000  # that are looked at, at most
+TOGETHER = 1_000  # pictures that are judged at once: their scores take much memory
 DRAWS = 500
 WORDS = {
     "caption_disagrees": "that a caption disagrees with its picture",
@@ -43,16 +44,21 @@ def reduce(settings: JudgeSettings, inputs: Inputs, executor: ExecutorSettings) 
     pairs = inputs.sql(f"SELECT image_id, split FROM pairs ORDER BY image_id LIMIT {PICTURES}")
     caption_tags, generated = (_of_pairs(inputs, name, pairs) for name in ("caption_tags", "generated"))
     inputs.progress(1, 3)
-    verdicts = decide(
-        {"pairs": pairs, "caption_tags": caption_tags, "generated": generated},
-        _regions(inputs, pairs, settings),
-        expected_shares(inputs.table("tag_bars")),
-        settings,
-        inputs.table("label_system", ["tag_id", "groundable"]),
-        (*REASONS, CAPTIONER),
-    )
+    regions = _regions(inputs, pairs, settings)
+    expected = expected_shares(inputs.table("tag_bars"))
+    label_system = inputs.table("label_system", ["tag_id", "groundable"])
+
+    def said_of(some: pa.Table) -> pa.Table:
+        """The verdicts on the words of some pairs' captions."""
+        shard = {"pairs": some, "caption_tags": _of(caption_tags, some), "generated": _of(generated, some)}
+        judged = (*REASONS, CAPTIONER)
+        verdicts = decide(shard, _of(regions, some), expected, settings, label_system, judged)
+        return verdicts.filter(pc.greater(pc.bit_wise_and(verdicts["source"], TagSource.CAPTION), 0))
+
+    empty = contract("tag_verdicts").schema.empty_table()
+    starts = range(0, pairs.num_rows, TOGETHER)
+    said = pa.concat_tables([empty, *(said_of(pairs.slice(start, TOGETHER)) for start in starts)])
     inputs.progress(2, 3)
-    said = verdicts.filter(pc.greater(pc.bit_wise_and(verdicts["source"], TagSource.CAPTION), 0))
     known = known_right(caption_tags, pairs)
     rows = [_check(reason, said, known) for reason in REASONS]
     rows.append(_captioner(generated, caption_tags, inputs.table("tag_bars"), pairs))

@@ -144,7 +144,7 @@ def run_jobs(jobs: Sequence[Job], progress: Progress, executor: ExecutorSettings
     elif processes > 1 and waiting:
         _run_side_by_side(waiting, processes, max(1, cores() // processes), progress)
     elif waiting:
-        torch.set_num_threads(cores())
+        torch.set_num_threads(1 if all(job.settings.is_linear for job in waiting) else cores())
         for number, job in enumerate(waiting):
             job.run(_of_several(progress, number, len(waiting), job.name))
     return log_table({job.name: job.folder for job in jobs})
