@@ -8,8 +8,7 @@ image and carry what no tag says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from transformers.generation.logits_process import LogitsProcessorList, TopPLogi
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from models.bert import BertEmbeddings, BertEncoder, KeysValues, initialise
-from models.config import CaptionerConfig
+from models.config import CaptionerConfig, Decoding
 from models.recognition_decoder import RecognitionDecoder
 
 
@@ -135,21 +134,6 @@ class TextDecoder(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # tr
             keys_values: KeysValues = (context[:, index, 0], context[:, index, 1])
             hidden = layer(hidden, keys_values, mask, past_key_values, index)
         return CausalLMOutputWithPast(logits=self.cls["predictions"](hidden), past_key_values=past_key_values)
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How captions are written: ``by`` beam search, greedily with one of the ``beams``, or by nucleus sampling.
-
-    The latter (Holtzman et al. 2020) draws from the likeliest words that together have the probability ``top_p``.
-    Lengths are in word pieces and count the first id and the prompt.
-    """
-
-    by: Literal["beam", "nucleus"] = "beam"
-    beams: int = 3
-    top_p: float = 0.9
-    min_length: int = 10
-    max_length: int = 30
 
 
 class _GumbelNoise(LogitsProcessor):

@@ -37,6 +37,21 @@ class CaptionerConfig:
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """How captions are written: ``by`` beam search, greedily with one of the ``beams``, or by nucleus sampling.
+
+    The latter (Holtzman et al. 2020) draws from the likeliest words that together have the probability ``top_p``.
+    Lengths are in word pieces and count the first id and the prompt.
+    """
+
+    by: Literal["beam", "nucleus"] = "beam"
+    beams: int = 3
+    top_p: float = 0.9
+    min_length: int = 10
+    max_length: int = 30
+
+
+@dataclass(frozen=True)
 class TaggerConfig:
     """Every size of a tagger. The defaults are the published RAM with Swin-B at 224 pixels."""
 

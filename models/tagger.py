@@ -7,20 +7,22 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from models import tagger_folder
-from models.captioner import Captioner, Decoding
-from models.config import Label, TaggerConfig, label_thresholds
+from models.config import Decoding, Label, TaggerConfig, label_thresholds
 from models.image_encoder import ImageEncoder, Preprocessing, grid_side
 from models.losses import caption_loss
 from models.recognition_decoder import RecognitionDecoder
 from models.text import CaptionTokenizer
 from models.weights import model_folder
+
+if TYPE_CHECKING:
+    from models.captioner import Captioner
 
 
 class TaggerOutput(NamedTuple):
@@ -69,6 +71,8 @@ class Tagger(nn.Module, ModelHubMixin):
             self.sharpness = nn.Parameter(torch.tensor(2.0), requires_grad=not config.mean_evidence)
         self.captioner: Captioner | None = None
         if config.captioner is not None:
+            from models.captioner import Captioner  # what it is built on takes seconds to load
+
             self.captioner = Captioner(config.captioner, config.hidden, config.feed_forward, width, config.dropout)
             self.captioner.tag_encoder.share_with(self.recognition_decoder)
 

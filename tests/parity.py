@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models import RAM, Tagger, losses, official
-from models.captioner import Decoding
+from models.config import Decoding
 
 TOLERANCE = 1e-4
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import Label, Tagger, load_tagger, tagger_folder
-from models.captioner import Decoding
+from models.config import Decoding
 from models.regions import CrossAttentionProposer, region_tokens
 from tasks.annotators.base import REGIONS_AT_ONCE, Annotator, AnnotatorContext, Answers, Batch, Regions, in_parts
 from tasks.annotators.evidence import AnnotatorEvidence, counted

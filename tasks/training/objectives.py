@@ -10,19 +10,21 @@ import random
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from models import RAM, CaptionTokenizer, Tagger, losses
-from models.captioner import Captioner
 from models.tagger import TaggerOutput
 from tasks.settings.training import TrainSettings
 from tasks.training.data import Examples, TokenImages
 from tasks.training.distillation import Question, Teacher, teacher_of
 from tasks.training.ids import Indices
 from tasks.training.student import Student
+
+if TYPE_CHECKING:
+    from models.captioner import Captioner
 
 TAGGING_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "asymmetric": losses.asymmetric_loss,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models import small_config
-from models.captioner import Decoding
+from models.config import Decoding
 from tests.models.small import CAPTIONS, image_tokens, small_tagger
 
 DECODINGS: dict[str, tuple[Decoding, list[int] | None]] = {
