@@ -134,7 +134,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused(folder: Path, tmp_path: Path)
 
 
 def test_the_detector_grounds_by_configuration_alone(folder: Path, copied_store: Path) -> None:
-    failed = ram_engine("run", "--preset", "tiny", "--proposer", "grounding_dino", check=False)
+    arguments = ("run", "--preset", "tiny", "--store", str(copied_store), "--proposer", "grounding_dino")
+    failed = ram_engine(*arguments, check=False)
     assert "ground.proposer.checkpoint is missing" in failed.stdout
     ram_engine(
         *("run", "--preset", "tiny", "--store", str(copied_store), "--until", "judge"),
