@@ -69,11 +69,14 @@ def test_bad_rows_are_set_apart_and_counted(prefect_api: str, tmp_path: Path) ->
     for number, caption in enumerate(["\N{DOG FACE}\N{CAT FACE}", "dog " * 5000]):
         (images / f"odd{number}.jpg").write_bytes(good + bytes([number]))
         folder.rows.append([f"odd{number}.jpg", caption])
-    folder.rows += [["cut.jpg", "a"], ["empty.jpg", "a"], ["huge.png", "a"], ["none.jpg", "a"], [folder.rows[0][0], ""]]
+    (images / "bare.jpg").write_bytes(good + b"bare")
+    folder.rows += [["cut.jpg", "a"], ["empty.jpg", "a"], ["huge.png", "a"], ["none.jpg", "a"], ["bare.jpg", ""]]
+    folder.rows.append([folder.rows[0][0], ""])  # of an image that has a caption elsewhere: it is none
     folder.write()
     with (folder.path / "captions.csv").open("ab") as file:
         file.write(b"latin.jpg,caf\xe9\n")
-    told = folder.run(tmp_path / "store", "--until", "parse-captions", "--set", "ingest.error_budget=0.9")
+    sets = ("--set", "ingest.error_budget=0.9", "--set", "ingest.bare=reject")
+    told = folder.run(tmp_path / "store", "--until", "parse-captions", *sets)
     for reason in (
         "image_truncated",
         "image_empty",

@@ -237,6 +237,7 @@ OWN = (
         usual=TrainSettings(),
         section="retrain",
         scope="last",
+        split="test",
         last_round={"folds": 0},
         reads=(
             *whole("pairs", "images", "features", "caption_tags", "label_system", "tag_verdicts", "generated"),
@@ -271,6 +272,7 @@ OWN = (
         about="measures every model on the test pictures, and says whether the retrained one is better",
         usual=EvaluateSettings(),
         scope="last",
+        split="test",
         reads=(
             *whole("pairs", "images", "features", "caption_tags", "label_system", "tag_verdicts", "ram"),
             *perhaps("truth", "ram_fine_tuned", "ablation"),
