@@ -13,7 +13,7 @@ from tasks.annotators.base import Adoption, Annotator, AnnotatorContext, Annotat
 from tasks.annotators.batches import batches
 from tasks.training.calibration import Evidence, mentioned_share
 from tasks.training.data import tag_columns
-from tasks.training.targets import caption_targets, split_ids
+from tasks.training.targets import caption_targets, mention_shares, split_ids
 
 
 def measure(settings: AnnotatorSettings, adoption: Adoption) -> None:
@@ -34,7 +34,7 @@ def measure(settings: AnnotatorSettings, adoption: Adoption) -> None:
     scores, answered = _asked(annotator, ids, said, adoption)
     described = bool(split_ids(inputs, "fine_tune"))
     named = said[np.ix_(answered, columns)]
-    taught = np.asarray(caption_targets(inputs, split_ids(inputs, "train"), tags)[:, columns].mean(axis=0)).ravel()
+    taught = mention_shares(inputs, split_ids(inputs, "train"), tags)[columns]
     types = [type_ for _, type_ in labels]
     known = described and len(named) > 0
     mentioned = mentioned_share(taught, named.mean(axis=0), types) if known else np.zeros(len(columns))

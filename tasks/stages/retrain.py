@@ -1,4 +1,4 @@
-"""Training `retrain`: RAM on the tags that were kept.
+"""Training `retrain`: RAM on the tags that were kept, those of images without captions among them.
 
 Reads pairs, features, caption_tags, generated, tag_verdicts, label_system; for a warm start also the last model. The
 model folder holds ``whole`` and, where it is to annotate the next round out of fold, ``fold-0``, ...
@@ -27,7 +27,7 @@ def train(
     settings: TrainSettings, inputs: Inputs, executor: ExecutorSettings, folder: Path, progress: Progress
 ) -> Mapping[str, pa.Table]:
     """Trains RAM into ``folder``; its curves as ``training_log``."""
-    with gather(inputs, settings, folder, "train") as material:
+    with gather(inputs, settings, folder, "train", bare=True) as material:
         targets = verdict_targets(inputs, material.examples.image_ids, material.tags, settings.soft_targets)
         material = replace(material, examples=material.teaching(targets))
         captions = list(chain.from_iterable(material.examples.captions))

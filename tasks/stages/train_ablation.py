@@ -1,8 +1,8 @@
 """Training `train-ablation`: the table's other rows, which differ from the retrained model in their labels alone.
 
 ``parsed`` learns what the captions name, ``generation`` what the annotator added as well and nothing cleaned, and
-``truth``, where the source knows it, everything: the ceiling. Reads what `retrain` reads, and truth. Each row's
-model is a folder of that name.
+``truth``, where the source knows it, everything: the ceiling. Images without captions are there for ``generation``
+alone. Reads what `retrain` reads, and truth. Each row's model is a folder of that name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-from scipy.sparse import csr_matrix
 
 from tasks.evaluation.rows import OF_STAGES, Row
 from tasks.machine.devices import device_of
@@ -20,6 +19,7 @@ from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training.blueprint import blueprint
+from tasks.training.data import Examples
 from tasks.training.jobs import Progress, job, run_jobs
 from tasks.training.material import Material, gather
 from tasks.training.targets import row_targets
@@ -30,18 +30,21 @@ def train(
 ) -> Mapping[str, pa.Table]:
     """Trains the rows into ``folder``, tags alone; their curves as ``training_log``."""
     settings = settings.model_copy(update={"caption": False, "folds": 0})
-    with gather(inputs, settings, folder, "train") as material:
+    with gather(inputs, settings, folder, "train", bare=True) as material:
         plan = blueprint(settings, material.tags, material.image_encoder, material.image_size)
         device = str(device_of(executor))
         jobs = [
-            job(row, folder, plan, replace(material, examples=material.teaching(targets)), settings, device)
-            for row, targets in _taught(settings, inputs, material)
+            job(row, folder, plan, replace(material, examples=examples), settings, device)
+            for row, examples in _taught(settings, inputs, material)
         ]
         return {"training_log": run_jobs(jobs, progress, executor)}
 
 
-def _taught(settings: TrainSettings, inputs: Inputs, material: Material) -> Iterator[tuple[Row, csr_matrix]]:
-    """Each row and its targets, (images, tags)."""
+def _taught(settings: TrainSettings, inputs: Inputs, material: Material) -> Iterator[tuple[Row, Examples]]:
+    """Each row and what it is taught; a row that there is no image for is left out."""
     for row in OF_STAGES:
         if row != Row.TRUTH or inputs.has("truth"):
-            yield row, row_targets(row, inputs, material.examples.image_ids, material.tags, settings.soft_targets)
+            ids = material.examples.image_ids
+            examples = material.teaching(row_targets(row, inputs, ids, material.tags, settings.soft_targets))
+            if examples.image_ids:
+                yield row, examples

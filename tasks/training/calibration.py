@@ -144,6 +144,16 @@ class Calibration:
             return there
         return np.where(named, there, probability_unnamed(log_odds, self.mention_rates[labels], self.described))
 
+    def added(self, logits: Floats, bare: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(images, tags): which tags are added to images with these ``logits`` (images, tags): from their cuts on.
+
+        Of ``bare`` ones (images,) no caption could have said anything: there it is from the probability on that a tag
+        which no caption names has at its cut.
+        """
+        known = np.isfinite(self.cuts)
+        least = self.probabilities(np.where(known, self.cuts, 0.0), False)
+        return np.where(bare[:, None], known & (self.probabilities(logits) >= least), logits >= self.cuts)
+
     def raw_thresholds(self) -> list[float]:
         """The thresholds as plain sigmoid values of the logits: what is written into a model's labels."""
         return np.where(np.isfinite(self.cuts), expit(self.cuts), 1 + 1e-6).tolist()

@@ -279,6 +279,7 @@ class Examples:
     captions: tuple[tuple[str, ...], ...] = ()  # of each image; empty: no captioner is trained
     caption_tags: tuple[tuple[tuple[str, ...], ...], ...] = ()  # the tags' names of each of the captions
     weights: NDArray[np.float64] | None = None  # (images,), how often each is seen; None: all alike
+    bare: NDArray[np.bool_] | None = None  # (images,), which came without a caption (storage.bare); None: none
 
     def subset(self, indices: Indices) -> Examples:
         """Some of the images, in the order of ``indices``."""
@@ -289,14 +290,19 @@ class Examples:
             tuple(self.captions[at] for at in indices) if self.captions else (),
             tuple(self.caption_tags[at] for at in indices) if self.caption_tags else (),
             self.weights[indices] if self.weights is not None else None,
+            self.bare[indices] if self.bare is not None else None,
         )
 
+    def captioned(self) -> Examples:
+        """Those of the images that are not bare."""
+        return self if self.bare is None else self.subset(np.flatnonzero(~self.bare))
+
     def caption_choice(self, indices: Indices, chance: random.Random) -> tuple[list[str], list[tuple[str, ...]]]:
-        """One of each image's captions, by chance, and the tags that it names."""
-        chosen = [(at, chance.randrange(len(self.captions[at]))) for at in indices]
+        """One of each image's captions, by chance, and the tags that it names; "" and none where it has no caption."""
+        chosen = [(at, chance.randrange(len(self.captions[at])) if self.captions[at] else -1) for at in indices]
         return (
-            [self.captions[at][which] for at, which in chosen],
-            [self.caption_tags[at][which] for at, which in chosen],
+            [self.captions[at][which] if which >= 0 else "" for at, which in chosen],
+            [self.caption_tags[at][which] if which >= 0 else () for at, which in chosen],
         )
 
 

@@ -77,7 +77,8 @@ class Job:
             set_thresholds(student.model, evidence, self.settings)
         student.finish()
         tagger_folder.save(student.model.cpu(), self.folder)
-        write_record(self.folder, self.settings, solved.log)
+        bare = self.examples.bare is not None and bool(self.examples.bare.any())
+        write_record(self.folder, self.settings, solved.log, bare)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def _student(self, frequencies: NDArray[np.float32]) -> Student:
@@ -132,7 +133,7 @@ def with_folds(folder: Path, plan: Blueprint, material: Material, settings: Trai
     for fold in range(count):
         name = f"fold-{fold}"
         seen, unseen = examples.subset(np.flatnonzero(folds != fold)), examples.subset(np.flatnonzero(folds == fold))
-        own = material if material.described else replace(material, held_out=unseen)
+        own = material if material.described else replace(material, held_out=unseen.captioned())
         jobs.append(job(name, folder, plan, replace(own, examples=seen), settings, device))
     return jobs
 
@@ -240,9 +241,14 @@ def set_thresholds(model: Tagger, evidence: Evidence, settings: TrainSettings) -
     model.set_thresholds(calibration.raw_thresholds())
 
 
-def write_record(folder: Path, settings: TrainSettings, log: Sequence[LogRow]) -> None:
-    """How a model was trained, and its curve, as one JSON file that is there whole or not at all."""
-    record = {"settings": settings.model_dump(mode="json"), "log": [astuple(row) for row in log]}
+def write_record(folder: Path, settings: TrainSettings, log: Sequence[LogRow], bare: bool = False) -> None:
+    """How a model was trained, and its curve, as one JSON file that is there whole or not at all.
+
+    ``bare``: it learnt from images without captions too, from tags that another model gave them.
+    """
+    record: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "log": [astuple(row) for row in log]}
+    if bare:
+        record["bare"] = True
     temporary = folder / f"{RECORD}.writing"
     temporary.write_text(json.dumps(record), encoding="utf-8")
     temporary.replace(folder / RECORD)
@@ -252,6 +258,11 @@ def read_record(folder: Path) -> tuple[TrainSettings, list[LogRow]]:
     """What :func:`write_record` wrote."""
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     return TrainSettings(**record["settings"]), [LogRow(*row) for row in record["log"]]
+
+
+def learnt_bare(folder: Path) -> bool:
+    """Whether the model in ``folder`` learnt from images without captions too."""
+    return bool(json.loads((folder / RECORD).read_text(encoding="utf-8")).get("bare"))
 
 
 def log_table(folders: Mapping[str, Path]) -> pa.Table:

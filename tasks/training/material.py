@@ -48,8 +48,11 @@ class Material:
     whitening: Whitening | None  # what stored tokens went through; None for pictures
 
     def teaching(self, targets: csr_matrix) -> Examples:
-        """The same images with other targets."""
-        return replace(self.examples, targets=targets)
+        """The same images with other targets, without the bare ones of which these say nothing: they teach nothing."""
+        examples = replace(self.examples, targets=targets)
+        known = np.ones(len(examples.image_ids), bool) if examples.bare is None else ~examples.bare
+        known |= targets.getnnz(axis=1) > 0
+        return examples if known.all() else examples.subset(np.flatnonzero(known))
 
 
 @contextmanager
@@ -60,17 +63,23 @@ def gather(
     split: str,
     targets: Targets | None = None,
     at: int = 0,
+    bare: bool = False,
 ) -> Iterator[Material]:
     """The images of ``split`` with ``targets`` (by default what their captions name) and those of ``calibrate``.
 
+    Bare images (:mod:`storage.bare`) are among the former where ``bare`` asks for them.
     Images are at the lower of the resolutions that are stored, or at the higher one; with ``at`` as another encoder of
     the annotator sees them, at that size. Tokens or pictures lie in a
     scratch folder within ``folder`` that is gone afterwards. Raises ValueError where the split has no image.
     """
     tags = tag_columns(inputs.table("label_system"))
-    train, calibrate = split_ids(inputs, split), split_ids(inputs, "calibrate")
+    train, calibrate = split_ids(inputs, split, bare=bare), split_ids(inputs, "calibrate")
     if not train:
-        raise ValueError(f"there are no pairs of the split '{split}' to train on")
+        raise ValueError(
+            f"no picture of the split '{split}' has a caption to train on: bring some, or let an annotator that is "
+            "ready find the tags (docs/annotators.md)"
+        )
+    captioned = set(split_ids(inputs, split)) if bare else {*train}
     stored = inputs.sql("SELECT DISTINCT image_encoder, image_size FROM features ORDER BY image_size").to_pylist()
     if not stored:
         raise ValueError("there are no features, so no image to train on: look at the rejected rows of ingest")
@@ -101,7 +110,11 @@ def gather(
         named = caption_targets(inputs, calibrate, tags)
         captions, caption_tags = _captions(inputs, everyone, tags) if settings.caption else ((), ())
         weights = _weights(inputs, everyone, settings)
-        both = Examples(tuple(everyone), images, vstack([taught, named]).tocsr(), captions, caption_tags, weights)
+        alone = np.array([image_id not in captioned for image_id in train] + [False] * len(calibrate))
+        both = Examples(
+            tuple(everyone), images, vstack([taught, named]).tocsr(), captions, caption_tags, weights,
+            alone if alone.any() else None,
+        )  # fmt: skip
         first = np.arange(len(train))
         rest = np.arange(len(train), len(everyone))
         # a source that has pairs to fine-tune on describes them, and those to calibrate on, fully

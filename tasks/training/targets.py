@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from storage.bare import TOLD_BY, are_bare
 from storage.schemas import DESCRIBED, TagSource
 from tasks.evaluation.rows import Row
 from tasks.evaluation.true_tags import TRUE_TAGS_SQL
@@ -17,12 +18,14 @@ from tasks.machine.inputs import Inputs
 from tasks.training.data import TagColumns
 
 
-def split_ids(inputs: Inputs, *splits: str) -> list[str]:
+def split_ids(inputs: Inputs, *splits: str, bare: bool = False) -> list[str]:
     """The ids of the images of some splits, sorted: the order in which every training sees them.
 
-    Images that `screen` set apart are left out.
+    Images that `screen` set apart are left out, and so are bare ones (:mod:`storage.bare`) unless ``bare``.
     """
-    pairs = inputs.table("pairs", ["image_id", "split"])
+    parts = inputs.parts("pairs", ["image_id", "split", *(() if bare else TOLD_BY)])
+    own = [part if bare else part.filter(pa.array(~are_bare(part))) for part in parts]
+    pairs = pa.concat_tables([_IDS, *(part.select(_IDS.column_names) for part in own)])
     if inputs.has("screening"):
         screening = inputs.table("screening", ["image_id", "kept"])
         unfit = screening.filter(pc.invert(screening["kept"]))["image_id"].combine_chunks()
@@ -30,10 +33,20 @@ def split_ids(inputs: Inputs, *splits: str) -> list[str]:
     return sorted(pairs.filter(pc.is_in(pairs["split"], pa.array(splits)))["image_id"].to_pylist())
 
 
+_IDS = pa.table({name: pa.array([], pa.string()) for name in ("image_id", "split")})
+
+
 def caption_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:
     """1 for every tag that one of the image's captions names."""
     named = inputs.sql("SELECT image_id, unnest(tag_ids) AS tag_id, 1.0::FLOAT AS target FROM caption_tags")
     return matrix(named, image_ids, tags)
+
+
+def mention_shares(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) -> NDArray[np.float32]:
+    """(tags,): the share of the images, 0..1, whose captions name each tag; 0 where there is no image."""
+    if not image_ids:
+        return np.zeros(len(tags.ids), np.float32)
+    return np.asarray(caption_targets(inputs, image_ids, tags).mean(axis=0), np.float32).ravel()
 
 
 def described_ids(inputs: Inputs, image_ids: Sequence[str]) -> list[str]:
