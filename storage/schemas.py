@@ -212,6 +212,7 @@ CONTRACTS: dict[str, Contract] = {
         plausible_low=pa.float64(),
         plausible_high=pa.float64(),
         cut=pa.float64(),  # the logit from which on it is added; infinite: never
+        bare_cut=pa.float64(),  # the same of a picture that came without captions
         threshold=pa.float64(),  # the least probability, of a tag that no caption names, to be added; above 1: never
         precision=pa.float64(),  # the share of the additions that is right, as estimated; NaN: there are none
         precision_low=pa.float64(),

@@ -148,9 +148,10 @@ class TrainedAnnotator(Annotator):
         self.writes = self.whole.model.captioner is not None
         self._names = [context.tags.labels[column].name for column in self.columns]
         self._writing = context.writing
-        self._cuts: NDArray[np.floating] = np.full(len(self.columns), np.inf)
+        self._calibration: Calibration | None = None
         if context.bars is not None:
-            self._cuts = Calibration.of_bars(context.bars, [context.tags.ids[column] for column in self.columns]).cuts
+            known = [context.tags.ids[column] for column in self.columns]
+            self._calibration = Calibration.of_bars(context.bars, known)
         self._last: tuple[Batch, Tensor] | None = None
 
     def parts(self, batch: Batch) -> Iterator[NDArray[np.intp]]:
@@ -166,7 +167,10 @@ class TrainedAnnotator(Annotator):
         logits = model.logits(batch, tokens)
         if not (self.writes and self._writing.captions):
             return Answers(logits)
-        steering = [[self._names[at] for at in np.flatnonzero(above)] for above in logits >= self._cuts]
+        steering: list[list[str]] = [[] for _ in batch.ids]
+        if self._calibration is not None:
+            above = self._calibration.added(logits, are_bare(batch.pairs))
+            steering = [[self._names[at] for at in np.flatnonzero(row)] for row in above]
         return Answers(logits, _write(model, tokens, steering, batch.ids, self._writing))
 
     def tokens(self, batch: Batch) -> Tensor:

@@ -2,7 +2,8 @@
 
 Everything is counted out of fold, over images that the annotator did not learn from. A tag is added from the logit on
 from which the mean probability of its additions, at the lower bound of what is known of the tag (its fit and its
-mention rate), reaches the target precision; and to no more images than it can be in at all.
+mention rate), reaches the target precision; and to no more images than it can be in at all. For images without
+captions each tag has a bar of its own.
 """
 
 from __future__ import annotations
@@ -80,6 +81,21 @@ def bars(counts: TagCounts, fits: TagFits, rates: MentionRates, described: bool,
     first = np.argmax(passing > 0, axis=1)
     thresholds = np.where(added > 0, chance[np.arange(len(cuts)), first], 1 + 1e-6)
     return Bars(cuts, thresholds, precision, precision_low, added / total, *plausible)
+
+
+def bare_cuts(
+    counts: TagCounts, fits: TagFits, rates: MentionRates, described: bool, settings: CalibrateSettings
+) -> Floats:
+    """(tags,): from which logit on a tag is added to a bare picture, whose captions could not have named it anyway.
+
+    There the probability that it is there counts, whether a caption would name it or not: the mean of it, at the lower
+    bound of what is known, has to reach the target precision. Infinite: never.
+    """
+    log_odds = fits.log_odds(CENTRES)
+    low = log_odds - norm.ppf(settings.confidence) * fits.deviations(CENTRES)
+    cuts = cuts_at(counts.images, probability(low, rates.high[:, None], described), settings.target_precision)
+    room = _plausible(counts, rates, described)[0] * counts.images.sum(axis=1)
+    return np.maximum(cuts, _cuts_within(counts.images, room))
 
 
 def measured(

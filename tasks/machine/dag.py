@@ -128,7 +128,7 @@ OWN = (
     Declaration(
         name="calibrate",
         kind="reduce",
-        version=1,
+        version=2,
         about="finds out, out of fold, which tags the annotator may add, and where",
         usual=CalibrateSettings(),
         scope="round",

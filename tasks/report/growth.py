@@ -16,7 +16,8 @@ OFTEN = 10  # what was added less often says little
 def growth(views: Views) -> dict[str, Any] | None:
     """The additions of the last round that are not removed; None before there could be any.
 
-    ``added`` tags in the ``images`` training pictures, ``checks`` (rows of ``annotator_checks`` by their names; {}
+    ``added`` tags in the ``images`` training pictures that have captions, ``bare`` the same two of those that have
+    none, ``checks`` (rows of ``annotator_checks`` by their names; {}
     where nothing was estimated), and ``tags``: the :data:`TAGS` that stand most above what is plausible, each with
     ``name``, ``type``, ``named``, ``added`` and ``plausible``, ``low``, ``high`` (pictures; None: not estimated), and
     ``ratio``, the pictures that have it now over those that can (else over those whose captions name it).
@@ -26,7 +27,9 @@ def growth(views: Views) -> dict[str, Any] | None:
         return None
     rows = views.rows(_GROWTH.format(round=number, parsed=TagSource.CAPTION, bars=_bars(views)))
     added = sum(row["added"] for row in rows)
-    images = views.rows("SELECT count(*) AS count FROM pictures")[0]["count"]
+    images, bare_images = (
+        views.rows(f"SELECT count(*) AS count FROM {name}")[0]["count"] for name in ("pictures", "bare_pictures")
+    )
     checks = _artifact(views, "annotator_checks")
     often = [row for row in rows if row["added"] >= OFTEN] or [row for row in rows if row["added"]]
     for row in often:
@@ -38,6 +41,7 @@ def growth(views: Views) -> dict[str, Any] | None:
     return {
         "added": added,
         "images": images,
+        "bare": {"added": views.rows(_BARE.format(round=number))[0]["count"], "images": bare_images},
         "checks": {row["check"]: row for row in views.rows(f"SELECT * FROM {checks}")} if checks else {},
         "tags": often[:TAGS],
     }
@@ -68,17 +72,26 @@ def told(found: dict[str, Any] | None) -> list[str]:
     """The additions in sentences: how many, and how right they are as estimated; or why there are none."""
     if found is None:
         return []
-    checks = found["checks"]
+    checks, bare = found["checks"], found["bare"]
+    apart = []
+    if bare["images"]:
+        a_picture = bare["added"] / bare["images"]
+        apart.append(
+            f"{bare['images']:,} pictures came without captions: {bare['added']:,} tags were added to them, "
+            f"{a_picture:.1f} a picture."
+        )
     if not found["added"]:
         failed = [row["told"] for row in checks.values() if not row["passed"] and row["told"]]
-        return ["Nothing was added to the captions' words: no tag cleared the bar.", *failed]
+        nothing = ["Nothing was added to the captions' words: no tag cleared the bar."] if found["images"] else []
+        return [*nothing, *failed, *apart]
     said = f"{found['added']:,} tags were added, {found['added'] / max(1, found['images']):.1f} a picture"
     precision = checks.get("added_precision")
     if precision is None or precision["value"] != precision["value"]:
-        return [f"{said}; how many of them are right was not estimated."]
+        return [f"{said}; how many of them are right was not estimated.", *apart]
     return [
         f"{said}; {precision['value']:.0%} of them are right as estimated (95% interval {precision['low']:.0%} to "
-        f"{precision['high']:.0%})."
+        f"{precision['high']:.0%}).",
+        *apart,
     ]
 
 
@@ -89,6 +102,9 @@ SELECT tag_id, name, type, count(*) FILTER (source & {parsed} > 0 AND kept) AS n
 FROM entries JOIN label_system USING (tag_id) LEFT JOIN ({bars}) USING (tag_id)
 WHERE round = {round} GROUP BY tag_id, name, type
 """
+
+
+_BARE = "SELECT count(*) AS count FROM bare_entries WHERE round = {round} AND origin != 'parsed' AND kept"
 
 
 def _bars(views: Views) -> str:

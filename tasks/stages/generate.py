@@ -5,7 +5,7 @@ Reads pairs, images, features and caption_tags (aligned), the model ``annotator`
 captioner; writes generated, and generated_rejected: the images that the annotator or the caption judge failed on, which
 have no row in generated.
 A score is the probability that a tag is there, given the picture and that the captions name it, or do not. Where an
-image came without captions it is given the picture alone, and a tag is added from the same probability on as elsewhere.
+image came without captions it is given the picture alone, and tags have bars of their own there.
 """
 
 from __future__ import annotations

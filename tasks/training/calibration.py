@@ -94,7 +94,8 @@ class TagFits:
 class Calibration:
     """What turns logits into probabilities: one slope, intercept and mention rate a tag, and its threshold.
 
-    ``cuts`` are the logits from which on a tag is predicted; infinite: never.
+    ``cuts`` are the logits from which on a tag is predicted, ``bare_cuts`` those for images that came without captions,
+    where it is the annotator's; infinite: never.
     """
 
     slopes: Floats
@@ -102,6 +103,7 @@ class Calibration:
     mention_rates: Floats
     cuts: Floats
     described: bool = True  # the sigmoid is of what is there; else of what captions name
+    bare_cuts: Floats | float = np.inf
 
     @classmethod
     def identity(cls, thresholds: Sequence[float]) -> Calibration:
@@ -124,8 +126,9 @@ class Calibration:
 
         described = bool(bars.num_rows) and bool(bars["described"][0].as_py())
         return cls(
-            column("slope", 1), column("intercept", 0), column("mention_rate", 1), column("cut", np.inf), described
-        )
+            column("slope", 1), column("intercept", 0), column("mention_rate", 1), column("cut", np.inf), described,
+            column("bare_cut", np.inf),
+        )  # fmt: skip
 
     def probabilities(self, logits: Floats, named: NDArray[np.bool_] | bool | None = None) -> Floats:
         """P(there | image) in 0..1 of logits (..., tags); with ``named`` False, (..., tags), of what no caption names.
@@ -145,14 +148,9 @@ class Calibration:
         return np.where(named, there, probability_unnamed(log_odds, self.mention_rates[labels], self.described))
 
     def added(self, logits: Floats, bare: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(images, tags): which tags are added to images with these ``logits`` (images, tags): from their cuts on.
-
-        Of ``bare`` ones (images,) no caption could have said anything: there it is from the probability on that a tag
-        which no caption names has at its cut.
-        """
-        known = np.isfinite(self.cuts)
-        least = self.probabilities(np.where(known, self.cuts, 0.0), False)
-        return np.where(bare[:, None], known & (self.probabilities(logits) >= least), logits >= self.cuts)
+        """(images, tags): which tags are added to images with these ``logits`` (images, tags), of which some (images,)
+        are ``bare``."""
+        return np.where(bare[:, None], logits >= self.bare_cuts, logits >= self.cuts)
 
     def raw_thresholds(self) -> list[float]:
         """The thresholds as plain sigmoid values of the logits: what is written into a model's labels."""

@@ -56,6 +56,23 @@ def test_what_is_added_is_right_as_often_as_it_is_said_to_be(described: bool) ->
     assert estimate.low - 0.05 < right < estimate.high + 0.1
 
 
+@pytest.mark.parametrize("described", [True, False])
+def test_what_is_added_to_pictures_without_captions_is_right_as_often(described: bool) -> None:
+    logits, there, named = world(6000, 0.8, luck=described)
+    rates = MentionRates(np.full(8, 0.8), np.full(8, 0.03))
+    counts = TagCounts.of(logits, there if described else named)
+    fits = fit_tags(counts, TYPES)
+    cuts = additions.bare_cuts(counts, fits, rates, described, SETTINGS)
+    fresh_logits, fresh, _ = world(6000, 0.8, 1, described)
+    added = fresh_logits >= cuts
+    assert fresh[added].mean() > SETTINGS.target_precision
+    assert added.sum() <= 1.1 * fresh.sum()  # no more than can show it
+    # captions would name most of what is there: the bars of what they leave out are far too high for such pictures
+    bars = additions.bars(counts, fits, rates, described, SETTINGS)
+    found, by_those = (fresh[passing].sum() for passing in (added, fresh_logits >= bars.cuts))
+    assert found > 3 * by_those
+
+
 def test_nothing_is_added_by_an_annotator_that_sees_nothing() -> None:
     logits, there, named = world(500, 0.3)
     np.random.default_rng(3).shuffle(logits)
@@ -64,6 +81,7 @@ def test_nothing_is_added_by_an_annotator_that_sees_nothing() -> None:
     fits = fit_tags(counts, TYPES)
     bars = additions.bars(counts, fits, rates_of(named, there), False, SETTINGS)
     assert np.isinf(bars.cuts).all()
+    assert np.isinf(additions.bare_cuts(counts, fits, rates_of(named, there), False, SETTINGS)).all()
     assert not bars.added_share.any()
     assert np.isnan(bars.precision).all()
     assert additions.measured(own, TYPES, rates_of(named, there), False, SETTINGS) is None

@@ -77,7 +77,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inputs, pa.Table,
     assert set(log["model"].to_pylist()) == {
         f"{size}{name}" for size in ("", "at-96/") for name in ("whole", "fold-0", "fold-1")
     }
-    return inputs, table, folder / "model"
+    return inputs, whole.table("pairs"), folder / "model"
 
 
 def contract_of_pairs() -> dict[str, object]:
