@@ -57,12 +57,18 @@ WHOLE = (  # not cut by images
 
 
 def make_store(
-    folder: str, until: str = "evaluate", truth: bool = True, rounds: int = 1, left_out: str = "", checked: bool = True
+    folder: str,
+    until: str = "evaluate",
+    truth: bool = True,
+    rounds: int = 1,
+    left_out: str = "",
+    checked: bool = True,
+    bare: int = 0,
 ) -> Store:
     """A store after the stage ``until``; the second of two ``rounds`` has the tables of the first. One that is not
-    ``checked`` knows nothing of what its annotator is worth."""
+    ``checked`` knows nothing of what its annotator is worth. So many training pictures are ``bare``."""
     store = Store(folder)
-    tables = dict(_tables())
+    tables = _without_captions(_tables(), bare)
     for at, stage in enumerate(stages(rounds)):
         for artifact in () if stage.name == left_out else stage.writes:
             name = first_round_name(artifact)
@@ -82,6 +88,21 @@ def make_store(
         if store.snapshot(name) is None:
             _publish(store, "calibrate", name, tables[name], 0)
     return store
+
+
+def _without_captions(tables: dict[str, pa.Table], count: int) -> dict[str, pa.Table]:
+    """The same tables, as if the first so many training pictures had come without captions, and without a truth."""
+    train = tables["pairs"].filter(pc.equal(tables["pairs"]["split"], "train"))
+    bare = sorted(train["image_id"].to_pylist())[:count]
+    rows = [
+        {**row, "captions": [] if row["image_id"] in bare else row["captions"]} for row in tables["pairs"].to_pylist()
+    ]
+
+    def of_others(table: pa.Table) -> pa.Table:
+        return table.filter(pc.invert(pc.is_in(table["image_id"], value_set=pa.array(bare, pa.string()))))
+
+    others = {name: of_others(tables[name]) for name in ("caption_tags", "truth")}
+    return {**tables, **others, "pairs": _table("pairs", rows)}
 
 
 def _judged(tables: dict[str, pa.Table]) -> pa.Table:

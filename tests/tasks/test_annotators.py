@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,7 @@ from tasks.stages import calibrate, generate, ground, train_baseline
 from tasks.stages.encode import build
 from tasks.training.calibration import Evidence
 from tasks.training.data import TagColumns, tag_columns
+from tasks.training.jobs import read_record, write_record
 from tests.tasks.stage_inputs import inputs_of
 from tests.tasks.test_encode import pictures, shard
 
@@ -214,6 +216,61 @@ class ShakyAnnotator(Annotator):
             raise TimeoutError("the endpoint said nothing for 60 seconds")
         assert len(batch.pictures) == len(batch)
         return Answers(np.tile(np.array([3.0, -3.0]), (len(batch), 1)), rejected={})
+
+
+def without_captions(table: pa.Table) -> pa.Table:
+    """The same pairs, as if they had come without captions."""
+    rows = [{**row, "captions": []} for row in table.to_pylist()]
+    return pa.Table.from_pylist(rows, contract("pairs").schema)
+
+
+def test_the_whole_model_answers_about_pictures_without_captions_unless_it_learnt_from_such(
+    trained: tuple[Inputs, pa.Table, Path], tmp_path: Path
+) -> None:
+    inputs, table, folder = trained
+    tags = tag_columns(inputs.table("label_system"))
+    bare = without_captions(table)
+
+    def models_of(folder: Path, table: pa.Table) -> list[int]:
+        """For each image the fold whose model answers; -1: the whole one."""
+        annotator = opened(folder, tags)
+        found, batch = [-2] * table.num_rows, batch_of(inputs, table, tags)
+        for rows in annotator.parts(batch):
+            model = annotator.model_of(batch.subset(rows))
+            for row in rows:
+                found[row] = [annotator.whole, *annotator.folds].index(model) - 1
+        return found
+
+    own = models_of(folder, table)
+    assert sorted({*own}) == [-1, 0, 1]
+    assert models_of(folder, bare) == [-1] * 4
+    learnt = Path(shutil.copytree(folder, tmp_path / "learnt"))
+    for name in ("whole", "fold-0", "fold-1"):
+        write_record(learnt / name, read_record(learnt / name)[0], (), bare=True)
+    assert models_of(learnt, bare) == own
+
+
+def test_a_picture_without_captions_is_scored_as_if_nobody_had_spoken_and_has_bars_of_its_own(
+    trained: tuple[Inputs, pa.Table, Path], tmp_path: Path
+) -> None:
+    inputs, table, folder = trained
+    names = {**dict.fromkeys(contract("tag_bars").schema.names, 0.5), "described": False, "named": 3, "reason": "added"}
+    rows = [{**names, "tag_id": tag, "slope": 1.0, "cut": 20.0, "bare_cut": 20.0 - 40 * tag} for tag in (0, 1)]
+    bars = pa.Table.from_pylist(rows, contract("tag_bars").schema)
+    tables = {"label_system": inputs.table("label_system"), "tag_bars": bars, "features": inputs.table("features")}
+    models = {"annotator": Path(shutil.copytree(folder, tmp_path / "model"))}
+    worker = generate.build(GenerateSettings(), inputs_of(tmp_path, tables, models), EXECUTOR)
+    nothing = contract("caption_tags").schema.empty_table()
+    shard = {name: inputs.table(name) for name in ("images", "features")} | {"caption_tags": nothing}
+    captioned, bare = (
+        check("generated", worker({**shard, "pairs": pairs})["generated"]).to_pylist()
+        for pairs in (table, without_captions(table))
+    )
+    assert all(row["predicted"] == [] for row in captioned)
+    assert all(row["predicted"] == [1] for row in bare)
+    for silent, spoken in zip(bare[3:], captioned[3:], strict=True):  # the same model answers about both
+        more = {score["tag_id"]: score["score"] for score in silent["scores"]}
+        assert all(more[score["tag_id"]] > score["score"] for score in spoken["scores"])
 
 
 def test_an_annotator_that_fails_on_one_image_loses_that_image_alone(

@@ -1,0 +1,142 @@
+"""Pictures without captions, stage by stage: nothing is learnt from their captions, nothing is measured on them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from storage.bare import are_bare
+from storage.schemas import OF_IMAGE, check, contract
+from tasks.labels.tags import Tag, tags_table
+from tasks.machine.inputs import Inputs
+from tasks.settings.assign_tags import AssignTagsSettings
+from tasks.settings.build_labels import BuildLabelsSettings
+from tasks.settings.executor import ExecutorSettings
+from tasks.settings.parse_captions import ParseCaptionsSettings
+from tasks.stages import assign_tags, build_labels, evaluate, parse_captions
+from tasks.training.blueprint import blueprint
+from tasks.training.data import tag_columns
+from tasks.training.jobs import WHOLE, learnt_bare, run_jobs, with_folds
+from tasks.training.targets import caption_targets, mention_shares, split_ids
+from tests.tasks.stage_inputs import inputs_of
+from tests.tasks.test_training import SMALL, curve, material, silent, toy, train
+
+EXECUTOR = ExecutorSettings(device="cpu")
+LABELS = tags_table([Tag(0, "dog", "object", prompt="dog"), Tag(1, "cat", "object", prompt="cat")])
+
+
+def pairs(*rows: tuple[str, str, list[str]], labelled: tuple[str, ...] = ()) -> pa.Table:
+    """``pairs`` of (image_id, split, captions); some of the images are ``labelled`` by their source."""
+    said = [{"caption_index": OF_IMAGE, "tags": [{"name": "cat", "type": ""}]}]
+    about = {"sources": ["csv"], "names": ["a"], "fingerprints": ["f"], "sha256": "0", "width": 8, "height": 8}
+    return pa.Table.from_pylist(
+        [
+            {**about, "image_id": image_id, "split": split, "captions": captions, "url": None, "licence": None,
+             "extra": None, "ready_tags": said if image_id in labelled else None}
+            for image_id, split, captions in rows
+        ],
+        contract("pairs").schema,
+    )  # fmt: skip
+
+
+MIXED = pairs(
+    ("a1", "train", ["a dog"]), ("b1", "train", []), ("a2", "train", ["?", "a cat"]), ("b2", "test", []),
+    ("a3", "test", ["a dog"]), ("l1", "test", []), ("b3", "calibrate", []), ("a4", "calibrate", ["a dog"]),
+    labelled=("l1",),
+)  # fmt: skip
+BARE = {"b1", "b2", "b3"}
+
+
+def test_what_has_captions_or_labels_is_not_bare() -> None:
+    ids = np.array(MIXED["image_id"].to_pylist())
+    assert {*ids[are_bare(MIXED)]} == BARE
+    assert are_bare(MIXED.slice(0, 0)).shape == (0,)
+
+
+@pytest.mark.parametrize("table", [MIXED, MIXED.filter(pa.array(are_bare(MIXED)))], ids=["some", "all"])
+def test_no_phrase_and_no_tag_comes_of_them(tmp_path: Path, table: pa.Table) -> None:
+    parse = parse_captions.build(ParseCaptionsSettings(), inputs_of(tmp_path / "none", {}), EXECUTOR)
+    phrases = check("phrases", parse({"pairs": table})["phrases"])
+    assign = assign_tags.build(AssignTagsSettings(), inputs_of(tmp_path, {"label_system": LABELS}), EXECUTOR)
+    found = check("caption_tags", assign({"phrases": phrases})["caption_tags"])
+    with_captions = {*table["image_id"].to_pylist()} - BARE
+    assert {*phrases["image_id"].to_pylist()} == {*found["image_id"].to_pylist()} == with_captions
+
+
+def test_without_any_caption_a_label_system_needs_a_list(tmp_path: Path) -> None:
+    inputs = inputs_of(tmp_path, {"phrases": contract("phrases").schema.empty_table()})
+    with pytest.raises(ValueError, match=r"no picture has a caption: .*tag_list=FILE.*--annotator pretrained:FOLDER"):
+        build_labels.reduce(BuildLabelsSettings(wordnet=""), inputs, EXECUTOR)
+    (tmp_path / "tags.txt").write_text("dog\nbeach\tscene\n")
+    listed = BuildLabelsSettings(wordnet="", tag_list=str(tmp_path / "tags.txt"))
+    found = build_labels.reduce(listed, inputs, EXECUTOR)["label_system"]
+    assert found["name"].to_pylist() == ["dog", "beach"]
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    rows = [("a1", 0, [0]), ("a2", 1, [1]), ("a3", 0, [0]), ("l1", OF_IMAGE, [1]), ("a4", 0, [0])]
+    tags = [dict(zip(("image_id", "caption_index", "tag_ids"), row, strict=True)) for row in rows]
+    caption_tags = pa.Table.from_pylist(tags, contract("caption_tags").schema)
+    return inputs_of(tmp_path / "inputs", {"pairs": MIXED, "caption_tags": caption_tags, "label_system": LABELS})
+
+
+def test_trainings_and_tests_are_of_others_unless_they_ask(inputs: Inputs) -> None:
+    assert split_ids(inputs, "train") == ["a1", "a2"]
+    assert split_ids(inputs, "train", bare=True) == ["a1", "a2", "b1"]
+    assert split_ids(inputs, "calibrate") == ["a4"]
+    tags = tag_columns(LABELS)
+    assert mention_shares(inputs, split_ids(inputs, "train"), tags).tolist() == [0.5, 0.5]
+    assert mention_shares(inputs, [], tags).tolist() == [0, 0]
+    assert caption_targets(inputs, ["b1"], tags).nnz == 0
+    assert evaluate._test_set(inputs).image_ids == ["a3", "l1"]
+
+
+def test_a_training_takes_those_that_it_is_told_something_of(tmp_path: Path) -> None:
+    """Every third image is bare, and of every sixth nothing is known."""
+    examples = toy(tmp_path)
+    bare = np.arange(48) % 3 == 0
+    targets = examples.targets.tolil()
+    targets[np.arange(48) % 6 == 0] = 0
+    targets[np.arange(48) % 6 == 3, 0] = 0.3
+    given = material(replace(examples, bare=bare), described=False)
+    told = given.teaching(targets.tocsr())
+    assert [int(image_id, 16) for image_id in told.image_ids] == [at for at in range(48) if at % 6]
+    assert told.bare is not None
+    assert int(told.bare.sum()) == 8
+    assert np.array_equal(told.captioned().targets.toarray(), examples.targets.toarray()[~bare])
+
+    settings = SMALL.model_copy(update={"folds": 2, "epochs": 1})
+    plan = blueprint(settings, given.tags, "tf_efficientnet_lite0", 224)
+    whole, *folds = with_folds(tmp_path / "model", plan, replace(given, examples=told), settings, "cpu")
+    assert whole.examples.image_ids == told.image_ids
+    for job in folds:
+        assert job.held_out is not None
+        held_out = {int(image_id, 16) for image_id in job.held_out.image_ids}
+        assert held_out
+        assert not any(bare[at] for at in held_out)  # what they are calibrated on
+        assert not held_out & {int(image_id, 16) for image_id in job.examples.image_ids}
+    run_jobs([whole], silent)
+    assert learnt_bare(tmp_path / "model" / WHOLE)
+
+
+def test_a_captioner_learns_from_the_others_and_batches_without_captions_teach_tags(tmp_path: Path) -> None:
+    examples = toy(tmp_path, captions=True)
+    bare = np.arange(48) % 4 > 0
+
+    def of_others(texts: tuple[tuple[object, ...], ...]) -> tuple[tuple[object, ...], ...]:
+        return tuple(() if alone else each for each, alone in zip(texts, bare, strict=True))
+
+    examples = replace(
+        examples, bare=bare, captions=of_others(examples.captions), caption_tags=of_others(examples.caption_tags)
+    )
+    settings = SMALL.model_copy(
+        update={"architecture": "tag2text", "caption": True, "captioner_layers": 1, "batch_size": 4}
+    )
+    values = {(epoch, name): value for epoch, name, value in curve(train(tmp_path / "model", examples, settings))}
+    assert 0 < values[3, "caption"] < values[1, "caption"]
+    assert values[3, "tagging"] < values[1, "tagging"]
