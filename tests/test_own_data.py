@@ -11,11 +11,13 @@ from filelock import FileLock
 
 from flows.refresh import refresh
 from ram_engine import configuration
+from storage.schemas import TagSource
 from storage.store import Snapshot, Store
 from tasks.judging import verdict_sheet
 from tasks.machine.outlook import Request, outlook
 from tasks.sample_world import world
 from tasks.sources.sample import SampleSource
+from tasks.training.jobs import learnt_bare
 from tests.conftest import ram_engine
 from tests.tasks.test_ingest import huge_png
 
@@ -95,6 +97,45 @@ def test_bad_rows_are_set_apart_and_counted(prefect_api: str, tmp_path: Path) ->
     # without a source the store's own is meant, not the sample
     again = ram_engine("plan", "--preset", "tiny", "--store", str(tmp_path / "store"), "--until", "ingest").stdout
     assert f"the source is the one that the store was made from: csv:{folder.path / 'captions.csv'}" in again
+
+
+def test_pictures_without_captions_go_through_every_stage(prefect_api: str, tmp_path: Path) -> None:
+    folder, store = Folder(tmp_path / "data", 40), tmp_path / "store"
+    bare = sorted({row[0] for row in folder.rows})[:8]
+    (folder.path / "more" / "below").mkdir(parents=True)
+    for at, name in enumerate(bare[:6]):
+        (folder.path / "images" / name).rename(folder.path / "more" / ("below" if at % 2 else "") / name)
+    folder.rows = [row for row in folder.rows if row[0] not in bare] + [[name, ""] for name in bare[6:]]
+    folder.write()
+    sets = ("retrain.epochs=1", "train_baseline.epochs=1", "calibrate.target_precision=0.05")
+    more = ("--source", f"folder:{folder.path / 'more'}", *(one for each in sets for one in ("--set", each)))
+    told = folder.run(store, *more)
+    assert "8 of the pictures came without a caption" in told
+    assert "8 pictures came without captions: " in told
+    opened = Store(store)
+    rows = {name: opened.table(snapshot).to_pylist() for name, snapshot in latest(opened).items() if not snapshot.model}
+    ids = {row["image_id"] for row in rows["pairs"] if not row["captions"]}
+    assert {name for row in rows["pairs"] if row["image_id"] in ids for name in row["names"]} == {
+        *bare[:6:2], *(f"below/{name}" for name in bare[1:6:2]), *bare[6:],
+    }  # fmt: skip
+    assert {row["split"] for row in rows["pairs"] if row["image_id"] in ids} == {"train"}
+    for name in ("phrases", "caption_tags"):
+        assert not ids & {row["image_id"] for row in rows[name]}
+    assert ids < {row["image_id"] for row in rows["generated"]}
+    verdicts = [row for row in rows["tag_verdicts"] if row["image_id"] in ids]
+    assert {row["source"] & TagSource.CAPTION for row in verdicts} == {0}  # and there are some
+    assert all(row["target"] == row["score"] for row in verdicts if row["kept"])
+    learnt = {
+        (artifact, name): learnt_bare(opened.model_folder(latest(opened)[artifact]) / name)
+        for artifact, name in (
+            ("baseline", "whole"),
+            ("ram", "whole"),
+            ("ablation", "parsed"),
+            ("ablation", "generation"),
+        )
+    }
+    assert list(learnt.values()) == [False, True, False, True]
+    assert "it came without a caption" in ram_engine("why", min(ids), "--store", str(store)).stdout
 
 
 def test_too_many_bad_rows_fail_with_a_sentence(prefect_api: str, tmp_path: Path) -> None:
