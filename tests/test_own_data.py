@@ -125,16 +125,9 @@ def test_pictures_without_captions_go_through_every_stage(prefect_api: str, tmp_
     verdicts = [row for row in rows["tag_verdicts"] if row["image_id"] in ids]
     assert {row["source"] & TagSource.CAPTION for row in verdicts} == {0}  # and there are some
     assert all(row["target"] == row["score"] for row in verdicts if row["kept"])
-    learnt = {
-        (artifact, name): learnt_bare(opened.model_folder(latest(opened)[artifact]) / name)
-        for artifact, name in (
-            ("baseline", "whole"),
-            ("ram", "whole"),
-            ("ablation", "parsed"),
-            ("ablation", "generation"),
-        )
-    }
-    assert list(learnt.values()) == [False, True, False, True]
+    models = (("baseline", "whole"), ("ram", "whole"), ("ablation", "parsed"), ("ablation", "generation"))
+    learnt = [learnt_bare(opened.model_folder(latest(opened)[artifact]) / name) for artifact, name in models]
+    assert learnt == [False, True, False, True]
     assert "it came without a caption" in ram_engine("why", min(ids), "--store", str(store)).stdout
 
 
