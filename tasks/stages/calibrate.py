@@ -154,6 +154,11 @@ def _checks(
             f"Nothing is added: {why}, out of fold over {images:,} pictures. It would take {more}a stronger annotator: "
             "docs/annotators.md."
         )
+        if not images:
+            told = (
+                "Nothing is added: no picture with a caption or a label is held out to show how right the annotator "
+                "is. Bring some hundred labels of your own (--source labels:FILE.csv): docs/data.md."
+            )
     least = DOUBTFUL * settings.target_precision
     rows = [
         {
