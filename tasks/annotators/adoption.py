@@ -13,7 +13,7 @@ from tasks.annotators.base import Adoption, Annotator, AnnotatorContext, Annotat
 from tasks.annotators.batches import batches
 from tasks.training.calibration import Evidence, mentioned_share
 from tasks.training.data import tag_columns
-from tasks.training.targets import caption_targets, mention_shares, split_ids
+from tasks.training.targets import are_described, caption_targets, mention_shares, split_ids
 
 
 def measure(settings: AnnotatorSettings, adoption: Adoption) -> None:
@@ -32,7 +32,7 @@ def measure(settings: AnnotatorSettings, adoption: Adoption) -> None:
     ]
     said = caption_targets(inputs, ids, tags).toarray() > 0
     scores, answered = _asked(annotator, ids, said, adoption)
-    described = bool(split_ids(inputs, "fine_tune"))
+    described = are_described(inputs, ids)
     named = said[np.ix_(answered, columns)]
     taught = mention_shares(inputs, split_ids(inputs, "train"), tags)[columns]
     types = [type_ for _, type_ in labels]

@@ -17,7 +17,7 @@ from tasks.labels.tags import Tag, read_tags
 from tasks.machine.inputs import Inputs
 from tasks.training.data import store_pictures, tag_columns
 from tasks.training.jobs import WHOLE, Progress, evidence_of, set_thresholds, write_record
-from tasks.training.targets import caption_targets, mention_shares, split_ids
+from tasks.training.targets import are_described, caption_targets, mention_shares, split_ids
 
 BATCH = 8
 
@@ -51,7 +51,7 @@ def adopt(path: str, adoption: Adoption) -> None:
         named = caption_targets(inputs, held_out, columns)[:, places].toarray() > 0
         taught = mention_shares(inputs, split_ids(inputs, "train"), columns)[places]
         logits = _logits(model, inputs, held_out, folder / "scratch", adoption.progress)
-        described = bool(split_ids(inputs, "fine_tune"))
+        described = are_described(inputs, held_out)
         evidence = evidence_of(model, logits, named, taught, described)
         evidence.save(own)
         set_thresholds(model, evidence, settings)

@@ -57,6 +57,16 @@ def described_ids(inputs: Inputs, image_ids: Sequence[str]) -> list[str]:
     return [image_id for image_id in image_ids if image_id in described]
 
 
+def are_described(inputs: Inputs, image_ids: Sequence[str]) -> bool:
+    """Whether what captions and labels of held-out images say is all that these show.
+
+    A source that has pairs to fine-tune on describes them, and those to calibrate on, fully; else a person may have.
+    """
+    if split_ids(inputs, "fine_tune"):
+        return True
+    return bool(image_ids) and len(described_ids(inputs, image_ids)) == len(image_ids)
+
+
 def described_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns) -> csr_matrix:
     """1 for every tag that the source names of an image that it describes fully; captions add nothing."""
     named = inputs.sql(

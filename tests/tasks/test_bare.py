@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from storage.bare import are_bare
-from storage.schemas import OF_IMAGE, check, contract
+from storage.schemas import DESCRIBED, OF_IMAGE, check, contract
 from tasks.labels.tags import Tag, tags_table
 from tasks.machine.inputs import Inputs
 from tasks.settings.assign_tags import AssignTagsSettings
@@ -21,7 +21,7 @@ from tasks.stages import assign_tags, build_labels, evaluate, parse_captions
 from tasks.training.blueprint import blueprint
 from tasks.training.data import tag_columns
 from tasks.training.jobs import WHOLE, learnt_bare, run_jobs, with_folds
-from tasks.training.targets import caption_targets, mention_shares, split_ids
+from tasks.training.targets import are_described, caption_targets, mention_shares, split_ids
 from tests.tasks.stage_inputs import inputs_of
 from tests.tasks.test_training import SMALL, curve, material, silent, toy, train
 
@@ -94,6 +94,15 @@ def test_trainings_and_tests_are_of_others_unless_they_ask(inputs: Inputs) -> No
     assert mention_shares(inputs, [], tags).tolist() == [0, 0]
     assert caption_targets(inputs, ["b1"], tags).nnz == 0
     assert evaluate._test_set(inputs).image_ids == ["a3", "l1"]
+
+
+def test_held_out_images_are_described_where_a_person_named_everything_of_all(tmp_path: Path) -> None:
+    labels = [{"image_id": one, "caption_index": DESCRIBED, "tag_ids": [0]} for one in ("a3", "l1")]
+    caption_tags = pa.Table.from_pylist(labels, contract("caption_tags").schema)
+    inputs = inputs_of(tmp_path, {"pairs": MIXED, "caption_tags": caption_tags})
+    assert are_described(inputs, ["a3", "l1"])
+    assert not are_described(inputs, ["a3", "a4"])
+    assert not are_described(inputs, [])
 
 
 def test_a_training_takes_those_that_it_is_told_something_of(tmp_path: Path) -> None:
