@@ -38,10 +38,12 @@ MORE_IMAGES = (2, 4, 8, 16, 32)  # times as many images, tried in turn to say wh
 class Bars:
     """Of each tag, (tags,): from which logit on it is added (infinite: never), and what is expected of that.
 
-    ``precision`` and ``precision_low`` are NaN where nothing is added. Shares are of all images, 0..1.
+    ``bare_cuts`` are those of bare images; all others are of images with captions. ``precision`` and ``precision_low``
+    are NaN where nothing is added. Shares are of all images, 0..1.
     """
 
     cuts: Floats
+    bare_cuts: Floats
     thresholds: Floats
     precision: Floats
     precision_low: Floats
@@ -80,10 +82,11 @@ def bars(counts: TagCounts, fits: TagFits, rates: MentionRates, described: bool,
         precision, precision_low = (passing * chance).sum(1) / added, (passing * low).sum(1) / added
     first = np.argmax(passing > 0, axis=1)
     thresholds = np.where(added > 0, chance[np.arange(len(cuts)), first], 1 + 1e-6)
-    return Bars(cuts, thresholds, precision, precision_low, added / total, *plausible)
+    bare_cuts = _bare_cuts(counts, fits, rates, described, settings)
+    return Bars(cuts, bare_cuts, thresholds, precision, precision_low, added / total, *plausible)
 
 
-def bare_cuts(
+def _bare_cuts(
     counts: TagCounts, fits: TagFits, rates: MentionRates, described: bool, settings: CalibrateSettings
 ) -> Floats:
     """(tags,): from which logit on a tag is added to a bare picture, whose captions could not have named it anyway.

@@ -40,7 +40,6 @@ def reduce(settings: CalibrateSettings, inputs: Inputs, executor: ExecutorSettin
     rates = _rates(inputs, tags, evidence)
     fits = fit_tags(counts, types)
     found = additions.bars(counts, fits, rates, evidence.described, settings)
-    bare = additions.bare_cuts(counts, fits, rates, evidence.described, settings)
     estimate = additions.measured(evidence.halves, types, rates, evidence.described, settings)
     allowed = estimate is not None and estimate.low >= DOUBTFUL * settings.target_precision
     needed = None
@@ -50,7 +49,7 @@ def reduce(settings: CalibrateSettings, inputs: Inputs, executor: ExecutorSettin
     named = np.round(counts.named.sum(axis=1)).astype(np.int64)
     without = np.where(np.isfinite(more.cuts), "too_few", "unsure")
     reasons = np.where(np.isfinite(found.cuts) & allowed, "added", without)
-    bars_table = _bars_table(tag_ids, named, fits, rates, found, bare, reasons, evidence.described)
+    bars_table = _bars_table(tag_ids, named, fits, rates, found, reasons, evidence.described)
     checks = _checks(found, estimate, allowed, needed, evidence.images, settings)
     return {"tag_bars": bars_table, "annotator_checks": checks}
 
@@ -105,12 +104,10 @@ def _bars_table(
     fits: TagFits,
     rates: MentionRates,
     found: Bars,
-    bare: NDArray[np.floating],
     reasons: NDArray[np.str_],
     described: bool,
 ) -> pa.Table:
-    """``tag_bars``; the cut of a tag that is not added, by its reason, is infinite. ``bare`` are those of pictures
-    without captions."""
+    """``tag_bars``; the cut of a tag that is not added, by its reason, is infinite."""
     cleared = reasons == "added"
     columns = {
         "tag_id": tag_ids,
@@ -124,7 +121,7 @@ def _bars_table(
         "plausible_low": found.plausible_low,
         "plausible_high": found.plausible_high,
         "cut": np.where(cleared, found.cuts, np.inf),
-        "bare_cut": bare,
+        "bare_cut": found.bare_cuts,
         "threshold": np.where(cleared, found.thresholds, 1 + 1e-6),
         "precision": np.where(cleared, found.precision, np.nan),
         "precision_low": np.where(cleared, found.precision_low, np.nan),

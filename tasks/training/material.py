@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +32,6 @@ from tasks.training.distillation import teacher_of
 from tasks.training.targets import caption_targets, split_ids
 from tasks.training.whitening import Whitening
 
-Targets = Callable[[Sequence[str]], csr_matrix]
-
 
 @dataclass(frozen=True)
 class Material:
@@ -61,25 +59,20 @@ def gather(
     settings: TrainSettings,
     folder: Path,
     split: str,
-    targets: Targets | None = None,
     at: int = 0,
     bare: bool = False,
 ) -> Iterator[Material]:
-    """The images of ``split`` with ``targets`` (by default what their captions name) and those of ``calibrate``.
+    """The images of ``split`` and those of ``calibrate``, with what their captions name; bare ones
+    (:mod:`storage.bare`) are among the former where ``bare`` asks for them.
 
-    Bare images (:mod:`storage.bare`) are among the former where ``bare`` asks for them.
     Images are at the lower of the resolutions that are stored, or at the higher one; with ``at`` as another encoder of
-    the annotator sees them, at that size. Tokens or pictures lie in a
-    scratch folder within ``folder`` that is gone afterwards. Raises ValueError where the split has no image.
+    the annotator sees them, at that size. Tokens or pictures lie in a scratch folder within ``folder`` that is gone
+    afterwards. Raises ValueError where the split has no image.
     """
     tags = tag_columns(inputs.table("label_system"))
     train, calibrate = split_ids(inputs, split, bare=bare), split_ids(inputs, "calibrate")
     if not train:
-        raise ValueError(
-            f"no picture of the split '{split}' has a caption to train on: bring some, or let an annotator that is "
-            "ready find the tags (docs/annotators.md)"
-        )
-    captioned = set(split_ids(inputs, split)) if bare else {*train}
+        raise ValueError(f"no picture of the split '{split}' has a caption to train on: see docs/annotators.md")
     stored = inputs.sql("SELECT DISTINCT image_encoder, image_size FROM features ORDER BY image_size").to_pylist()
     if not stored:
         raise ValueError("there are no features, so no image to train on: look at the rejected rows of ingest")
@@ -106,15 +99,13 @@ def gather(
             images, whitening = _whitened(images, settings)
         else:
             images = store_pictures(inputs, everyone, preprocessing(encoder, size), scratch / "pictures")
-        taught = targets(train) if targets else caption_targets(inputs, train, tags)
-        named = caption_targets(inputs, calibrate, tags)
+        taught, named = (caption_targets(inputs, ids, tags) for ids in (train, calibrate))
         captions, caption_tags = _captions(inputs, everyone, tags) if settings.caption else ((), ())
         weights = _weights(inputs, everyone, settings)
-        alone = np.array([image_id not in captioned for image_id in train] + [False] * len(calibrate))
+        alone = _bare(inputs, train, calibrate, split) if bare else None
         both = Examples(
-            tuple(everyone), images, vstack([taught, named]).tocsr(), captions, caption_tags, weights,
-            alone if alone.any() else None,
-        )  # fmt: skip
+            tuple(everyone), images, vstack([taught, named]).tocsr(), captions, caption_tags, weights, alone
+        )
         first = np.arange(len(train))
         rest = np.arange(len(train), len(everyone))
         # a source that has pairs to fine-tune on describes them, and those to calibrate on, fully
@@ -122,6 +113,13 @@ def gather(
         yield Material(tags, encoder, size, both.subset(first), both.subset(rest), described, whitening)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _bare(inputs: Inputs, train: Sequence[str], calibrate: Sequence[str], split: str) -> NDArray[np.bool_] | None:
+    """Which of both are bare, (images,); None where none is."""
+    captioned = {*split_ids(inputs, split), *calibrate}
+    bare = np.array([image_id not in captioned for image_id in (*train, *calibrate)])
+    return bare if bare.any() else None
 
 
 def further_sizes(inputs: Inputs) -> list[int]:

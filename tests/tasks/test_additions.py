@@ -62,13 +62,12 @@ def test_what_is_added_to_pictures_without_captions_is_right_as_often(described:
     rates = MentionRates(np.full(8, 0.8), np.full(8, 0.03))
     counts = TagCounts.of(logits, there if described else named)
     fits = fit_tags(counts, TYPES)
-    cuts = additions.bare_cuts(counts, fits, rates, described, SETTINGS)
+    bars = additions.bars(counts, fits, rates, described, SETTINGS)
     fresh_logits, fresh, _ = world(6000, 0.8, 1, described)
-    added = fresh_logits >= cuts
+    added = fresh_logits >= bars.bare_cuts
     assert fresh[added].mean() > SETTINGS.target_precision
     assert added.sum() <= 1.1 * fresh.sum()  # no more than can show it
     # captions would name most of what is there: the bars of what they leave out are far too high for such pictures
-    bars = additions.bars(counts, fits, rates, described, SETTINGS)
     found, by_those = (fresh[passing].sum() for passing in (added, fresh_logits >= bars.cuts))
     assert found > 3 * by_those
 
@@ -81,7 +80,7 @@ def test_nothing_is_added_by_an_annotator_that_sees_nothing() -> None:
     fits = fit_tags(counts, TYPES)
     bars = additions.bars(counts, fits, rates_of(named, there), False, SETTINGS)
     assert np.isinf(bars.cuts).all()
-    assert np.isinf(additions.bare_cuts(counts, fits, rates_of(named, there), False, SETTINGS)).all()
+    assert np.isinf(bars.bare_cuts).all()
     assert not bars.added_share.any()
     assert np.isnan(bars.precision).all()
     assert additions.measured(own, TYPES, rates_of(named, there), False, SETTINGS) is None
