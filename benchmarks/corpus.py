@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--source", choices=("parquet", "csv"), default="parquet", help="what the rows lie in")
     parser.add_argument("--resume", action="store_true", help="kill a run of the rows, and plan it")
     parser.add_argument("--from", type=Path, dest="pictures", help="a folder of pictures to make others from")
-    parser.add_argument("--folder", type=Path, help="where everything is made, and stays")
+    parser.add_argument("--folder", type=Path, help="everything is made in corpus/ in here, and stays")
     parser.add_argument("--smoke", action="store_true", help="a few small pictures through some stages: does it run?")
     options = parser.parse_args()
     if options.smoke:
@@ -119,7 +119,7 @@ def main() -> None:
         parser.error("say how many --photos or --rows")
     figures: Figures = {}
     with tempfile.TemporaryDirectory(prefix="corpus-") as temporary:
-        folder = (options.folder or Path(temporary)).resolve()
+        folder = (options.folder or Path(temporary)).resolve() / "corpus"  # what is made anew is removed first
         pictures = read_pictures(options.pictures or pictures_at_hand(folder, options.smoke))
         captions = [caption for captions in pictures.captions for caption in captions]
         if options.photos:
@@ -135,9 +135,9 @@ def main() -> None:
 
 def pictures_at_hand(folder: Path, drawn: bool) -> Path:
     """Flickr8k where the shared data are named, else drawn pictures."""
-    shared = os.environ.get("RAM_ENGINE_SHARED", "")
-    if shared and not drawn:
-        return Path(shared) / "data" / "flickr8k"
+    shared = Path(os.environ.get("RAM_ENGINE_SHARED", "")) / "data" / "flickr8k"
+    if shared.is_dir() and not drawn:
+        return shared
     return draw(new_folder(folder / "drawn"), 24)
 
 

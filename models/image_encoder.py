@@ -38,7 +38,8 @@ class Preprocessing:
     def transform(self) -> v2.Compose:
         """PIL image in RGB -> float tensor (3, image_size, image_size), normalised."""
         size = [self.image_size, self.image_size]
-        return v2.Compose([v2.Resize(size, InterpolationMode.BICUBIC), self.to_tensor()])
+        # torch resizes bytes as Pillow does, to the last bit of a few, in a fraction of the time
+        return v2.Compose([v2.ToImage(), v2.Resize(size, InterpolationMode.BICUBIC), self.to_tensor()])
 
     def to_tensor(self) -> v2.Compose:
         """The last step alone, for augmentations of one's own: an RGB PIL image -> normalised float tensor."""

@@ -20,9 +20,8 @@ from storage.schemas import IMAGE
 KEY_IN_FOOTER = b"ram_engine.key"
 BODY_IN_FOOTER = b"ram_engine.body"  # the digest of what stands before the footer
 MAGIC, TRAILER = b"PAR1", 8  # a file ends with its footer's length, four bytes, and the magic word
-TAIL = 65_536  # bytes, which hold nearly every footer
-IMAGE_ROW_GROUP = 16  # pictures that are read together where a few of them are looked at
-TOKENS_ROW_GROUP = 128
+IMAGES_TOGETHER = 2_000_000  # bytes of image files that are read together where one of them is looked at
+BULKY_ROW_GROUP = 128
 TABLE_ROW_GROUP = 65_536
 
 
@@ -55,21 +54,22 @@ def to_bytes(table: pa.Table, key: str) -> memoryview:
         sink, table.schema.remove_metadata(), compression=compression, use_dictionary=light or False,
         write_statistics=light or False,
     ) as writer:  # fmt: skip
-        writer.write_table(table.replace_schema_metadata(None), row_group_size=_row_group(table.schema))
+        writer.write_table(table.replace_schema_metadata(None), row_group_size=_row_group(table))
         with sink.getbuffer() as body:
             told = {KEY_IN_FOOTER: key.encode(), BODY_IN_FOOTER: digest_bytes(body).encode()}
         writer.add_key_value_metadata(told)
     return sink.getbuffer()
 
 
-def read_footer(tail: bytes | memoryview) -> Footer | None:
-    """The footer at the end of ``tail``, the last bytes of a part; None where it is no part's, or longer than that."""
-    if bytes(tail[-4:]) != MAGIC:
+def read_footer(file: IO[bytes], size: int) -> Footer | None:
+    """The footer of a part of ``size`` bytes, of which only its end is read; None where the file is no part."""
+    file.seek(max(0, size - TRAILER))
+    trailer = file.read(TRAILER)
+    length = int.from_bytes(trailer[:-4], "little") + TRAILER
+    if trailer[-4:] != MAGIC or length > size:
         return None
-    length = int.from_bytes(tail[-TRAILER:-4], "little") + TRAILER
-    if length > len(tail):
-        return None
-    footer = tail[-length:]
+    file.seek(size - length)
+    footer = file.read(length)
     try:
         metadata = pq.read_metadata(pa.BufferReader(footer))
     except (pa.ArrowInvalid, OSError):
@@ -83,11 +83,7 @@ def read_footer(tail: bytes | memoryview) -> Footer | None:
 
 def is_whole(file: IO[bytes], size: int, digest: str) -> bool:
     """Whether a file of ``size`` bytes is the part of this ``digest``, to the last bit."""
-    file.seek(max(0, size - TAIL))
-    footer = read_footer(file.read(TAIL))
-    if footer is None:  # a footer of many row groups
-        file.seek(0)
-        footer = read_footer(file.read())
+    footer = read_footer(file, size)
     if footer is None or footer.digest != digest:
         return False
     file.seek(0)
@@ -105,10 +101,10 @@ def read(source: Any, columns: Iterable[str] | None = None) -> pa.Table:
     return file.read(columns=wanted, use_threads=False).replace_schema_metadata(None)
 
 
-def _row_group(schema: pa.Schema) -> int:
-    if any(field.type == IMAGE for field in schema):
-        return IMAGE_ROW_GROUP
-    return TOKENS_ROW_GROUP if "tokens" in schema.names else TABLE_ROW_GROUP
+def _row_group(table: pa.Table) -> int:
+    if any(field.type == IMAGE for field in table.schema):
+        return max(1, min(BULKY_ROW_GROUP, IMAGES_TOGETHER * table.num_rows // max(1, table.nbytes)))
+    return BULKY_ROW_GROUP if "tokens" in table.column_names else TABLE_ROW_GROUP
 
 
 def _holds_floats(type_: pa.DataType) -> bool:

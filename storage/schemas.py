@@ -104,6 +104,7 @@ CONTRACTS: dict[str, Contract] = {
         sha256=pa.string(),
         width=pa.int32(),
         height=pa.int32(),
+        hash=pa.uint64(),  # perceptual: near-duplicates differ in a few bits
         extra=pa.string(),  # the source's other columns by name, a JSON object
         ready_tags=pa.list_(READY_TAGS),  # tags that the source gives: a caption that has some is not parsed
     ),
@@ -175,7 +176,7 @@ CONTRACTS: dict[str, Contract] = {
         split=pa.string(),
         width=pa.int32(),
         height=pa.int32(),
-        hash=pa.uint64(),  # perceptual: near-duplicates differ in a few bits
+        hash=pa.uint64(),
         vector=FEATURE,  # the frozen encoder's, projected and L2-normalised
         caption_fits=pa.list_(pa.float32()),  # how well each caption fits, -1..1; empty: no one was asked
         unwanted=pa.float32(),  # the probability of a classifier's unwanted classes; null: none was asked

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import io
 import json
 import os
 import shutil
@@ -171,7 +170,8 @@ class Store:
         Where another run was first, its part stays and is returned, unless it is to be replaced: snapshots that list it
         know its digest.
         """
-        data = parquet.to_bytes(check(artifact, table), key)
+        # in one piece: the same rows give the same bytes, however they were put together
+        data = parquet.to_bytes(check(artifact, table).combine_chunks(), key)
         path = self._part_path(artifact, key)
         try:
             self._write_bytes(path, data, exclusive=not replace)
@@ -179,7 +179,7 @@ class Store:
             if first := self._first_of_two(artifact, key, partition):
                 return first
             self._write_bytes(path, data)
-        footer = parquet.read_footer(data)
+        footer = parquet.read_footer(pa.BufferReader(data), len(data))
         if footer is None:
             raise StoreError(f"{artifact}: the part {key} was written and has no footer")
         return Part(key, partition, footer.rows, len(data), footer.digest)
@@ -200,10 +200,9 @@ class Store:
         what the rest has to be when it is."""
         path = self._path(self._part_path(artifact, key))
         try:
-            size = self.fs.size(path)
-            footer = parquet.read_footer(self.fs.cat_file(path, start=-min(size, parquet.TAIL)))
-            if footer is None:
-                footer = parquet.read_footer(self.fs.cat_file(path))
+            with self.fs.open(path, "rb") as file:
+                size = self.fs.size(path)
+                footer = parquet.read_footer(file, size)
         except FileNotFoundError:
             return None
         if footer is None or footer.key != key:
@@ -220,7 +219,7 @@ class Store:
                 with self.fs.open(path, "rb") as file:
                     return parquet.read(file, columns)
             data = self.fs.cat_file(path)
-            _check(artifact, part, io.BytesIO(data), len(data))
+            _check(artifact, part, pa.BufferReader(data), len(data))
             _checked[path, part.digest] = version
             return parquet.read(pa.BufferReader(data), columns)
         except FileNotFoundError:
@@ -240,7 +239,7 @@ class Store:
         try:
             if not self.is_local:
                 data = self.fs.cat_file(path)
-                _check(artifact, part, io.BytesIO(data), len(data))
+                _check(artifact, part, pa.BufferReader(data), len(data))
                 copy = folder / f"{artifact}-{part.key}.parquet"  # a part of pairs and one of images have one key
                 copy.write_bytes(data)
                 return copy

@@ -269,6 +269,7 @@ def _pair(image_id: str, item: world.Item) -> dict[str, Any]:
         "sha256": image_id,
         "width": 384,
         "height": 384,
+        "hash": 0,
     }
 
 

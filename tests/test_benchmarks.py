@@ -66,3 +66,39 @@ def test_a_benchmark_runs_and_ends_with_json(name: str, tmp_path: Path) -> None:
 
 def test_no_benchmark_is_left_out() -> None:
     assert {file.stem for file in BENCHMARKS.glob("*.py")} <= KEYS.keys() | ELSEWHERE
+
+
+WATCHING = """
+import json, os, sys
+from pathlib import Path
+from process_tree import watch
+watched = watch([sys.executable, "-c", sys.argv[1]], Path.cwd(), os.environ)
+print(json.dumps([watched.code, watched.whole.read, watched.whole.peak]))
+"""
+READING = """
+import mmap, subprocess, sys, time
+subprocess.run(["cat", "data"], stdout=subprocess.DEVNULL)
+file = open("data", "rb")
+mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+time.sleep(1)
+held = b"x" * 200_000_000
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5); open('data', 'rb').read()"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_what_processes_read_counts_when_they_ended_outlived_their_parent_or_mapped_it(tmp_path: Path) -> None:
+    size = 30_000_000
+    (tmp_path / "data").write_bytes(bytes(size))
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHING, READING],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(BENCHMARKS)},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    code, read, peak = json.loads(done.stdout)
+    assert code == 0
+    assert 3 * size < read < 4 * size
+    assert 200_000_000 < peak < 300_000_000

@@ -11,9 +11,9 @@ from tasks.annotators import evidence as evidence_files
 from tasks.annotators.asking import annotated
 from tasks.annotators.base import Adoption, Annotator, AnnotatorContext, AnnotatorSettings
 from tasks.annotators.batches import batches
-from tasks.training.calibration import Evidence, mentioned_share
+from tasks.training.calibration import Evidence, evidence_rows, mentioned_share
 from tasks.training.data import tag_columns
-from tasks.training.targets import are_described, caption_targets, mention_shares, split_ids
+from tasks.training.targets import are_described, caption_targets, ids_by_split, mention_shares
 
 
 def measure(settings: AnnotatorSettings, adoption: Adoption) -> None:
@@ -26,15 +26,15 @@ def measure(settings: AnnotatorSettings, adoption: Adoption) -> None:
     annotator = settings.make(AnnotatorContext(adoption.folder, tags, adoption.device))
     columns = annotator.columns
     labels = [(tags.labels[column].name, tags.labels[column].type) for column in columns]
-    held_out = set(split_ids(inputs, "calibrate"))
-    ids = [
-        row for part in inputs.parts("pairs", ["image_id"]) for row in part["image_id"].to_pylist() if row in held_out
-    ]
+    of_split = ids_by_split(inputs)
+    held_out = set(of_split["calibrate"].subset(evidence_rows(len(of_split["calibrate"]))))
+    listed = (image_id for part in inputs.parts("pairs", ["image_id"]) for image_id in part["image_id"].to_pylist())
+    ids = [image_id for image_id in listed if image_id in held_out]
     said = caption_targets(inputs, ids, tags).toarray() > 0
     scores, answered = _asked(annotator, ids, said, adoption)
-    described = are_described(inputs, ids)
+    described = are_described(inputs, of_split)
     named = said[np.ix_(answered, columns)]
-    taught = mention_shares(inputs, split_ids(inputs, "train"), tags)[columns]
+    taught = mention_shares(inputs, of_split["train"], tags)[columns]
     types = [type_ for _, type_ in labels]
     known = described and len(named) > 0
     mentioned = mentioned_share(taught, named.mean(axis=0), types) if known else np.zeros(len(columns))

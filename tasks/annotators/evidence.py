@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,22 +32,25 @@ class AnnotatorEvidence:
     mentioned: NDArray[np.floating]
 
 
-def counted(of_models: Sequence[Evidence], active: NDArray[np.intp], columns: NDArray[np.intp]) -> AnnotatorEvidence:
-    """The evidence of models about images of their own each, or, where images are described, about the same ones.
+def counted(
+    of_models: Iterable[Evidence], models: int, active: NDArray[np.intp], columns: NDArray[np.intp]
+) -> AnnotatorEvidence:
+    """The evidence of so many ``models``: about images of their own each, or, where these are described, the same ones.
 
     Of their labels the numbers ``active`` are tags, which stand among the label system's ``columns``.
     """
-    described = bool(of_models) and of_models[0].described
-    weight = 1 / len(of_models) if described else 1.0
     nothing = TagCounts.of(np.zeros((0, len(active))), np.zeros((0, len(active)), bool))
-    halves = (nothing, nothing)
-    for evidence in of_models:
+    counts = AnnotatorEvidence(columns, (nothing, nothing), 0, False, np.zeros(len(active)))
+    shown = 0.0
+    for number, evidence in enumerate(of_models):  # one at a time is in memory
+        weight = 1 / models if evidence.described else 1.0
         logits, named = evidence.logits[:, active], evidence.named[:, active]
         parts = [TagCounts.of(logits[at::2], named[at::2], weight) for at in (0, 1)]
-        halves = (halves[0] + parts[0], halves[1] + parts[1])
-    images = round(sum(len(evidence.logits) for evidence in of_models) * weight)
-    mentioned = of_models[0].mentioned[active] if of_models else np.zeros(len(active))
-    return AnnotatorEvidence(columns, halves, images, described, mentioned)
+        shown += len(logits) * weight
+        mentioned = counts.mentioned if number else evidence.mentioned[active]
+        halves = (counts.halves[0] + parts[0], counts.halves[1] + parts[1])
+        counts = AnnotatorEvidence(columns, halves, round(shown), evidence.described, mentioned)
+    return counts
 
 
 def save(folder: Path, evidence: Evidence, labels: Sequence[tuple[str, str]]) -> None:
@@ -63,4 +66,4 @@ def of_adopted(folder: Path, tags: TagColumns) -> AnnotatorEvidence:
     columns = np.array([place.get((name, type_), -1) for name, type_ in labels], np.intp)
     active = np.flatnonzero(columns >= 0)
     evidence = Evidence.load(folder)
-    return counted([evidence] if evidence is not None else [], active, columns[active])
+    return counted([evidence] if evidence is not None else [], 1, active, columns[active])

@@ -23,10 +23,11 @@ from storage.bare import are_bare
 from tasks.annotators.base import REGIONS_AT_ONCE, Annotator, AnnotatorContext, Answers, Batch, Regions, in_parts
 from tasks.annotators.evidence import AnnotatorEvidence, counted
 from tasks.settings.generate import GenerateSettings
-from tasks.training.calibration import Calibration, Evidence
-from tasks.training.data import TagColumns, fold_of
+from tasks.training.calibration import FILE, Calibration, Evidence
+from tasks.training.data import TagColumns
+from tasks.training.ids import fold_of
 from tasks.training.jobs import WHOLE, learnt_bare, read_record
-from tasks.training.ridge import Ridge, image_numbers
+from tasks.training.ridge import Ridge
 
 FURTHER = "at-"  # a folder of the models that look with a further encoder, and their image size
 
@@ -60,7 +61,8 @@ class TrainedModel:
         if self.frozen_encoder:
             return self._stored(self.model, batch)
         prepare = self.model.preprocessing.transform()
-        images = torch.stack([prepare(picture) for picture in batch.pictures]).to(self.device)
+        pictures = batch.files.pictures(batch.pairs, self.model.preprocessing.image_size)
+        images = torch.stack([prepare(picture) for picture in pictures]).to(self.device)
         with torch.inference_mode():
             return self.model.encode_image(images)
 
@@ -103,7 +105,7 @@ class TrainedModel:
         ridge = self.ridges[model]
         if ridge is None:
             return torch.zeros(len(tokens), len(self.columns), device=tokens.device)
-        learnt = torch.isin(torch.from_numpy(image_numbers(ids)).to(tokens.device), ridge.seen)
+        learnt = ridge.learnt_from(ids)
         active = torch.from_numpy(np.arange(len(self.columns)) if self.active is None else self.active).to(
             tokens.device
         )
@@ -211,11 +213,11 @@ def evidence(folder: Path, tags: TagColumns) -> AnnotatorEvidence:
     the same held-out images. No images where it was not calibrated."""
     labels = tagger_folder.read(folder / WHOLE)[1]
     active, columns = _columns(labels, tags, folder / WHOLE)
-    paths = [folder / WHOLE, *sorted(folder.glob("fold-*"))]
-    of_models = [said for path in paths if (said := evidence_of(path, partners_of(path))) is not None]
-    if len(of_models) > 1 and not of_models[0].described:
-        of_models = of_models[1:]  # what the whole model said of a few held-out images is little beside the folds
-    return counted(of_models, active, columns)
+    paths = [path for path in (folder / WHOLE, *sorted(folder.glob("fold-*"))) if (path / FILE).is_file()]
+    if len(paths) > 1 and not Evidence.is_described(paths[0]):
+        paths = paths[1:]  # what the whole model said of a few held-out images is little beside the folds
+    of_models = (said for path in paths if (said := evidence_of(path, partners_of(path))) is not None)
+    return counted(of_models, len(paths), active, columns)
 
 
 def evidence_of(folder: Path, partners: Sequence[Path]) -> Evidence | None:

@@ -39,11 +39,12 @@ from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training.blueprint import blueprint, continued
 from tasks.training.data import TagColumns, store_tokens
-from tasks.training.jobs import Job, Progress, job, run_jobs
+from tasks.training.ids import ImageIds
+from tasks.training.jobs import Job, Progress, run_jobs
 from tasks.training.material import Material, gather
-from tasks.training.targets import matrix, row_targets, split_ids, truth_targets
+from tasks.training.targets import by_row, ids_by_split, matrix
 
-Knows = Callable[[Inputs, Sequence[str], TagColumns], csr_matrix]  # what is true of images, (images, tags)
+Knows = Callable[[Inputs, Iterable[str], TagColumns], csr_matrix]  # what is true of images, (images, tags)
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,11 @@ def ablate(
     Models are removed once they have scored. Needs the stages up to `judge`; raises ValueError where there is no test
     image.
     """
-    test = split_ids(inputs, "test")
+    test, against = list(ids_by_split(inputs)["test"]), "all captions"
     if not test:
         raise ValueError("there is no image of the split 'test' to measure on")
-    test, against = measured(inputs, test) if request.captions is None else (test, "all captions")
+    if request.captions is None:
+        test, against = measured(inputs, test)
     settings = _alike(request.settings.retrain)
     with gather(inputs, settings, folder, "train", at=request.variation.size) as material:  # makes the folder
         knows = _who_knows(inputs, request.captions, material.tags)
@@ -119,7 +121,9 @@ def _rows(inputs: Inputs, settings: TrainSettings, material: Material, knows: Kn
     """The targets of each row whose labels there are."""
     ids, tags = material.examples.image_ids, material.tags
     stored = [row for row in OF_COMMAND if row == Row.PARSED or (row != Row.CEILING and inputs.has("tag_verdicts"))]
-    rows: dict[Row, csr_matrix] = {row: row_targets(row, inputs, ids, tags, settings.soft_targets) for row in stored}
+    rows: dict[Row, csr_matrix] = {
+        row: matrix(inputs.sql_by_piece(by_row(row, settings.soft_targets)), ids, tags) for row in stored
+    }
     if knows is not None:
         rows[Row.CEILING] = knows(inputs, ids, tags)
     return rows
@@ -130,14 +134,14 @@ def _row_jobs(
 ) -> list[Job]:
     """The training of every row with every seed."""
     settings = _alike(request.settings.retrain)
-    captions = list(chain.from_iterable(material.examples.captions))
+    captions = material.examples.texts()
     plan = blueprint(settings, material.tags, material.image_encoder, material.image_size, captions)
     jobs = []
     for seed in range(request.seeds):
         seeded = settings.model_copy(update={"seed": seed})
         for row, targets in rows.items():
-            taught = replace(material, examples=material.teaching(targets))
-            jobs.append(job(_named(row, seed), folder, plan, taught, seeded, device))
+            taught = replace(material, examples=replace(material.examples, targets=targets))
+            jobs.append(Job(_named(row, seed), folder / _named(row, seed), plan, taught, seeded, device))
     return jobs
 
 
@@ -145,15 +149,16 @@ def _tuned_jobs(
     folder: Path, material: Material, rows: Mapping[Row, csr_matrix], request: AblationRequest, device: str
 ) -> list[Job]:
     """Each row but generation goes on from its model, on some images with the ceiling's labels."""
-    chosen = np.arange(min(request.variation.fine_tune, len(material.examples.image_ids)))
-    described = replace(material, examples=material.teaching(rows[Row.CEILING]).subset(chosen))
+    chosen = np.arange(min(request.variation.fine_tune, len(material.examples)))
+    described = replace(material, examples=replace(material.examples, targets=rows[Row.CEILING]).subset(chosen))
     jobs = []
     for seed in range(request.seeds):
         settings = _tuning(request.settings.fine_tune, _alike(request.settings.retrain), seed)
         for row in rows:
             if row != Row.GENERATION:
                 plan = continued(folder / _named(row, seed), material.tags, material.image_size)
-                jobs.append(job(_named(row.fine_tuned, seed), folder, plan, described, settings, device))
+                name = _named(row.fine_tuned, seed)
+                jobs.append(Job(name, folder / name, plan, described, settings, device))
     return jobs
 
 
@@ -164,7 +169,7 @@ def _named(row: Row, seed: int) -> str:
 def _who_knows(inputs: Inputs, captions: Mapping[str, Sequence[str]] | None, tags: TagColumns) -> Knows | None:
     """Who knows all that is true of images, if anyone does: all their captions, or the sample's truth."""
     if captions is None:
-        return truth_targets if inputs.has("truth") else None
+        return partial(known_targets, against="truth") if inputs.has("truth") else None
     pairs = inputs.table("pairs", ["image_id", "names"]).to_pylist()
     texts = {row["image_id"]: [text for name in row["names"] for text in captions.get(name, ())] for row in pairs}
     tags_of = tag_reader(read_tags(inputs.table("label_system")))(list(texts.values()))
@@ -175,7 +180,7 @@ def _who_knows(inputs: Inputs, captions: Mapping[str, Sequence[str]] | None, tag
     ]
     schema = pa.schema([("image_id", pa.string()), ("tag_id", pa.int32()), ("target", pa.float32())])
     named = pa.Table.from_pylist(named_tags, schema)
-    return lambda inputs, image_ids, tags: matrix(named, image_ids, tags)
+    return lambda inputs, image_ids, tags: matrix([named], image_ids, tags)
 
 
 def _narrowed(
@@ -190,9 +195,9 @@ def _narrowed(
         tags = TagColumns(tuple(tags.ids[at] for at in columns), tuple(tags.labels[at] for at in columns))
         rows = {name: targets[:, columns] for name, targets in rows.items()}
         truth = truth[:, columns]
-        examples = replace(examples, targets=examples.targets[:, columns])
-        held_out = replace(held_out, targets=held_out.targets[:, columns])
-    if variation.images and variation.images < len(examples.image_ids):
+        examples = replace(examples, targets=examples.targets.tocsr()[:, columns])
+        held_out = replace(held_out, targets=held_out.targets.tocsr()[:, columns])
+    if variation.images and variation.images < len(examples):
         kept = np.arange(variation.images)  # ids are hashes: the first are as good as any
         rows = {name: targets[kept] for name, targets in rows.items()}
         examples = examples.subset(kept)
@@ -213,7 +218,7 @@ def _scored(
     scores: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
     thresholds: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
     with TemporaryDirectory(prefix="scratch-", dir=jobs[0].folder.parent) as scratch:
-        tokens = store_tokens(inputs, test, image_size, Path(scratch) / "test", settings.only_mean)
+        tokens = store_tokens(inputs, ImageIds.of(test), image_size, Path(scratch) / "test", settings.only_mean)
         order = np.array_split(np.arange(len(test)), max(1, len(test) // 64))
         for trained in jobs:
             model = load_tagger(trained.folder)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from scipy.sparse import csr_matrix
 
 from tasks.evaluation.verdict import FEWEST
 from tasks.machine.inputs import Inputs
 from tasks.training.data import TagColumns
-from tasks.training.targets import caption_targets, described_ids, described_targets, truth_targets
+from tasks.training.targets import BY_CAPTIONS, BY_DESCRIPTION, BY_TRUTH, described_ids, matrix
 
 
-def measured(inputs: Inputs, image_ids: Sequence[str]) -> tuple[list[str], str]:
+def measured(inputs: Inputs, image_ids: Iterable[str]) -> tuple[list[str], str]:
     """Those of the test images to measure on, and what against: a key of
     :data:`~tasks.evaluation.verdict.AGAINST`. Where a person describes enough of them fully, those alone."""
     if inputs.has("truth"):
@@ -28,7 +28,7 @@ def measured(inputs: Inputs, image_ids: Sequence[str]) -> tuple[list[str], str]:
     return list(image_ids), " and ".join(kinds or ["captions"])
 
 
-def known_targets(inputs: Inputs, image_ids: Sequence[str], tags: TagColumns, against: str) -> csr_matrix:
+def known_targets(inputs: Inputs, image_ids: Iterable[str], tags: TagColumns, against: str) -> csr_matrix:
     """What is true of the images, (images, tags), by what :func:`measured` says to measure against."""
-    targets = {"truth": truth_targets, "described": described_targets}.get(against, caption_targets)
-    return targets(inputs, image_ids, tags)
+    query = {"truth": BY_TRUTH, "described": BY_DESCRIPTION}.get(against, BY_CAPTIONS)
+    return matrix(inputs.sql_by_piece(query), image_ids, tags)

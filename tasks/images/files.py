@@ -35,9 +35,12 @@ class ImageFiles:
         record: ImageRecord = self._table["image"][self._place[image_id]].as_py()
         return record
 
-    def pictures(self, pairs: pa.Table) -> list[Image.Image]:
-        """The decoded pictures of rows of ``pairs``, RGB. Raises ImageError where a file cannot be decoded."""
-        return [picture(pair) for pair in self.rows(pairs, ["width", "height"])]
+    def pictures(self, pairs: pa.Table, side: int = 0) -> list[Image.Image]:
+        """The decoded pictures of rows of ``pairs``, RGB; ``side`` is as for :func:`~tasks.images.decoding.picture`.
+
+        Raises ImageError where a file cannot be decoded.
+        """
+        return [picture(pair, side) for pair in self.rows(pairs, ["width", "height"])]
 
     def rows(self, pairs: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """The rows of ``pairs``, ``columns`` of them, each with the record of its ``image``."""

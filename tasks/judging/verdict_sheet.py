@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 from PIL import Image
 
-from storage.images import ImageRecord, read_files
 from storage.keys import digest
 from storage.names import of_round
 from storage.schemas import TagSource, contract
@@ -71,7 +70,7 @@ def export(store: Store, tag: str, limit: int, verdict: str = "") -> tuple[list[
             *(claim[name] for name in ("reason", "confidence", "score", "region_score", "typicality")),
         )
         try:
-            image = picture(claim)
+            image = picture(claim, CELL)
         except ImageError:  # it left since it was read
             image = Image.new("RGB", (CELL, CELL), "grey")
         box = boxes.get((claim["image_id"], claim["tag_id"]))
@@ -112,7 +111,7 @@ def _doubted(inputs: Inputs, view: str, ids: Sequence[int], verdict: str, limit:
         LIMIT {limit}
         """
     ).to_pylist()
-    files = files_of(inputs, [row["image_id"] for row in rows])
+    files = inputs.files([row["image_id"] for row in rows])
     return [{**row, "image": files[row["image_id"]]} for row in rows]
 
 
@@ -185,11 +184,6 @@ def inputs_of(store: Store, *artifacts: str) -> Inputs:
             raise StoreError(f"{store.url} has no {name} yet: `ram-engine run --store {store.url}` makes them")
         snapshots[name] = snapshot
     return Inputs(store, snapshots)
-
-
-def files_of(inputs: Inputs, image_ids: Collection[str]) -> dict[str, ImageRecord]:
-    """The files of some images by id."""
-    return read_files(inputs.store, inputs.snapshots["pairs"], inputs.snapshots["images"], image_ids)
 
 
 def tag_ids(inputs: Inputs, word: str) -> list[int]:

@@ -15,7 +15,7 @@ from storage.store import Store
 from tasks.images.decoding import picture
 from tasks.images.drawing import boxed
 from tasks.judging.typicality import read_clusters, typicality
-from tasks.judging.verdict_sheet import files_of, inputs_of, tag_ids
+from tasks.judging.verdict_sheet import inputs_of, tag_ids
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import Tag, read_tags
 from tasks.machine.inputs import Inputs
@@ -81,7 +81,7 @@ def find_image(store: Store, image: str) -> dict[str, Any]:
         some = f"{len(found)} images: {', '.join(found[:3])}, .." if found else "no image of the store"
         raise ValueError(f"'{image}' is {some}; say an image id, the source's name for it, or a file")
     row: dict[str, Any] = inputs.sql(f"SELECT * FROM pairs WHERE image_id = '{found[0]}'").to_pylist()[0]
-    return {**row, "image": files_of(inputs, found)[found[0]]}
+    return {**row, "image": inputs.files(found)[found[0]]}
 
 
 def lives(store: Store, pair: Mapping[str, Any], word: str = "") -> list[Life]:
@@ -123,7 +123,7 @@ def draw(pair: Mapping[str, Any], found: Sequence[Life]) -> Image.Image:
                 regions, key=lambda region: region.detector_score if region.tag_score is None else region.tag_score
             )
             boxes.append((best.box, life.tag.name + ("" if life.kept is not False else " (removed)")))
-    return boxed(picture(pair), boxes, DRAWN)
+    return boxed(picture(pair, DRAWN), boxes, DRAWN)
 
 
 def _round(store: Store, number: int, image_id: str) -> dict[int, Round]:

@@ -39,8 +39,8 @@ OWN = (
     Declaration(
         name="ingest",
         kind="map",
-        version=4,
-        about="reads the source: images are checked, unfit rows are kept apart with their reason",
+        version=5,
+        about="reads the source: images are checked and hashed, unfit rows are kept apart with their reason",
         usual=IngestSettings(),
         writes=("pairs", "images", "pairs_rejected", "truth"),
         rate=70,
@@ -83,7 +83,7 @@ OWN = (
     Declaration(
         name="encode",
         kind="map",
-        version=2,
+        version=3,
         about="stores the frozen image encoder's spatial features",
         usual=EncodeSettings(),
         reads=parts("pairs", "images"),
@@ -94,8 +94,8 @@ OWN = (
     Declaration(
         name="measure",
         kind="map",
-        version=2,
-        about="hashes every image and measures what it is screened by",
+        version=3,
+        about="measures what every image is screened by",
         usual=MeasureSettings(),
         reads=parts("pairs", "images", "features"),
         writes=("measures",),

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from tasks.machine.allocator import keep_memory
+from tasks.machine.cores import cores
 from tasks.settings.executor import ExecutorSettings
 
 
 def device_of(executor: ExecutorSettings) -> torch.device:
     """``executor.device``; where it is empty a GPU, else the CPU."""
     return torch.device(executor.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare_process(executor: ExecutorSettings) -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from storage.images import with_files
+from storage.images import ImageRecord, read_files, with_files
 from storage.schemas import contract
 from storage.store import Part, Snapshot, Store, row_id
 
 MEMORY = "1GB"  # that a query may take before it goes on in a file
+PIECE = 16  # partitions that are looked at together
 
 
 def _silent(done: int, total: int) -> None:
@@ -62,6 +64,10 @@ class Inputs:
         """``columns`` of the pairs and the column ``image`` with their files, part by part."""
         return with_files(self.store, self.snapshots["pairs"], self.snapshots["images"], columns)
 
+    def files(self, image_ids: Collection[str]) -> dict[str, ImageRecord]:
+        """The files of some images by id, each read with the few that lie beside it."""
+        return read_files(self.store, self.snapshots["pairs"], self.snapshots["images"], image_ids)
+
     def model(self, name: str) -> Path:
         """A model's folder on this machine."""
         return self.store.model_folder(self.snapshots[name])
@@ -73,6 +79,23 @@ class Inputs:
         """
         with connect(self.store, self.snapshots) as database:
             return database.sql(query)
+
+    def pieces(self) -> Iterator[Inputs]:
+        """The same inputs with the parts of some partitions at a time, and those of no partition in all: whatever there
+        is of an image is in one piece."""
+        parts = {name: {part.partition: part for part in snapshot.parts} for name, snapshot in self.snapshots.items()}
+        partitions = [partition for partition in dict.fromkeys(chain.from_iterable(parts.values())) if partition]
+        for at in range(0, len(partitions), PIECE):
+            some = ["", *partitions[at : at + PIECE]]
+            snapshots = {
+                name: replace(snapshot, parts=tuple(parts[name][of] for of in some if of in parts[name]))
+                for name, snapshot in self.snapshots.items()
+            }
+            yield replace(self, snapshots=snapshots)
+
+    def sql_by_piece(self, query: str) -> Iterator[pa.Table]:
+        """What a query that never looks beyond an image selects, piece by piece."""
+        return (piece.sql(query) for piece in self.pieces())
 
 
 class Database:
@@ -109,8 +132,10 @@ class Database:
 @contextmanager
 def connect(store: Store, snapshots: Mapping[str, Snapshot]) -> Iterator[Database]:
     """A database of ``snapshots``; files of a store of objects are fetched for it, and gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="ram-engine-") as folder, duckdb.connect() as connection:
-        connection.execute(f"SET memory_limit = '{MEMORY}'; SET temp_directory = '{folder}'")
+    with (
+        tempfile.TemporaryDirectory(prefix="ram-engine-") as folder,
+        duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": folder}) as connection,
+    ):
         yield Database(connection, store, snapshots, Path(folder))
 
 

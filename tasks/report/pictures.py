@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ MARGIN = 0.1  # of a crop's larger side, so that one sees where the region lies
 
 
 class Pictures:
-    """The images of some ids, decoded when they are asked for, the last one kept."""
+    """The images of some ids, decoded when they are asked for and no larger than they are shown, the last one kept."""
 
     def __init__(self, views: Views, image_ids: Iterable[str]) -> None:
         ids = sorted(set(image_ids))
@@ -34,16 +35,16 @@ class Pictures:
         self._records: dict[str, dict[str, Any]] = {
             row["image_id"]: {**row, "image": files[row["image_id"]]} for row in sizes if row["image_id"] in files
         }
-        self._last: tuple[str, Image.Image | None] = ("", None)
+        self._last: tuple[tuple[str, int], Image.Image | None] = (("", 0), None)
 
     def thumbnail(self, image_id: str, size: int) -> str:
         """The whole picture within ``size`` x ``size`` pixels; empty where it cannot be read any more."""
-        picture = self._decoded(image_id)
+        picture = self._decoded(image_id, size)
         return "" if picture is None else to_data_uri(picture, size)
 
     def crop(self, image_id: str, box: Sequence[float], size: int) -> str:
         """The region x0, y0, x1, y1 (shares of width and height) with a margin, within ``size`` x ``size`` pixels."""
-        picture = self._decoded(image_id)
+        picture = self._decoded(image_id, math.ceil(size / max(box[2] - box[0], box[3] - box[1])))
         if picture is None:
             return ""
         width, height = picture.size
@@ -53,12 +54,12 @@ class Pictures:
         right, bottom = min(width, round(x1 + margin)), min(height, round(y1 + margin))
         return to_data_uri(picture.crop((left, top, right, bottom)), size)
 
-    def _decoded(self, image_id: str) -> Image.Image | None:
-        if self._last[0] != image_id:
+    def _decoded(self, image_id: str, side: int) -> Image.Image | None:
+        if self._last[0] != (image_id, side):
             try:
-                self._last = (image_id, picture(self._records[image_id]))
+                self._last = (image_id, side), picture(self._records[image_id], side)
             except (ImageError, KeyError):  # a file that left since it was read is no reason to have no report
-                self._last = (image_id, None)
+                self._last = (image_id, side), None
         return self._last[1]
 
 

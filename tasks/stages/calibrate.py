@@ -62,14 +62,18 @@ def _rates(inputs: Inputs, tags: TagColumns, evidence: AnnotatorEvidence) -> Men
     shares = counts.named.sum(axis=1) / np.maximum(counts.images.sum(axis=1), 1e-9)
     prior = mention_rates.expected([tags.types[column] for column in evidence.columns], shares)
     tag_ids = [tags.ids[column] for column in evidence.columns]
-    prior = mention_rates.of_described(prior, *_by_tag(inputs.sql(_DESCRIBED), tag_ids))
-    return mention_rates.observed(prior, *_by_tag(inputs.sql(_SEVERAL_CAPTIONS), tag_ids))
+    prior = mention_rates.of_described(prior, *_by_tag(inputs, _DESCRIBED, tag_ids))
+    return mention_rates.observed(prior, *_by_tag(inputs, _SEVERAL_CAPTIONS, tag_ids))
 
 
-def _by_tag(counted: pa.Table, tag_ids: Sequence[int]) -> NDArray[np.float64]:
-    """(2, tags): the two counts of each tag in rows of (tag_id, first, second); 0 where there is none."""
-    counts = {row["tag_id"]: (row["first"], row["second"]) for row in counted.to_pylist()}
-    return np.array([counts.get(tag_id, (0.0, 0.0)) for tag_id in tag_ids], np.float64).reshape(-1, 2).T
+def _by_tag(inputs: Inputs, query: str, tag_ids: Sequence[int]) -> NDArray[np.float64]:
+    """(2, tags): the two counts of each tag in rows of (tag_id, first, second), summed; 0 where there is none."""
+    counts, column = np.zeros((2, len(tag_ids))), {tag_id: at for at, tag_id in enumerate(tag_ids)}
+    for rows in inputs.sql_by_piece(query):
+        for row in rows.to_pylist():
+            if row["tag_id"] in column:
+                counts[:, column[row["tag_id"]]] += row["first"], row["second"]
+    return counts
 
 
 _DESCRIBED = f"""

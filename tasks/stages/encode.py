@@ -7,12 +7,12 @@ higher resolution get one more row there, and all images one for each further en
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,23 +23,42 @@ from PIL import Image, ImageOps
 from models.image_encoder import ImageEncoder, preprocessing
 from tasks.images.decoding import may_mirror, picture
 from tasks.images.files import ImageFiles
-from tasks.machine.devices import cores, device_of
+from tasks.machine.cores import cores
+from tasks.machine.devices import device_of
 from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
 from tasks.settings.executor import ExecutorSettings
 
-_COLUMNS = ("image_id", "view", "image_size", "image_encoder", "tokens")
 BATCH_PIXELS = 6 * 384 * 384  # of a batch: larger ones are no faster on a CPU and take more memory
-Encoder = Callable[[torch.Tensor], torch.Tensor]
-Transform = Callable[[Image.Image], torch.Tensor]
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in shares of a picture's width and height
+WHOLE: Box = (0, 0, 1, 1)
 
 
 @dataclass(frozen=True)
-class View:
-    """A view of a pair; number 0 is the whole picture."""
+class SizedEncoder:
+    """An encoder at an image size, ready on its device."""
 
-    pair: Mapping[str, Any]
-    number: int
+    name: str
+    size: int
+    device: torch.device
+    prepare: Callable[[Image.Image], torch.Tensor]
+    encode: Callable[[torch.Tensor], torch.Tensor]
+
+    def features(self, views: Sequence[tuple[str, int, torch.Tensor]]) -> pa.Table:
+        """The rows of `features` of some views: an image's id, the view's number and the view as it was prepared."""
+        ids, numbers, images = zip(*views, strict=True)
+        batches = torch.stack(images).split(_batch_size(self.size))
+        with torch.inference_mode():
+            tokens = np.concatenate([self.encode(batch.to(self.device)).half().cpu().numpy() for batch in batches])
+        return pa.table(
+            {
+                "image_id": pa.array(ids, pa.string()),
+                "view": pa.array(numbers, pa.int8()),
+                "image_size": pa.array([self.size] * len(views), pa.int16()),
+                "image_encoder": pa.array([self.name] * len(views), pa.string()),
+                "tokens": token_array(tokens),
+            }
+        )
 
 
 def build(
@@ -49,33 +68,40 @@ def build(
     device = device_of(executor)
     width = ImageEncoder(settings.image_encoder, settings.image_size).width
     names = _encoders(settings)
-    for size, name in names.items():
+    for size, name in settings.further().items():
         if ImageEncoder(name, size).width != width:
             raise ValueError(f"encode.annotator_encoders: {name} is not as wide ({width}) as {settings.image_encoder}")
-    encoders = {size: _encoder(name, size, device) for size, name in names.items()}
+    encoders = [_encoder(name, size, device) for size, name in names.items()]
 
     def encode(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
-        rows: dict[str, list[pa.Array]] = {name: [] for name in _COLUMNS}
+        pairs, images = shard["pairs"], shard["images"]
+        files = ImageFiles(lambda: images)
+        together = max(1, min(_batch_size(encoders[0].size), math.ceil(len(pairs) / cores())))
+
+        def look(start: int) -> dict[int, pa.Table]:
+            rows = files.rows(pairs.slice(start, together), ("captions", "split", "width", "height"))
+            return _look(rows, encoders, settings)
+
         with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as threads:
-            for size, (encoder, prepare) in encoders.items():
-
-                def look(views: Sequence[View], encoder: Encoder = encoder, prepare: Transform = prepare) -> pa.Array:
-                    images = torch.stack([prepare(picture_of(view, settings)) for view in views]).to(device)
-                    with torch.inference_mode():
-                        return token_array(encoder(images).half().cpu().numpy())
-
-                batches = list(_batches(_views(shard, settings, size), _batch_size(size)))
-                for batch, tokens in zip(batches, threads.map(look, batches), strict=True):
-                    rows["image_id"].append(pa.array([view.pair["image_id"] for view in batch], pa.string()))
-                    rows["view"].append(pa.array([view.number for view in batch], pa.int8()))
-                    rows["image_size"].append(pa.array([size] * len(batch), pa.int16()))
-                    rows["image_encoder"].append(pa.array([names[size]] * len(batch), pa.string()))
-                    rows["tokens"].append(tokens)
-        if not rows["tokens"]:
-            return {"features": _empty(width)}
-        return {"features": pa.table({name: pa.chunked_array(chunks) for name, chunks in rows.items()})}
+            looked = list(threads.map(look, range(0, len(pairs), together)))
+        tables = [of_sizes[size] for size in names for of_sizes in looked if size in of_sizes]
+        return {"features": pa.concat_tables([_empty(width), *tables])}
 
     return encode
+
+
+def _look(
+    pairs: Iterable[Mapping[str, Any]], encoders: Sequence[SizedEncoder], settings: EncodeSettings
+) -> dict[int, pa.Table]:
+    """Image size -> the features of some pairs with their files, whose pictures are decoded once for all sizes."""
+    prepared: dict[int, list[tuple[str, int, torch.Tensor]]] = {encoder.size: [] for encoder in encoders}
+    for pair in pairs:
+        counts = {size: _views_at(size, pair["split"], settings) for size in prepared}
+        views = views_of(pair, counts, settings)
+        for encoder in encoders:
+            for number in range(counts[encoder.size]):
+                prepared[encoder.size].append((pair["image_id"], number, encoder.prepare(views[number])))
+    return {encoder.size: encoder.features(prepared[encoder.size]) for encoder in encoders if prepared[encoder.size]}
 
 
 def token_array(tokens: np.ndarray) -> pa.Array:
@@ -85,39 +111,41 @@ def token_array(tokens: np.ndarray) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1) * count, pa.int32()), vectors)
 
 
-def augment(image: Image.Image, image_id: str, view: int, crop_area: float, mirror: bool) -> Image.Image:
-    """The fixed augmentation ``view`` of an image: the same for the same arguments on every machine.
+def views_of(pair: Mapping[str, Any], counts: Mapping[int, int], settings: EncodeSettings) -> list[Image.Image]:
+    """What the views of a pair with its file show, before they are brought to an encoder's size, the whole first.
 
-    View 0 is the image itself; odd views are mirrored where ``mirror`` allows it; all but view 0 are cropped to a
-    random place with ``crop_area`` to 1 of the area and up to a third of other proportions.
+    ``counts``: image size -> how many views are looked at with so many pixels a side.
+    """
+    crops = [crop_of(pair["image_id"], number, settings.crop_area) for number in range(max(counts.values()))]
+    side = max(
+        math.ceil(size / min(x1 - x0, y1 - y0)) for size, count in counts.items() for x0, y0, x1, y1 in crops[:count]
+    )
+    shown, mirror = picture(pair, side), may_mirror(pair["captions"])
+    return [augment(shown, crop, mirror and number % 2 == 1) for number, crop in enumerate(crops)]
+
+
+def crop_of(image_id: str, view: int, crop_area: float) -> Box:
+    """The part of an image that its ``view`` shows: the same for the same arguments on every machine.
+
+    View 0 is the whole; all others are at a random place, with ``crop_area`` to 1 of the area and up to a third of
+    other proportions.
     """
     if view == 0:
-        return image
+        return WHOLE
     chance = random.Random(f"{image_id}/{view}")  # seeding with a string does not depend on hash randomisation
     share, stretch = chance.uniform(crop_area, 1), chance.uniform(3 / 4, 4 / 3) ** 0.5
-    width = min(1.0, share**0.5 * stretch) * image.width
-    height = min(1.0, share**0.5 / stretch) * image.height
-    x, y = chance.uniform(0, image.width - width), chance.uniform(0, image.height - height)
-    image = image.crop((round(x), round(y), round(x + width), round(y + height)))
-    return ImageOps.mirror(image) if mirror and view % 2 else image
+    width, height = min(1.0, share**0.5 * stretch), min(1.0, share**0.5 / stretch)
+    x, y = chance.uniform(0, 1 - width), chance.uniform(0, 1 - height)
+    return x, y, x + width, y + height
 
 
-def _views(shard: Mapping[str, pa.Table], settings: EncodeSettings, size: int) -> Iterator[View]:
-    files = ImageFiles(lambda: shard["images"])
-    for pair in files.rows(shard["pairs"], ("captions", "split", "width", "height")):
-        for number in range(_views_at(size, pair["split"], settings)):
-            yield View(pair, number)
-
-
-def picture_of(view: View, settings: EncodeSettings) -> Image.Image:
-    """What a view shows, before it is brought to the encoder's size."""
-    pair = view.pair
-    return augment(picture(pair), pair["image_id"], view.number, settings.crop_area, may_mirror(pair["captions"]))
-
-
-def _batches(views: Iterator[View], count: int) -> Iterator[list[View]]:
-    while batch := list(islice(views, count)):
-        yield batch
+def augment(image: Image.Image, crop: Box, mirrored: bool) -> Image.Image:
+    """A part of an image, mirrored or not; the image itself where that changes nothing."""
+    if crop != WHOLE:
+        sides = (*image.size, *image.size)
+        x0, y0, x1, y1 = (round(share * side) for share, side in zip(crop, sides, strict=True))
+        image = image.crop((x0, y0, x1, y1))
+    return ImageOps.mirror(image) if mirrored else image
 
 
 def _batch_size(size: int) -> int:
@@ -139,14 +167,14 @@ def _encoders(settings: EncodeSettings) -> dict[int, str]:
     return dict(sorted({**own, **settings.further()}.items()))
 
 
-def _encoder(name: str, size: int, device: torch.device) -> tuple[Encoder, Transform]:
+def _encoder(name: str, size: int, device: torch.device) -> SizedEncoder:
     encoder: torch.nn.Module = ImageEncoder(name, size).load_pretrained().eval().requires_grad_(False).to(device)
     if device.type == "cpu":  # frozen and fused by oneDNN it is half as fast again
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, whose successor needs a compiler
-            traced = torch.jit.trace(encoder, torch.zeros(_batch_size(size), 3, size, size), check_trace=False)
+            traced = torch.jit.trace(encoder, torch.zeros(1, 3, size, size), check_trace=False)
             encoder = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
-    return encoder, preprocessing(name, size).transform()
+    return SizedEncoder(name, size, device, preprocessing(name, size).transform(), encoder)
 
 
 def _empty(width: int) -> pa.Table:

@@ -18,7 +18,7 @@ from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training.blueprint import continued
-from tasks.training.jobs import WHOLE, Progress, job, run_jobs
+from tasks.training.jobs import WHOLE, Job, Progress, run_jobs
 from tasks.training.material import gather
 
 COMPARED = (Row.PARSED, Row.TRUTH)  # go on as the retrained model does
@@ -38,7 +38,14 @@ def train(
             starts |= {row: start for row, start in trained.items() if start.is_dir()}
         device = str(device_of(executor))
         jobs = [
-            job(name, folder, continued(start, material.tags, material.image_size), material, settings, device)
+            Job(
+                name,
+                folder / name,
+                continued(start, material.tags, material.image_size),
+                material,
+                settings,
+                device,
+            )
             for name, start in starts.items()
         ]
         return {"training_log": run_jobs(jobs, progress, executor)}

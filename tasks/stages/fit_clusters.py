@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from storage.schemas import contract
 from tasks.judging.typicality import QUANTILES
-from tasks.machine.devices import cores
+from tasks.machine.cores import cores
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.fit_clusters import FitClustersSettings

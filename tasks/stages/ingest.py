@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ import pyarrow.compute as pc
 
 from storage.bare import TOLD_BY, are_bare
 from storage.keys import digest
-from storage.schemas import CONTRACTS
+from storage.schemas import CONTRACTS, IMAGE
 from storage.store import Part, Snapshot, Store, without
 from tasks.images.decoding import ImageError, check_image, read_image
+from tasks.images.perceptual_hash import HASH_SIDE, perceptual_hash
+from tasks.machine.cores import cores
 from tasks.machine.inputs import Inputs
 from tasks.machine.planning import StageFailedError, StagePlan, finish_plan
 from tasks.machine.stage_run import Again, StageRun
@@ -120,30 +123,38 @@ def build(
 ) -> Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]:
     """Reads and checks the images of a table of items."""
     named = named_sources(settings.source)
+    threads = max(1, cores() // max(1, executor.workers))
+
+    def read(listed: tuple[Fingerprint, SourceItem]) -> tuple[SourceItem, dict[str, Any], pa.Array | None]:
+        fingerprint, item = listed
+        try:
+            data = _contents(item)
+            row = _row_of(item, data, fingerprint, settings, named[item.source].held_out)
+        except ImageError as error:
+            return item, _rejected(item, fingerprint, error.reason, error.detail), None
+        return item, row, pa.array([{"bytes": data, "path": item.name}], IMAGE)
 
     def ingest(tables: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs: dict[str, dict[str, Any]] = {}
-        images: list[dict[str, Any]] = []
+        files: list[pa.Array] = []  # an array a file: a longer one would be copied as it grows
         rejected: list[dict[str, Any]] = []
         truths: list[dict[str, Any]] = []
-        for fingerprint, item in _images(tables["items"], named):
-            try:
-                data = read_image({"bytes": item.data, "path": item.path}) if not item.problem else b""
-                row = _row_of(item, data, fingerprint, settings, named[item.source].held_out)
-            except ImageError as error:
-                rejected.append(_rejected(item, fingerprint, error.reason, error.detail))
-                continue
-            image_id = row["image_id"]
-            if image_id in pairs:
-                pairs[image_id] = merge([pairs[image_id], row])
-                continue
-            pairs[image_id] = row
-            images.append({"image_id": image_id, "image": {"bytes": data, "path": item.name}})
-            if item.truth is not None:
-                truths.append({"image_id": image_id, **item.truth})
+        with ThreadPoolExecutor(threads) as pool:
+            for item, row, file in pool.map(read, _images(tables["items"], named)):
+                image_id = row["image_id"]
+                if file is None:
+                    rejected.append(row)
+                elif image_id in pairs:
+                    pairs[image_id] = merge([pairs[image_id], row])
+                else:
+                    pairs[image_id] = row
+                    files.append(file)
+                    if item.truth is not None:
+                        truths.append({"image_id": image_id, **item.truth})
+        images = {"image_id": list(pairs), "image": pa.chunked_array(files, IMAGE)}
         return {
             "pairs": pa.Table.from_pylist(list(pairs.values()), CONTRACTS["pairs"].schema),
-            "images": pa.Table.from_pylist(images, CONTRACTS["images"].schema),
+            "images": pa.table(images, CONTRACTS["images"].schema),
             "pairs_rejected": pa.Table.from_pylist(rejected, CONTRACTS["pairs_rejected"].schema),
             "truth": pa.Table.from_pylist(truths, CONTRACTS["truth"].schema),
         }
@@ -287,16 +298,21 @@ def _same_contents(
     return None
 
 
+def _contents(item: SourceItem) -> bytes:
+    """What an image's file holds. Raises :class:`ImageError` where the row is unfit, or its file is not there."""
+    if item.problem:
+        raise ImageError(*item.problem)
+    return read_image({"bytes": item.data, "path": item.path})
+
+
 def _row_of(
     item: SourceItem, data: bytes, fingerprint: Fingerprint, settings: IngestSettings, held_out: bool
 ) -> dict[str, Any]:
     """The row of `pairs` of an image whose file holds ``data``. Raises :class:`ImageError` for an unfit one."""
-    if item.problem:
-        raise ImageError(*item.problem)
     bare = not item.captions and item.ready_tags is None
     if bare and settings.bare == "reject":
         raise ImageError("row_without_caption", "the row has no caption, and ingest.bare says to reject such")
-    width, height = check_image(data, settings.max_pixels)
+    checked = check_image(data, settings.max_pixels, 2 * HASH_SIDE)
     sha256 = hashlib.sha256(data).hexdigest()
     image_id = sha256[:16]
     return {
@@ -310,8 +326,9 @@ def _row_of(
         "url": item.url,
         "licence": item.licence,
         "sha256": sha256,
-        "width": width,
-        "height": height,
+        "width": checked.width,
+        "height": checked.height,
+        "hash": perceptual_hash(checked.picture),
         "extra": item.extra,
         "ready_tags": ready_rows(item.ready_tags),
     }

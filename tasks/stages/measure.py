@@ -1,7 +1,8 @@
 """Map stage `measure`: what can be said of each image alone that `screen` decides by.
 
-Reads pairs, images and features (aligned); writes measures: a perceptual hash, the frozen encoder's vector, and, where
-they are asked for, how well the captions fit the picture and how probable a classifier finds what is not wanted.
+Reads pairs, images and features (aligned); writes measures: the perceptual hash, the frozen encoder's vector, and,
+where they are asked for, how well the captions fit the picture and how probable a classifier finds what is not wanted.
+Pictures are read for these alone.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from PIL import Image
-from scipy.fft import dctn
 
 from storage.schemas import contract
 from tasks.caption_judges.base import context_of
@@ -25,7 +24,6 @@ from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.measure import MeasureSettings
 
-HASH_SIDE, HASH_BITS = 32, 8  # pixels that are transformed, and the lowest frequencies that are kept, each way
 VECTOR_WIDTH = 128
 BATCH = 32
 
@@ -41,23 +39,18 @@ def build(
     def measure(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs = shard["pairs"]
         files = ImageFiles(lambda: shard["images"])
-        captions = pairs["captions"].to_pylist()
-        hashes: list[int] = []
         caption_fits: list[list[float]] = []
         probabilities: list[float | None] = []
         for start in range(0, pairs.num_rows, BATCH):
-            rows = range(start, min(start + BATCH, pairs.num_rows))
-            shown = files.pictures(pairs.slice(start, len(rows)))
-            hashes += map(perceptual_hash, shown)
-            of_images = captions[rows.start : rows.stop]
-            caption_fits += caption_fit(shown, of_images) if caption_fit else [[] for _ in rows]
-            probabilities += unwanted(shown) if unwanted else [None for _ in rows]
+            part = pairs.slice(start, BATCH)
+            shown = files.pictures(part) if caption_fit or unwanted else []
+            caption_fits += caption_fit(shown, part["captions"].to_pylist()) if caption_fit else [[]] * len(part)
+            probabilities += unwanted(shown) if unwanted else [None] * len(part)
         vectors = whole_vectors(pairs["image_id"], shard["features"])
-        columns = {name: pairs[name] for name in ("image_id", "split", "width", "height")}
+        columns = {name: pairs[name] for name in ("image_id", "split", "width", "height", "hash")}
         table = pa.table(
             {
                 **columns,
-                "hash": pa.array(hashes, pa.uint64()),
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), VECTOR_WIDTH),
                 "caption_fits": pa.array(caption_fits, pa.list_(pa.float32())),
                 "unwanted": pa.array(probabilities, pa.float32()),
@@ -66,15 +59,6 @@ def build(
         return {"measures": table.select(contract("measures").schema.names)}
 
     return measure
-
-
-def perceptual_hash(image: Image.Image) -> int:
-    """64 bits that a smaller, brighter or more compressed copy of a picture shares: whether each of its lowest
-    frequencies is above their median (Zauner 2010)."""
-    grey = np.asarray(image.convert("L").resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BILINEAR), np.float32)
-    frequencies = dctn(grey, norm="ortho")[:HASH_BITS, :HASH_BITS].ravel()
-    bits = frequencies > np.median(frequencies[1:])
-    return int(np.packbits(bits).view(">u8")[0])
 
 
 def whole_vectors(image_ids: pa.ChunkedArray, features: pa.Table) -> NDArray[np.float16]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,9 +17,9 @@ from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training.blueprint import blueprint, continued
-from tasks.training.jobs import WHOLE, Progress, job, run_jobs, with_folds
+from tasks.training.jobs import WHOLE, Progress, run_jobs, with_folds
 from tasks.training.material import gather
-from tasks.training.targets import verdict_targets
+from tasks.training.targets import by_verdicts
 
 
 def train(
@@ -28,13 +27,12 @@ def train(
 ) -> Mapping[str, pa.Table]:
     """Trains RAM into ``folder``; its curves as ``training_log``."""
     with gather(inputs, settings, folder, "train", bare=True) as material:
-        targets = verdict_targets(inputs, material.examples.image_ids, material.tags, settings.soft_targets)
-        material = replace(material, examples=material.teaching(targets))
-        captions = list(chain.from_iterable(material.examples.captions))
+        material = material.teaching(inputs.sql_by_piece(by_verdicts(settings.soft_targets)), "verdicts")
+        captions = material.examples.texts()
         plan = blueprint(settings, material.tags, material.image_encoder, material.image_size, captions)
         device = str(device_of(executor))
         jobs = with_folds(folder, plan, material, settings, device)
         if inputs.has("ram_previous"):
             start = continued(inputs.model("ram_previous") / WHOLE, material.tags, material.image_size)
-            jobs[0] = job(WHOLE, folder, start, material, settings, device)
+            jobs[0] = replace(jobs[0], blueprint=start)
         return {"training_log": run_jobs(jobs, progress, executor)}

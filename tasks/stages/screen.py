@@ -123,12 +123,12 @@ def _cosines(vectors: Vectors, other: NDArray[np.int64]) -> NDArray[np.float32]:
     return cosine
 
 
-def _best(caption_fits: pa.ChunkedArray) -> NDArray[np.float32]:
+def _best(caption_fits: pa.ChunkedArray) -> NDArray[np.float64]:
     """The fit of the caption that fits best; not a number where there is none."""
     lists = caption_fits.combine_chunks()
     starts = lists.offsets.to_numpy()[:-1] - lists.offsets[0].as_py()
     filled = pc.list_value_length(lists).to_numpy(zero_copy_only=False) > 0
-    best = np.full(len(lists), np.nan, np.float32)
+    best = np.full(len(lists), np.nan)
     if filled.any():
         best[filled] = np.maximum.reduceat(lists.flatten().to_numpy(), starts[filled])
     return best

@@ -8,7 +8,6 @@ alone. Reads what `retrain` reads, and truth. Each row's model is a folder of th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,10 +18,9 @@ from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training.blueprint import blueprint
-from tasks.training.data import Examples
-from tasks.training.jobs import Progress, job, run_jobs
+from tasks.training.jobs import Job, Progress, run_jobs
 from tasks.training.material import Material, gather
-from tasks.training.targets import row_targets
+from tasks.training.targets import by_row
 
 
 def train(
@@ -33,18 +31,15 @@ def train(
     with gather(inputs, settings, folder, "train", bare=True) as material:
         plan = blueprint(settings, material.tags, material.image_encoder, material.image_size)
         device = str(device_of(executor))
-        jobs = [
-            job(row, folder, plan, replace(material, examples=examples), settings, device)
-            for row, examples in _taught(settings, inputs, material)
-        ]
+        taught = _taught(settings, inputs, material)
+        jobs = [Job(row, folder / row, plan, own, settings, device) for row, own in taught]
         return {"training_log": run_jobs(jobs, progress, executor)}
 
 
-def _taught(settings: TrainSettings, inputs: Inputs, material: Material) -> Iterator[tuple[Row, Examples]]:
-    """Each row and what it is taught; a row that there is no image for is left out."""
+def _taught(settings: TrainSettings, inputs: Inputs, material: Material) -> Iterator[tuple[Row, Material]]:
+    """Each row, and what it is taught; a row that there is no image for is left out."""
     for row in OF_STAGES:
         if row != Row.TRUTH or inputs.has("truth"):
-            ids = material.examples.image_ids
-            examples = material.teaching(row_targets(row, inputs, ids, material.tags, settings.soft_targets))
-            if examples.image_ids:
-                yield row, examples
+            own = material.teaching(inputs.sql_by_piece(by_row(row, settings.soft_targets)), row)
+            if len(own.examples):
+                yield row, own

@@ -7,7 +7,6 @@ and the same again, taught tags alone, in a folder for each further encoder of t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,7 +43,7 @@ def train(
         own = folder / f"{FURTHER}{size}" if size else folder
         one = training.model_copy(update={"caption": False}) if size else training
         with gather(inputs, one, folder, "train", at=size) as material:
-            captions = list(chain.from_iterable(material.examples.captions))
+            captions = material.examples.texts()
             plan = blueprint(one, material.tags, material.image_encoder, material.image_size, captions)
             jobs = with_folds(own, plan, material, one, str(device_of(executor)))
             log = run_jobs(jobs, progress, executor)

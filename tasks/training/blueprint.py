@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def blueprint(
     tags: TagColumns,
     image_encoder: str,
     image_size: int,
-    captions: Sequence[str] = (),
+    captions: Iterable[str] = (),
 ) -> Blueprint:
     """A new model of the sizes that ``settings`` name; ``captions`` give the captioner its vocabulary."""
     if not tags.ids:

@@ -37,6 +37,7 @@ SALIENCE_POWER, SALIENCE_FACTOR = 0.55, 0.8  # the odds of being there though un
 DOUBTFUL = 0.8  # nothing is taken whose own probability is below this share of the precision aimed at
 EDGES = np.linspace(-20, 20, 801)  # logits are counted in bins of a twentieth
 CENTRES = (EDGES[1:] + EDGES[:-1]) / 2
+EVIDENCE = 20_000  # images, at most, that a model is calibrated on
 ROUNDS, STEPS = 8, 4  # of empirical Bayes, and of Newton's method within each
 
 
@@ -54,11 +55,11 @@ class TagCounts:
     def of(cls, logits: Floats, named: NDArray[np.bool_], weight: float = 1.0) -> TagCounts:
         """Of ``logits`` and ``named`` (images, tags); each image counts ``weight``."""
         bins = len(CENTRES)
-        places = np.clip(((logits - EDGES[0]) / (EDGES[1] - EDGES[0])).astype(np.int64), 0, bins - 1)
         images, positives = np.zeros((2, logits.shape[1], bins))
         for tag in range(logits.shape[1]):
-            images[tag] = np.bincount(places[:, tag], minlength=bins)
-            positives[tag] = np.bincount(places[named[:, tag], tag], minlength=bins)
+            places = np.clip(((logits[:, tag] - EDGES[0]) / (EDGES[1] - EDGES[0])).astype(np.int64), 0, bins - 1)
+            images[tag] = np.bincount(places, minlength=bins)
+            positives[tag] = np.bincount(places[named[:, tag]], minlength=bins)
         return cls(images * weight, positives * weight)
 
     def __add__(self, other: TagCounts) -> TagCounts:
@@ -193,19 +194,25 @@ class Evidence:
         arrays["mentioned"] = self.mentioned.astype(np.float32)
         save_file(arrays, folder / FILE, {"described": str(int(self.described))})
 
+    @staticmethod
+    def is_described(folder: Path) -> bool:
+        """Whether what :meth:`save` wrote is of described images; it is not read for that."""
+        with safe_open(folder / FILE, "np") as file:
+            return bool(file.metadata()["described"] == "1")
+
     @classmethod
     def load(cls, folder: Path) -> Evidence | None:
         """What :meth:`save` wrote; None where the model was not calibrated."""
         if not (folder / FILE).is_file():
             return None
         with safe_open(folder / FILE, "np") as file:
-            described = file.metadata()["described"] == "1"
-            return cls(
-                file.get_tensor("logits"),
-                file.get_tensor("named").astype(bool),
-                described,
-                file.get_tensor("mentioned"),
-            )
+            logits, named, mentioned = (file.get_tensor(name) for name in ("logits", "named", "mentioned"))
+        return cls(logits, named.astype(bool), cls.is_described(folder), mentioned)
+
+
+def evidence_rows(count: int) -> NDArray[np.int64]:
+    """The numbers of those of ``count`` images that calibrate a model: all, or as many as are enough, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, EVIDENCE)).astype(np.int64))
 
 
 def calibrate(

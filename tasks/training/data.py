@@ -1,25 +1,22 @@
 """What a training reads: its tags, and the images as stored tokens or as pictures.
 
-Both kinds of images are written once into a scratch file that is then memory-mapped: several trainings share it, and
-it may be larger than the memory.
+Both kinds of images are written once into a scratch file that is then memory-mapped, in the order in which the store
+has them: several trainings share it, and it may be larger than the memory.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -30,9 +27,10 @@ from tasks.images.decoding import may_mirror, picture
 from tasks.images.tokens import token_matrix
 from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
-from tasks.stages.encode import View, picture_of
+from tasks.stages.encode import views_of
+from tasks.training.ids import ImageIds, Indices
+from tasks.training.scratch import StoredRows, Targets, store_rows
 
-Indices = NDArray[np.int64]
 MAP_BATCH = 64
 
 
@@ -75,7 +73,7 @@ class TokenImages:
     file: Path
     shape: tuple[int, int, int]
     first: Indices  # (images,) the row of the first view
-    views: Indices  # (images,) how many
+    views: NDArray[np.integer]  # (images,) how many
     teacher: Path | None = None
 
     def __len__(self) -> int:
@@ -85,7 +83,7 @@ class TokenImages:
         # not kept: an object that holds an open map would pickle all of its contents
         return np.memmap(self.file, np.float16, "r", shape=self.shape)
 
-    def batches(self, order: Sequence[Indices], seed: int, pieces: Sequence[Indices] | None = None) -> Iterator[Tensor]:
+    def batches(self, order: Sequence[Indices], seed: int, pieces: Iterable[Indices] | None = None) -> Iterator[Tensor]:
         """Float32 tokens (B, tokens, width) of ``pieces``, by default of the whole batches of ``order``.
 
         Each image shows one of its views, by chance: which, follows from ``order`` and ``seed`` alone.
@@ -94,7 +92,7 @@ class TokenImages:
         for indices in order if pieces is None else pieces:
             yield torch.from_numpy(tokens[shown[indices]].astype(np.float32))
 
-    def taught(self, order: Sequence[Indices], seed: int, pieces: Sequence[Indices] | None = None) -> Iterator[Tensor]:
+    def taught(self, order: Sequence[Indices], seed: int, pieces: Iterable[Indices] | None = None) -> Iterator[Tensor]:
         """What the teacher says about the views that :meth:`batches` shows for the same arguments."""
         if self.teacher is None:
             raise ValueError("these tokens were stored without a teacher")
@@ -110,129 +108,108 @@ class TokenImages:
             shown[indices] = self.first[indices] + chance.integers(self.views[indices])
         return shown
 
-    def mapped(self, change: Callable[[Tensor], Tensor], file: Path) -> NDArray[np.float16]:
-        """Writes ``change`` of all rows' tokens, batch by batch, into ``file`` as float16."""
-        tokens = self._open()
-        written: NDArray[np.float16] | None = None
-        for start in range(0, self.shape[0], MAP_BATCH):
-            rows = change(torch.from_numpy(tokens[start : start + MAP_BATCH].astype(np.float32))).numpy()
-            if written is None:
-                written = np.memmap(file, np.float16, "w+", shape=(self.shape[0], *rows.shape[1:]))
-            written[start : start + MAP_BATCH] = rows
-        if written is None:
-            raise ValueError("there are no tokens")
-        if isinstance(written, np.memmap):
-            written.flush()
-        return written
+    def mapped(self, change: Callable[[Tensor], Tensor], file: Path) -> tuple[int, ...]:
+        """Writes ``change`` of all rows' tokens, batch by batch, into ``file`` as float16; returns the shape there.
 
-    def whole(self, order: Sequence[Indices]) -> Iterator[Tensor]:
+        That may be the file that they are in, where ``change`` makes no row larger.
+        """
+        tokens, changed = self._open(), torch.zeros(0)
+        with file.open("r+b" if file == self.file else "wb") as written:
+            for start in range(0, self.shape[0], MAP_BATCH):
+                changed = change(torch.from_numpy(tokens[start : start + MAP_BATCH].astype(np.float32)))
+                written.write(changed.numpy().astype(np.float16).tobytes())
+            del tokens
+            written.truncate()
+        return self.shape[0], *changed.shape[1:]
+
+    def whole(self, order: Iterable[Indices]) -> Iterator[Tensor]:
         """The tokens of the whole pictures."""
         tokens = self._open()
         for indices in order:
             yield torch.from_numpy(tokens[self.first[indices]].astype(np.float32))
 
-    def subset(self, indices: Indices) -> TokenImages:
+    def subset(self, indices: Indices | slice) -> TokenImages:
         return replace(self, first=self.first[indices], views=self.views[indices])
 
 
 def store_tokens(
-    inputs: Inputs, image_ids: Sequence[str], image_size: int, file: Path, only_mean: bool = False
+    inputs: Inputs, image_ids: ImageIds, image_size: int, file: Path, only_mean: bool = False
 ) -> TokenImages:
-    """Copies the tokens of ``image_ids`` at ``image_size`` into ``file``, in that order, view after view; with
-    ``only_mean`` the mean token alone.
+    """Copies the tokens of ``image_ids`` at ``image_size`` into ``file``, view after view; with ``only_mean`` the mean
+    token alone. The features are read once.
 
-    Raises ValueError where the features lack an image.
+    Raises ValueError where they lack an image.
     """
-    index = inputs.table("features", ["image_id", "view", "image_size"])
-    index = index.filter(pc.equal(index["image_size"], image_size))
-    place = {image_id: at for at, image_id in enumerate(image_ids)}
-    views = np.zeros(len(image_ids), np.int64)
-    for image_id in index["image_id"].to_pylist():
-        if image_id in place:
-            views[place[image_id]] += 1
+    find, shape = image_ids.finder(), (0, 0, 0)
+    first, views = np.zeros(len(image_ids), np.int64), np.zeros(len(image_ids), np.uint8)
+    with file.open("wb") as stored:
+        for part in inputs.parts("features", ["image_id", "view", "image_size", "tokens"]):
+            images = find(part["image_id"].to_pylist())
+            wanted = (images >= 0) & (part["image_size"].to_numpy() == image_size)
+            if not wanted.any():
+                continue
+            part, images = part.filter(pa.array(wanted)), images[wanted]
+            order = np.lexsort((part["view"].to_numpy(), images))
+            tokens = token_matrix(part["tokens"])[order, : 1 if only_mean else None]
+            stored.write(tokens.tobytes())
+            images, starts, counts = np.unique(images[order], return_index=True, return_counts=True)
+            first[images], views[images] = shape[0] + starts, counts
+            shape = (shape[0] + len(tokens), tokens.shape[1], tokens.shape[2])
     if not views.all():
         lacking = image_ids[int(np.argmin(views))]
         raise ValueError(f"features: image {lacking} has no tokens at {image_size} pixels; run the stage encode again")
-    first = np.concatenate([[0], np.cumsum(views)[:-1]])
-    stored: NDArray[np.float16] | None = None
-    for part in inputs.parts("features", ["image_id", "view", "image_size", "tokens"]):
-        wanted = pc.and_(
-            pc.equal(part["image_size"], image_size), pc.is_in(part["image_id"], pa.array(image_ids, pa.string()))
-        )
-        part = part.filter(wanted)
-        if not part.num_rows:
-            continue
-        tokens = token_matrix(part["tokens"])[:, : 1 if only_mean else None]
-        if stored is None:
-            stored = np.memmap(file, np.float16, "w+", shape=(int(views.sum()), *tokens.shape[1:]))
-        images = np.array([place[image_id] for image_id in part["image_id"].to_pylist()])
-        stored[first[images] + part["view"].to_numpy()] = tokens
-    if stored is None:
-        raise ValueError(f"features: no image of this training has tokens at {image_size} pixels")
-    shape = stored.shape
-    del stored  # writes what is still in memory
-    return TokenImages(file, (shape[0], shape[1], shape[2]), first, views)
+    return TokenImages(file, shape, first, views)
 
 
-def stored_views(
-    inputs: Inputs, image_ids: Sequence[str], images: TokenImages
-) -> Iterator[tuple[int, list[Image.Image]]]:
+def stored_views(inputs: Inputs, image_ids: ImageIds, images: TokenImages) -> Iterator[tuple[int, list[Image.Image]]]:
     """The pictures that were encoded: for each of ``image_ids`` the row of its first view, and all its views."""
     settings = EncodeSettings(**inputs.snapshots["features"].settings)
-    place = {image_id: at for at, image_id in enumerate(image_ids)}
+    for places, part in _records(inputs, image_ids):
+        for at, pair in zip(places[places >= 0], part.filter(pa.array(places >= 0)).to_pylist(), strict=True):
+            yield int(images.first[at]), views_of(pair, {settings.image_size: int(images.views[at])}, settings)
+
+
+def _records(inputs: Inputs, image_ids: ImageIds) -> Iterator[tuple[Indices, pa.Table]]:
+    """The pairs with their images, and where each stands among ``image_ids``."""
+    find = image_ids.finder()
     for part in inputs.with_files(["image_id", "captions", "width", "height"]):
-        for pair in part.filter(pc.is_in(part["image_id"], pa.array(image_ids, pa.string()))).to_pylist():
-            at = place[pair["image_id"]]
-            views = [picture_of(View(pair, number), settings) for number in range(images.views[at])]
-            yield int(images.first[at]), views
+        yield find(part["image_id"].to_pylist()), part
 
 
 @dataclass(frozen=True)
 class PictureImages:
-    """Pictures for end-to-end training: an Arrow file with image records, decoded and augmented when they are needed.
+    """Pictures for end-to-end training: stored image records, decoded and augmented when they are needed.
 
     Augmentation as in RAM: a random crop of 20 to 100% of the area, mirroring, and RandAugment of two operations.
     """
 
-    file: Path
-    rows: Indices  # (images,)
+    records: StoredRows
     preprocessing: Preprocessing
     workers: int = 0
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.records)
 
-    def batches(self, order: Sequence[Indices], seed: int, pieces: Sequence[Indices] | None = None) -> Iterator[Tensor]:
+    def batches(self, order: Sequence[Indices], seed: int, pieces: Iterable[Indices] | None = None) -> Iterator[Tensor]:
         """Normalised pictures (B, 3, H, W) of ``pieces``, by default of the whole batches of ``order``."""
-        sampler = [indices.tolist() for indices in (order if pieces is None else pieces)]
+        sampler = (indices.tolist() for indices in (order if pieces is None else pieces))
         yield from DataLoader(_Pictures(self, seed), batch_sampler=sampler, num_workers=self.workers)
 
-    def whole(self, order: Sequence[Indices]) -> Iterator[Tensor]:
+    def whole(self, order: Iterable[Indices]) -> Iterator[Tensor]:
         """The whole pictures, normalised, without augmentation."""
-        table, prepare = _open_pictures(self.file), self.preprocessing.transform()
+        prepare, side = self.preprocessing.transform(), self.preprocessing.image_size
         for indices in order:
-            yield torch.stack([prepare(picture(_pair(table, self.rows[at]))) for at in indices])
+            yield torch.stack([prepare(picture(pair, side)) for pair in self.records.read(indices)])
 
-    def subset(self, indices: Indices) -> PictureImages:
-        return replace(self, rows=self.rows[indices])
+    def subset(self, indices: Indices | slice) -> PictureImages:
+        return replace(self, records=self.records.subset(indices))
 
 
 def store_pictures(
-    inputs: Inputs, image_ids: Sequence[str], preprocessing: Preprocessing, file: Path, workers: int = 0
+    inputs: Inputs, image_ids: ImageIds, preprocessing: Preprocessing, file: Path, workers: int = 0
 ) -> PictureImages:
-    """Copies the image records of ``image_ids`` into an Arrow file that can be memory-mapped."""
-    row_of: dict[str, int] = {}
-    wanted = pa.array(image_ids, pa.string())
-    writer: pa.ipc.RecordBatchFileWriter | None = None
-    for part in inputs.with_files(["image_id", "captions", "width", "height"]):
-        part = part.filter(pc.is_in(part["image_id"], wanted))
-        writer = writer or pa.ipc.new_file(str(file), part.schema)
-        for image_id in part["image_id"].to_pylist():
-            row_of[image_id] = len(row_of)
-        writer.write_table(part)
-    if writer is not None:
-        writer.close()
-    return PictureImages(file, np.array([row_of[image_id] for image_id in image_ids]), preprocessing, workers)
+    """Copies the image records of ``image_ids`` into ``file``."""
+    return PictureImages(store_rows(_records(inputs, image_ids), len(image_ids), file), preprocessing, workers)
 
 
 class _Pictures(Dataset[Tensor]):
@@ -245,12 +222,8 @@ class _Pictures(Dataset[Tensor]):
         size = [images.preprocessing.image_size] * 2
         self.crop = v2.RandomResizedCrop(size, (0.2, 1), interpolation=v2.InterpolationMode.BICUBIC)
 
-    @cached_property
-    def table(self) -> pa.Table:
-        return _open_pictures(self.images.file)
-
     def __getitem__(self, index: int) -> Tensor:
-        pair = _pair(self.table, self.images.rows[index])
+        (pair,) = self.images.records.read(np.array([index]))
         shown = picture(pair)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed * 1_000_003 + index)
@@ -260,35 +233,27 @@ class _Pictures(Dataset[Tensor]):
         return image
 
 
-def _open_pictures(file: Path) -> pa.Table:
-    return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-
-
-def _pair(table: pa.Table, row: np.integer) -> dict[str, Any]:
-    pair: dict[str, Any] = table.slice(int(row), 1).to_pylist()[0]
-    return pair
-
-
 @dataclass(frozen=True)
 class Examples:
     """The images of a training and what is taught about them."""
 
-    image_ids: tuple[str, ...]
+    image_ids: ImageIds
     images: TokenImages | PictureImages
-    targets: csr_matrix  # (images, tags), float32 in 0..1
-    captions: tuple[tuple[str, ...], ...] = ()  # of each image; empty: no captioner is trained
-    caption_tags: tuple[tuple[tuple[str, ...], ...], ...] = ()  # the tags' names of each of the captions
+    targets: Targets
+    captions: StoredRows | None = None  # ``captions``, and ``tags``: the names of each one's; None: none are taught
     weights: NDArray[np.float64] | None = None  # (images,), how often each is seen; None: all alike
     bare: NDArray[np.bool_] | None = None  # (images,), which came without a caption (storage.bare); None: none
 
-    def subset(self, indices: Indices) -> Examples:
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def subset(self, indices: Indices | slice) -> Examples:
         """Some of the images, in the order of ``indices``."""
         return Examples(
-            tuple(self.image_ids[at] for at in indices),
+            self.image_ids.subset(indices),
             self.images.subset(indices),
             self.targets[indices],
-            tuple(self.captions[at] for at in indices) if self.captions else (),
-            tuple(self.caption_tags[at] for at in indices) if self.caption_tags else (),
+            self.captions.subset(indices) if self.captions is not None else None,
             self.weights[indices] if self.weights is not None else None,
             self.bare[indices] if self.bare is not None else None,
         )
@@ -297,15 +262,19 @@ class Examples:
         """Those of the images that are not bare."""
         return self if self.bare is None else self.subset(np.flatnonzero(~self.bare))
 
-    def caption_choice(self, indices: Indices, chance: random.Random) -> tuple[list[str], list[tuple[str, ...]]]:
+    def texts(self) -> Iterator[str]:
+        """All captions, in the order of their file."""
+        if self.captions is not None:
+            for row in self.captions.read(np.argsort(self.captions.first)):
+                yield from row["captions"]
+
+    def caption_choice(self, indices: Indices, chance: random.Random) -> tuple[list[str], list[list[str]]]:
         """One of each image's captions, by chance, and the tags that it names; "" and none where it has no caption."""
-        chosen = [(at, chance.randrange(len(self.captions[at])) if self.captions[at] else -1) for at in indices]
-        return (
-            [self.captions[at][which] if which >= 0 else "" for at, which in chosen],
-            [self.caption_tags[at][which] if which >= 0 else () for at, which in chosen],
-        )
-
-
-def fold_of(image_id: str, folds: int) -> int:
-    """The fold that an image is in: its model has not seen it."""
-    return int(image_id, 16) % folds
+        if self.captions is None:
+            raise ValueError("these examples have no captions")
+        texts, tags = [], []
+        for row in self.captions.read(indices):
+            which = chance.randrange(len(row["captions"])) if row["captions"] else None
+            texts.append("" if which is None else row["captions"][which])
+            tags.append([] if which is None else row["tags"][which])
+        return texts, tags

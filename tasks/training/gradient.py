@@ -30,7 +30,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from models import Tagger, losses
 from models.tagger import TaggerOutput
 from tasks.settings.training import TrainSettings
-from tasks.training.data import Indices
+from tasks.training.ids import Indices
 from tasks.training.objectives import Epoch, Piece, objectives_of
 from tasks.training.student import Student
 from tasks.training.task import LogRow, Solved, Task
@@ -104,21 +104,32 @@ class _Descent:
         seed = settings.seed * 1_000_003 + number
         torch.manual_seed(seed + self.accelerator.process_index)
         order = data_order(len(examples.image_ids), settings.batch_size, seed, examples.weights)
-        owned = [_own(len(images), settings.pieces, self.accelerator) for images in order]
-        mine = [images[piece.places] for images, pieces in zip(order, owned, strict=True) for piece in pieces]
         for objective in self.objectives:
-            objective.begin(Epoch(seed, order, mine))
-        stream = examples.images.batches(order, seed, mine)
+            objective.begin(Epoch(seed, order, self._mine(order)))
+        stream = examples.images.batches(order, seed, self._mine(order))
         total = self.steps_an_epoch * settings.epochs
         sums: dict[str, float] = defaultdict(float)
-        for at, (images, pieces) in enumerate(zip(order, owned, strict=True)):
-            step = _Step(number * self.steps_an_epoch + at, number, images, pieces)
+        for at, images in enumerate(order):
+            step = _Step(number * self.steps_an_epoch + at, number, images, self._pieces(len(images)))
             rate = settings.learning_rate * schedule(step.number, total, self.steps_an_epoch, settings)
             self._step(step, rate, stream, sums)
             progress(step.number + 1, total)
         done = (number + 1) * self.steps_an_epoch
         self.log += [LogRow(done, number + 1.0, name, value / self.steps_an_epoch) for name, value in sums.items()]
         self.log.append(LogRow(done, number + 1.0, "learning_rate", rate))
+
+    def _pieces(self, count: int) -> list[Piece]:
+        """What this process computes of a batch of ``count`` images."""
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        own = []
+        for piece in range(self.settings.pieces):
+            places = np.arange(count)[process + piece * processes :: self.settings.pieces * processes]
+            own.append(Piece(places, len(places) / count) if len(places) else Piece(np.zeros(1, np.int64), 0.0))
+        return own
+
+    def _mine(self, order: Sequence[Indices]) -> Iterator[Indices]:
+        """The images of each piece."""
+        return (images[piece.places] for images in order for piece in self._pieces(len(images)))
 
     def _step(self, step: _Step, rate: float, stream: Iterator[Tensor], sums: dict[str, float]) -> None:
         """One batch; the parts of its loss are added to ``sums``."""
@@ -216,15 +227,6 @@ def _accelerator(settings: TrainSettings, device: torch.device) -> Accelerator:
     AcceleratorState._reset_state()  # another training of this process may have had another precision
     on_cpu = device.type == "cpu"
     return Accelerator(cpu=on_cpu, mixed_precision=settings.mixed_precision, device_placement=False)
-
-
-def _own(count: int, pieces: int, accelerator: Accelerator) -> list[Piece]:
-    """What this process computes of a batch of ``count`` images."""
-    every, own = pieces * accelerator.num_processes, []
-    for piece in range(pieces):
-        places = np.arange(count)[accelerator.process_index + piece * accelerator.num_processes :: every]
-        own.append(Piece(places, len(places) / count) if len(places) else Piece(np.zeros(1, np.int64), 0.0))
-    return own
 
 
 def _summed(parts: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Tensor]:

@@ -26,16 +26,17 @@ from storage.keys import digest
 from storage.schemas import contract
 from tasks.executors.parents import exit_with_creator
 from tasks.machine.allocator import keep_memory
-from tasks.machine.devices import cores
+from tasks.machine.cores import cores
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training import closed_form, gradient, parallel
 from tasks.training.blueprint import Blueprint, guess_frequencies
-from tasks.training.calibration import Evidence, mentioned_share
-from tasks.training.data import Examples, fold_of
+from tasks.training.calibration import Evidence, evidence_rows, mentioned_share
+from tasks.training.data import Examples
 from tasks.training.gradient import CHECKPOINT
 from tasks.training.material import Material
 from tasks.training.parallel import is_first_process, own_device
+from tasks.training.scratch import is_soft, mean_targets
 from tasks.training.student import Student
 from tasks.training.task import LogRow, Solved, Solver, Task, Unseen
 from tasks.training.whitening import Whitening
@@ -49,43 +50,58 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """One model to train. ``held_out`` are images that it does not see, for calibration."""
+    """One model to train: on all of ``material``, or with a ``fold`` on what is not in that fold."""
 
     name: str
     folder: Path
     blueprint: Blueprint
-    examples: Examples
+    material: Material
     settings: TrainSettings
-    held_out: Examples | None
-    described: bool
     device: str
-    whitening: Whitening | None = None  # that stored tokens went through
+    fold: int | None = None
+
+    @property
+    def examples(self) -> Examples:
+        """The images that the model sees, picked out when they are asked for."""
+        return self.material.examples if self.fold is None else self._of_fold(False)
+
+    @property
+    def held_out(self) -> Examples:
+        """Images that it does not see, for calibration. Where none are fully described, those of its own fold."""
+        own = self.fold is not None and not self.material.described
+        images = self._of_fold(True).captioned() if own else self.material.held_out
+        return images.subset(evidence_rows(len(images)))
+
+    def _of_fold(self, inside: bool) -> Examples:
+        examples = self.material.examples
+        folds = examples.image_ids.folds(self.settings.folds)
+        return examples.subset(np.flatnonzero((folds == self.fold) == inside))
 
     def run(self, progress: Callable[[int, int], None]) -> None:
         """Trains and saves the model, its log and its calibration, the log last: it says that all is there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        frequencies = np.asarray(self.examples.targets.mean(axis=0), np.float32).ravel()
-        student = self._student(frequencies)
-        task = Task(student, self.examples, self.blueprint.tags, self.settings, self.folder)
+        examples = self.examples
+        frequencies = mean_targets(examples.targets).astype(np.float32)
+        student = self._student(examples, frequencies)
+        task = Task(student, examples, self.blueprint.tags, self.settings, self.folder)
         solved = SOLVERS[self.settings.solver](task, progress)
         if not is_first_process():
             return
-        unseen = self._unseen(student, solved)
+        unseen = self._unseen(student, solved, examples)
         if unseen is not None:
-            evidence = evidence_of(student.model, unseen.logits, unseen.named, frequencies, self.described)
+            evidence = evidence_of(student.model, unseen.logits, unseen.named, frequencies, self.material.described)
             evidence.save(self.folder)
             set_thresholds(student.model, evidence, self.settings)
         student.finish()
         tagger_folder.save(student.model.cpu(), self.folder)
-        bare = self.examples.bare is not None and bool(self.examples.bare.any())
-        write_record(self.folder, self.settings, solved.log, bare)
+        write_record(self.folder, self.settings, solved.log, examples.bare is not None and bool(examples.bare.any()))
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
-    def _student(self, frequencies: NDArray[np.float32]) -> Student:
+    def _student(self, examples: Examples, frequencies: NDArray[np.float32]) -> Student:
         """The model before training, on its device; a new one knows how frequent each tag is, (tags,)."""
         device = own_device(self.device)
         model = self.blueprint.make(self.settings.seed).to(device)
-        tokens = self.whitening or Whitening.of_tokens(self.examples.images, self.settings.components, model)
+        tokens = self.material.whitening or Whitening.of_tokens(examples.images, self.settings.components, model)
         language = self.blueprint.language
         fresh = self.blueprint.start is None
         student = Student(model, tokens.to(device), language and language.to(device), fresh)
@@ -93,49 +109,23 @@ class Job:
             guess_frequencies(model, frequencies)
         return student
 
-    def _unseen(self, student: Student, solved: Solved) -> Unseen | None:
+    def _unseen(self, student: Student, solved: Solved, examples: Examples) -> Unseen | None:
         """What calibrates the model: its own images, each left out, else the held-out ones. None: there are none.
 
         The former only where captions taught it and nothing is fully described."""
-        soft = (self.examples.targets.data < 1).any()
-        if solved.left_out is not None and not (self.described or soft):
+        if solved.left_out is not None and not (self.material.described or is_soft(examples.targets)):
             return solved.left_out
-        if self.held_out is None or not self.held_out.image_ids:
+        held_out = self.held_out
+        if not len(held_out):
             return None
-        logits = student.predict(self.held_out, self.settings.batch_size)
-        return Unseen(logits, self.held_out.targets.toarray() > 0)
-
-
-def job(name: str, folder: Path, plan: Blueprint, material: Material, settings: TrainSettings, device: str) -> Job:
-    """The job of a model on all of ``material``, to be written into the folder ``name`` within ``folder``."""
-    return Job(
-        name,
-        folder / name,
-        plan,
-        material.examples,
-        settings,
-        material.held_out,
-        material.described,
-        device,
-        material.whitening,
-    )
+        return Unseen(student.predict(held_out, self.settings.batch_size), held_out.targets.toarray() > 0)
 
 
 def with_folds(folder: Path, plan: Blueprint, material: Material, settings: TrainSettings, device: str) -> list[Job]:
-    """The job of the whole model, then one a fold: trained without the fold's images; a ridge regression needs none.
-
-    Where no fully described images are held out, a fold model is calibrated on its own fold.
-    """
-    examples = material.examples
-    jobs = [job(WHOLE, folder, plan, material, settings, device)]
-    count = settings.folds if settings.solver == "gradient" else 0
-    folds = np.array([fold_of(image_id, count) if count else -1 for image_id in examples.image_ids])
-    for fold in range(count):
-        name = f"fold-{fold}"
-        seen, unseen = examples.subset(np.flatnonzero(folds != fold)), examples.subset(np.flatnonzero(folds == fold))
-        own = material if material.described else replace(material, held_out=unseen.captioned())
-        jobs.append(job(name, folder, plan, replace(own, examples=seen), settings, device))
-    return jobs
+    """The job of the whole model, then one a fold: trained without the fold's images; a ridge regression needs none."""
+    whole = Job(WHOLE, folder / WHOLE, plan, material, settings, device)
+    names = {fold: f"fold-{fold}" for fold in range(settings.folds if settings.solver == "gradient" else 0)}
+    return [whole, *(replace(whole, name=name, folder=folder / name, fold=fold) for fold, name in names.items())]
 
 
 def run_jobs(jobs: Sequence[Job], progress: Progress, executor: ExecutorSettings = ExecutorSettings()) -> pa.Table:
@@ -145,7 +135,7 @@ def run_jobs(jobs: Sequence[Job], progress: Progress, executor: ExecutorSettings
     """
     waiting = [job for job in jobs if not (job.folder / RECORD).is_file()]
     # By the number of all jobs, not of those that wait: a sum over other threads would round otherwise after a kill.
-    small = sum(len(job.examples.image_ids) * job.settings.epochs for job in jobs) < WORTH_A_PROCESS
+    small = sum(len(job.examples) * job.settings.epochs for job in jobs) < WORTH_A_PROCESS
     processes = 1 if small or any(job.device != "cpu" for job in jobs) else _processes(len(jobs))
     if executor.training_processes * executor.training_nodes > 1:
         for number, job in enumerate(waiting):

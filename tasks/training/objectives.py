@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,8 +19,9 @@ from models import RAM, CaptionTokenizer, Tagger, losses
 from models.captioner import Captioner
 from models.tagger import TaggerOutput
 from tasks.settings.training import TrainSettings
-from tasks.training.data import Examples, Indices, TokenImages
+from tasks.training.data import Examples, TokenImages
 from tasks.training.distillation import Question, Teacher, teacher_of
+from tasks.training.ids import Indices
 from tasks.training.student import Student
 
 TAGGING_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -43,11 +44,11 @@ class Piece:
 @dataclass(frozen=True)
 class Epoch:
     """A pass over the images. ``order`` are the images of each batch, ``pieces`` those that this process computes, one
-    after the other; whatever is drawn follows from ``seed``."""
+    after the other, to be gone through once; whatever is drawn follows from ``seed``."""
 
     seed: int
     order: Sequence[Indices]
-    pieces: Sequence[Indices]
+    pieces: Iterable[Indices]
 
 
 class Objective(Protocol):
@@ -156,7 +157,7 @@ def objectives_of(student: Student, examples: Examples, settings: TrainSettings)
     """What ``settings`` ask of a student that can do it."""
     model = student.model
     objectives: list[Objective] = [Tagging(examples, TAGGING_LOSSES[settings.tagging_loss])]
-    if model.captioner is not None and model.tokenizer is not None and examples.captions:
+    if model.captioner is not None and model.tokenizer is not None and examples.captions is not None:
         objectives.append(Captioning(examples, model, model.captioner, model.tokenizer))
     if settings.distillation != "none" and isinstance(model, RAM):
         teacher = teacher_of(settings.distillation, model.config).to(student.device)

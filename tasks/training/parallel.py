@@ -15,7 +15,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from tasks.executors.parents import exit_with_creator
 from tasks.machine.allocator import keep_memory
-from tasks.machine.devices import cores
+from tasks.machine.cores import cores
 from tasks.settings.executor import ExecutorSettings
 
 START = "spawn"  # a process that has used a GPU cannot be forked

@@ -15,9 +15,11 @@ from models import Label, Tagger, load_tagger, tagger_folder
 from tasks.annotators.base import Adoption
 from tasks.labels.tags import Tag, read_tags
 from tasks.machine.inputs import Inputs
+from tasks.training.calibration import evidence_rows
 from tasks.training.data import store_pictures, tag_columns
+from tasks.training.ids import ImageIds
 from tasks.training.jobs import WHOLE, Progress, evidence_of, set_thresholds, write_record
-from tasks.training.targets import are_described, caption_targets, mention_shares, split_ids
+from tasks.training.targets import are_described, caption_targets, ids_by_split, mention_shares
 
 BATCH = 8
 
@@ -46,13 +48,14 @@ def adopt(path: str, adoption: Adoption) -> None:
     )
     own = folder / WHOLE
     own.mkdir(parents=True, exist_ok=True)
-    if held_out := split_ids(inputs, "calibrate"):
+    ids = ids_by_split(inputs)
+    held_out = ids["calibrate"].subset(evidence_rows(len(ids["calibrate"])))
+    if len(held_out):
         places = [columns.column[tag] for tag in known]
         named = caption_targets(inputs, held_out, columns)[:, places].toarray() > 0
-        taught = mention_shares(inputs, split_ids(inputs, "train"), columns)[places]
+        taught = mention_shares(inputs, ids["train"], columns)[places]
         logits = _logits(model, inputs, held_out, folder / "scratch", adoption.progress)
-        described = are_described(inputs, held_out)
-        evidence = evidence_of(model, logits, named, taught, described)
+        evidence = evidence_of(model, logits, named, taught.astype(np.float32), are_described(inputs, ids))
         evidence.save(own)
         set_thresholds(model, evidence, settings)
     tagger_folder.save(model.cpu(), own)
@@ -75,7 +78,7 @@ def matches(tags: Iterable[Tag], labels: Sequence[Label]) -> dict[int, int]:
 
 @torch.inference_mode()
 def _logits(
-    model: Tagger, inputs: Inputs, image_ids: Sequence[str], scratch: Path, progress: Progress
+    model: Tagger, inputs: Inputs, image_ids: ImageIds, scratch: Path, progress: Progress
 ) -> NDArray[np.float32]:
     device = next(model.parameters()).device
     scratch.mkdir(parents=True, exist_ok=True)

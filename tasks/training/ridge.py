@@ -10,7 +10,7 @@ The penalty is the one with the least leave-one-out error (PRESS: Allen 1974).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -22,14 +22,16 @@ from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize
 from torch import Tensor
 
+from tasks.training.calibration import evidence_rows
 from tasks.training.data import Examples, TokenImages
+from tasks.training.ids import ImageIds, Indices
+from tasks.training.scratch import mean_targets
 from tasks.training.whitening import Whitening
 
 FILE = "ridge.safetensors"
 BATCH = 1024
 SHARED = 0.75  # how much of the covariance of two tags' weights follows their names
 PENALTIES = [2.0**power for power in range(-2, 7)]  # times the mean eigenvalue of the Gram matrix
-EVIDENCE = 20_000  # images whose left-out answers calibrate the classifier
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Ridge:
     frequencies: Tensor  # (T,), how often a tag is named, 0..1
     gains: Tensor  # (T,): logits = logit(frequency) + intercept + gain * regression
     intercept: Tensor  # ()
-    seen: Tensor  # (images,) int64: the images that it was solved for, see :func:`image_numbers`
+    seen: Tensor  # (images,) int64, ascending: the images that it was solved for, see :func:`image_numbers`
 
     @property
     def weight(self) -> Tensor:
@@ -70,6 +72,12 @@ class Ridge:
         error = _left_out_error(itself, target, self.shares, self.coefficients)
         return -((seen * itself) @ self.shares * error) @ self.mixing.T * self.gains
 
+    def learnt_from(self, image_ids: Iterable[str]) -> Tensor:
+        """Whether it was solved for each of these images, (B,)."""
+        numbers = torch.from_numpy(image_numbers(image_ids)).to(self.seen)
+        near = torch.searchsorted(self.seen, numbers).clamp(max=len(self.seen) - 1)
+        return self.seen[near] == numbers
+
     def of_plain(self, whitening: Whitening) -> Ridge:
         """The same for tokens that did not go through ``whitening``."""
         forward, inverse = whitening.forward, whitening.inverse
@@ -84,7 +92,10 @@ class Ridge:
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> Ridge | None:
         """What :meth:`save` wrote; None where the model was not made by ridge regression."""
-        return cls(**load_file(folder / FILE, str(device))) if (folder / FILE).is_file() else None
+        if not (folder / FILE).is_file():
+            return None
+        ridge = cls(**load_file(folder / FILE, str(device)))
+        return replace(ridge, seen=ridge.seen.sort().values)  # earlier versions have kept them in another order
 
 
 @dataclass(frozen=True)
@@ -100,12 +111,14 @@ class Solution:
 def solve(examples: Examples, queries: Tensor) -> Solution:
     """The ridge regression of ``examples`` (stored tokens), whose tags have the text embeddings ``queries`` (T, D).
 
-    Takes three passes over the tokens, C x C and C x T numbers of memory, and the time of one eigendecomposition.
+    Takes two passes over the tokens, C x C and C x T numbers of memory, and the time of one eigendecomposition.
     """
+    if not isinstance(examples.images, TokenImages):
+        raise ValueError("ridge regression reads stored tokens: keep frozen_encoder on")
     count, tags = examples.targets.shape
-    frequencies = torch.from_numpy(np.asarray(examples.targets.mean(axis=0), np.float64).ravel())
-    frequencies = frequencies.clamp(0.5 / count, 1 - 0.5 / count)
-    mean, gram, product = _moments(examples)
+    frequencies = torch.from_numpy(mean_targets(examples.targets)).clamp(0.5 / count, 1 - 0.5 / count)
+    everyone = np.argsort(examples.images.first)  # as they lie in their file, which may be larger than the memory
+    mean, gram, product = _moments(_batches(examples, everyone), examples.images.shape[2], tags)
     values, axes = torch.linalg.eigh(gram)
     values = values.clamp(min=0)
     variances, mixing = torch.linalg.eigh(covariance(queries.double()))
@@ -114,21 +127,21 @@ def solve(examples: Examples, queries: Tensor) -> Solution:
     penalties = [float(values.mean()) * factor for factor in PENALTIES]
     shares = [variances / (torch.outer(values, variances) + penalty) for penalty in penalties]
     errors = [0.0] * len(penalties)
-    for tokens, named in _batches(examples):
+    for tokens, named in _batches(examples, everyone):
         rotated, target = (tokens - mean) @ axes, standardised(named, frequencies) @ mixing
         for at, share in enumerate(shares):
             error = _left_out_error(rotated, target, share, share * product)
             errors[at] += float(error.square().sum()) / (count * tags)
     share = shares[int(np.argmin(errors))]
-    rows = np.unique(np.linspace(0, count - 1, min(count, EVIDENCE)).astype(np.int64))
-    scores, evidence = [], []
-    for tokens, named in _batches(examples.subset(rows)):
+    rows = evidence_rows(count)
+    left_out, taught = torch.zeros(len(rows), tags).double(), torch.zeros(len(rows), tags)
+    batches = zip(left_out.split(BATCH), taught.split(BATCH), _batches(examples, rows), strict=True)
+    for scores, targets, (tokens, named) in batches:
         rotated, target = (tokens - mean) @ axes, standardised(named, frequencies) @ mixing
-        scores.append((target - _left_out_error(rotated, target, share, share * product)) @ mixing.T)
-        evidence.append(named)
-    left_out = torch.cat(scores)
-    gains, intercept = _gains(left_out, torch.cat(evidence), frequencies)
-    logits = frequencies.logit() + intercept + left_out * gains
+        scores[:] = (target - _left_out_error(rotated, target, share, share * product)) @ mixing.T
+        targets[:] = named
+    gains, intercept = _gains(left_out, taught, frequencies)
+    logits = left_out.mul_(gains).add_(frequencies.logit() + intercept)
     ridge = Ridge(
         mean.float(),
         axes.float(),
@@ -138,24 +151,21 @@ def solve(examples: Examples, queries: Tensor) -> Solution:
         frequencies.float(),
         gains.float(),
         intercept.float(),
-        torch.from_numpy(image_numbers(examples.image_ids)),
+        torch.from_numpy(image_numbers(examples.image_ids)).sort().values,
     )
     return Solution(ridge, errors, rows, logits.float().numpy())
 
 
-def _moments(examples: Examples) -> tuple[Tensor, Tensor, Tensor]:
+def _moments(batches: Iterable[tuple[Tensor, Tensor]], width: int, tags: int) -> tuple[Tensor, Tensor, Tensor]:
     """Of the mean tokens X and the targets Y: the mean of X (C,), and, X centred, X'X (C, C) and X'Y (C, T)."""
-    if not isinstance(examples.images, TokenImages):
-        raise ValueError("ridge regression reads stored tokens: keep frozen_encoder on")
-    tags, width = examples.targets.shape[1], examples.images.shape[2]
-    total, named_total = torch.zeros(width).double(), torch.zeros(tags).double()
+    count, total, named_total = 0, torch.zeros(width).double(), torch.zeros(tags).double()
     gram, product = torch.zeros(width, width).double(), torch.zeros(width, tags).double()
-    for tokens, named in _batches(examples):
+    for tokens, named in batches:
+        count += len(tokens)
         total += tokens.sum(0)
         named_total += named.sum(0)
         gram += tokens.T @ tokens
         product += tokens.T @ named
-    count = len(examples.image_ids)
     mean = total / count
     return mean, gram - count * torch.outer(mean, mean), product - torch.outer(mean, named_total)
 
@@ -177,33 +187,35 @@ def _left_out_error(rotated: Tensor, target: Tensor, shares: Tensor, coefficient
     return (target - rotated @ coefficients) / (1 - rotated.square() @ shares)
 
 
-def image_numbers(image_ids: Sequence[str]) -> NDArray[np.int64]:
+def image_numbers(image_ids: Iterable[str]) -> NDArray[np.int64]:
     """A number for each image id, (images,): the last 63 bits of its digest."""
-    return np.array([int(image_id, 16) & (2**63 - 1) for image_id in image_ids], np.int64)
+    return (ImageIds.of(image_ids).numbers & np.uint64(2**63 - 1)).astype(np.int64)
 
 
 def _deviations(frequencies: Tensor) -> Tensor:
     return (frequencies * (1 - frequencies)).sqrt()
 
 
-def _batches(examples: Examples) -> Iterator[tuple[Tensor, Tensor]]:
-    """The mean tokens (B, C) of the whole pictures, and their targets (B, T)."""
-    count = len(examples.image_ids)
-    order = [np.arange(at, min(at + BATCH, count)) for at in range(0, count, BATCH)]
+def _batches(examples: Examples, images: Indices) -> Iterator[tuple[Tensor, Tensor]]:
+    """The mean tokens (B, C) of whole pictures, and their targets (B, T), in the order of ``images``."""
+    order = [images[at : at + BATCH] for at in range(0, len(images), BATCH)]
     for rows, tokens in zip(order, examples.images.whole(order), strict=True):
         yield tokens[:, 0].double(), torch.from_numpy(examples.targets[rows].toarray()).double()
 
 
 def _gains(scores: Tensor, named: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
     """(T,) and (): what makes scores (B, T) log-odds beside those of the frequencies, by maximum likelihood."""
-    standard = scores / scores.std(0).clamp(min=1e-9)
-    odds = frequencies.logit()
+    deviations, odds = scores.std(0).clamp(min=1e-9), frequencies.logit()
 
     def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        logits = odds + values[0] * standard + values[1]
-        error = logits.sigmoid() - named
-        slope = np.array([float((error * standard).mean()), float(error.mean())])
-        return float(F.binary_cross_entropy_with_logits(logits, named)), slope
+        total, slope = 0.0, np.zeros(2)
+        for some, there in zip(scores.split(BATCH), named.split(BATCH), strict=True):
+            standard, target = some / deviations, there.double()
+            logits = odds + values[0] * standard + values[1]
+            error = logits.sigmoid() - target
+            slope += float((error * standard).sum()), float(error.sum())
+            total += float(F.binary_cross_entropy_with_logits(logits, target, reduction="sum"))
+        return total / scores.numel(), slope / scores.numel()
 
     slope, intercept = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B").x
-    return slope / scores.std(0).clamp(min=1e-9), torch.tensor(intercept)
+    return slope / deviations, torch.tensor(intercept)

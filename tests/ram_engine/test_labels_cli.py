@@ -53,6 +53,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pairs.append({
             "image_id": image_id, "captions": [caption], "split": "train",
             "sources": ["test"], "names": [image_id], "fingerprints": [""], "sha256": "", "width": 1, "height": 1,
+            "hash": 0,
         })  # fmt: skip
         found = [word.partition(".") for word in words]
         phrases.append({

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from storage.images import read_files, with_files
@@ -36,7 +37,7 @@ def images() -> pa.Table:
 def pairs() -> pa.Table:
     names = CONTRACTS["pairs"].schema.names
     row = dict.fromkeys(names) | {key: ["a"] for key in ("captions", "sources", "names", "fingerprints")}
-    row |= {"split": "train", "sha256": "a", "width": 1, "height": 1}
+    row |= {"split": "train", "sha256": "a", "width": 1, "height": 1, "hash": 0}
     return pa.Table.from_pylist([row | {"image_id": image_id} for image_id in IDS], CONTRACTS["pairs"].schema)
 
 
@@ -104,6 +105,15 @@ def test_a_picture_that_is_looked_at_alone_is_that_of_its_id(tmp_path: Path) -> 
         read_files(store, pairs_of, images_of, IDS[:2])
     with pytest.raises(DamagedPartError, match="images"):
         list(with_files(store, pairs_of, images_of, ["image_id"]))
+
+
+def test_large_files_are_read_nearly_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for size, groups in ((900_000, 6), (100, 1)):  # two large ones fit into 2 MB, and all of the small ones
+        records = [{"bytes": bytes([number]) * size, "path": ""} for number in range(12)]
+        table = pa.table({"image_id": IDS[:12], "image": records}, CONTRACTS["images"].schema)
+        part = store.write_part("images", f"k{size}", "p", table)
+        assert pq.ParquetFile(store.part_file("images", part)).num_row_groups == groups
 
 
 def test_files_stand_beside_their_pairs_where_images_left(tmp_path: Path) -> None:

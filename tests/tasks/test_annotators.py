@@ -83,7 +83,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inputs, pa.Table,
 
 
 def contract_of_pairs() -> dict[str, object]:
-    return {"sources": ["csv"], "names": ["a"], "fingerprints": ["f"], "url": None, "licence": None, "sha256": "0"}
+    return {"sources": ["csv"], "names": ["a"], "fingerprints": ["f"], "sha256": "0", "hash": 0}
 
 
 def opened(folder: Path, tags: TagColumns) -> TrainedAnnotator:

@@ -26,7 +26,7 @@ BARE = [f"{number:016x}" for number in range(PICTURES, 2 * PICTURES)]
 
 def pairs(split: str = "train", bare: Sequence[str] = ()) -> pa.Table:
     row = {"captions": ["."], "split": split, "sources": ["csv"], "names": ["a"]}
-    row |= {"fingerprints": ["f"], "sha256": "0", "width": 1, "height": 1}
+    row |= {"fingerprints": ["f"], "sha256": "0", "width": 1, "height": 1, "hash": 0}
     rows = [row | {"image_id": image_id} for image_id in IDS]
     rows += [row | {"image_id": image_id, "captions": []} for image_id in bare]
     return pa.Table.from_pylist(rows, contract("pairs").schema)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +23,12 @@ from tasks.settings.parse_captions import ParseCaptionsSettings
 from tasks.stages import assign_tags, build_labels, evaluate, parse_captions
 from tasks.training.blueprint import blueprint
 from tasks.training.data import tag_columns
+from tasks.training.ids import ImageIds
 from tasks.training.jobs import WHOLE, learnt_bare, run_jobs, with_folds
-from tasks.training.targets import are_described, caption_targets, mention_shares, split_ids
+from tasks.training.scratch import store_rows
+from tasks.training.targets import are_described, caption_targets, ids_by_split, mention_shares
 from tests.tasks.stage_inputs import inputs_of
+from tests.tasks.test_training import LABELS as LABELS_OF_TOY
 from tests.tasks.test_training import SMALL, curve, material, silent, toy, train
 
 EXECUTOR = ExecutorSettings(device="cpu")
@@ -33,7 +38,15 @@ LABELS = tags_table([Tag(0, "dog", "object", prompt="dog"), Tag(1, "cat", "objec
 def pairs(*rows: tuple[str, str, list[str]], labelled: tuple[str, ...] = ()) -> pa.Table:
     """``pairs`` of (image_id, split, captions); some of the images are ``labelled`` by their source."""
     said = [{"caption_index": OF_IMAGE, "tags": [{"name": "cat", "type": ""}]}]
-    about = {"sources": ["csv"], "names": ["a"], "fingerprints": ["f"], "sha256": "0", "width": 8, "height": 8}
+    about = {
+        "sources": ["csv"],
+        "names": ["a"],
+        "fingerprints": ["f"],
+        "sha256": "0",
+        "width": 8,
+        "height": 8,
+        "hash": 0,
+    }
     return pa.Table.from_pylist(
         [
             {**about, "image_id": image_id, "split": split, "captions": captions, "url": None, "licence": None,
@@ -44,17 +57,18 @@ def pairs(*rows: tuple[str, str, list[str]], labelled: tuple[str, ...] = ()) -> 
     )  # fmt: skip
 
 
+DOG, CAT, TESTED, CALIBRATES, LABELLED, BARE, BARE_TESTED, BARE_CALIBRATES = (f"{at:016x}" for at in range(8))
 MIXED = pairs(
-    ("a1", "train", ["a dog"]), ("b1", "train", []), ("a2", "train", ["?", "a cat"]), ("b2", "test", []),
-    ("a3", "test", ["a dog"]), ("l1", "test", []), ("b3", "calibrate", []), ("a4", "calibrate", ["a dog"]),
-    labelled=("l1",),
+    (DOG, "train", ["a dog"]), (BARE, "train", []), (CAT, "train", ["?", "a cat"]), (BARE_TESTED, "test", []),
+    (TESTED, "test", ["a dog"]), (LABELLED, "test", []), (BARE_CALIBRATES, "calibrate", []),
+    (CALIBRATES, "calibrate", ["a dog"]), labelled=(LABELLED,),
 )  # fmt: skip
-BARE = {"b1", "b2", "b3"}
+ALL_BARE = {BARE, BARE_TESTED, BARE_CALIBRATES}
 
 
 def test_what_has_captions_or_labels_is_not_bare() -> None:
     ids = np.array(MIXED["image_id"].to_pylist())
-    assert {*ids[are_bare(MIXED)]} == BARE
+    assert {*ids[are_bare(MIXED)]} == ALL_BARE
     assert are_bare(MIXED.slice(0, 0)).shape == (0,)
 
 
@@ -64,7 +78,7 @@ def test_no_phrase_and_no_tag_comes_of_them(tmp_path: Path, table: pa.Table) -> 
     phrases = check("phrases", parse({"pairs": table})["phrases"])
     assign = assign_tags.build(AssignTagsSettings(), inputs_of(tmp_path, {"label_system": LABELS}), EXECUTOR)
     found = check("caption_tags", assign({"phrases": phrases})["caption_tags"])
-    with_captions = {*table["image_id"].to_pylist()} - BARE
+    with_captions = {*table["image_id"].to_pylist()} - ALL_BARE
     assert {*phrases["image_id"].to_pylist()} == {*found["image_id"].to_pylist()} == with_captions
 
 
@@ -80,30 +94,39 @@ def test_without_any_caption_a_label_system_needs_a_list(tmp_path: Path) -> None
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> Inputs:
-    rows = [("a1", 0, [0]), ("a2", 1, [1]), ("a3", 0, [0]), ("l1", OF_IMAGE, [1]), ("a4", 0, [0])]
+    rows = [(DOG, 0, [0]), (CAT, 1, [1]), (TESTED, 0, [0]), (LABELLED, OF_IMAGE, [1]), (CALIBRATES, 0, [0])]
     tags = [dict(zip(("image_id", "caption_index", "tag_ids"), row, strict=True)) for row in rows]
     caption_tags = pa.Table.from_pylist(tags, contract("caption_tags").schema)
     return inputs_of(tmp_path / "inputs", {"pairs": MIXED, "caption_tags": caption_tags, "label_system": LABELS})
 
 
 def test_trainings_and_tests_are_of_others_unless_they_ask(inputs: Inputs) -> None:
-    assert split_ids(inputs, "train") == ["a1", "a2"]
-    assert split_ids(inputs, "train", bare=True) == ["a1", "a2", "b1"]
-    assert split_ids(inputs, "calibrate") == ["a4"]
+    captioned, bare = ids_by_split(inputs), ids_by_split(inputs, bare=True)
+    assert {split: [*ids] for split, ids in captioned.items()} == {
+        "train": [DOG, CAT], "test": [TESTED, LABELLED], "calibrate": [CALIBRATES],
+    }  # fmt: skip
+    assert {split: [*ids] for split, ids in bare.items()} == {
+        "train": [BARE], "test": [BARE_TESTED], "calibrate": [BARE_CALIBRATES],
+    }  # fmt: skip
     tags = tag_columns(LABELS)
-    assert mention_shares(inputs, split_ids(inputs, "train"), tags).tolist() == [0.5, 0.5]
-    assert mention_shares(inputs, [], tags).tolist() == [0, 0]
-    assert caption_targets(inputs, ["b1"], tags).nnz == 0
-    assert evaluate._test_set(inputs).image_ids == ["a3", "l1"]
+    assert mention_shares(inputs, captioned["train"], tags).tolist() == [0.5, 0.5]
+    assert mention_shares(inputs, captioned["none"], tags).tolist() == [0, 0]
+    assert caption_targets(inputs, [BARE], tags).nnz == 0
+    assert evaluate._test_set(inputs).image_ids == [TESTED, LABELLED]
 
 
 def test_held_out_images_are_described_where_a_person_named_everything_of_all(tmp_path: Path) -> None:
-    labels = [{"image_id": one, "caption_index": DESCRIBED, "tag_ids": [0]} for one in ("a3", "l1")]
+    labels = [{"image_id": image_id, "caption_index": DESCRIBED, "tag_ids": [0]} for image_id in (TESTED, LABELLED)]
     caption_tags = pa.Table.from_pylist(labels, contract("caption_tags").schema)
     inputs = inputs_of(tmp_path, {"pairs": MIXED, "caption_tags": caption_tags})
-    assert are_described(inputs, ["a3", "l1"])
-    assert not are_described(inputs, ["a3", "a4"])
-    assert not are_described(inputs, [])
+
+    def said(*held_out: str, **others: ImageIds) -> bool:
+        return are_described(inputs, defaultdict(lambda: ImageIds.of(()), calibrate=ImageIds.of(held_out), **others))
+
+    assert said(TESTED, LABELLED)
+    assert not said(TESTED, CALIBRATES)
+    assert not said()
+    assert said(TESTED, CALIBRATES, fine_tune=ImageIds.of([CAT]))
 
 
 def test_a_training_takes_those_that_it_is_told_something_of(tmp_path: Path) -> None:
@@ -113,8 +136,16 @@ def test_a_training_takes_those_that_it_is_told_something_of(tmp_path: Path) -> 
     targets = examples.targets.tolil()
     targets[np.arange(48) % 6 == 0] = 0
     targets[np.arange(48) % 6 == 3, 0] = 0.3
-    given = material(replace(examples, bare=bare), described=False)
-    told = given.teaching(targets.tocsr())
+    rows = targets.tocoo()
+    table = pa.table(
+        {
+            "image_id": [f"{at:016x}" for at in rows.row],
+            "tag_id": pa.array(np.array(LABELS_OF_TOY.ids)[rows.col], pa.int32()),
+            "target": rows.data,
+        }
+    )
+    given = material(replace(examples, bare=bare), described=False).teaching([table], "told")
+    told = given.examples
     assert [int(image_id, 16) for image_id in told.image_ids] == [at for at in range(48) if at % 6]
     assert told.bare is not None
     assert int(told.bare.sum()) == 8
@@ -122,10 +153,9 @@ def test_a_training_takes_those_that_it_is_told_something_of(tmp_path: Path) -> 
 
     settings = SMALL.model_copy(update={"folds": 2, "epochs": 1})
     plan = blueprint(settings, given.tags, "tf_efficientnet_lite0", 224)
-    whole, *folds = with_folds(tmp_path / "model", plan, replace(given, examples=told), settings, "cpu")
-    assert whole.examples.image_ids == told.image_ids
+    whole, *folds = with_folds(tmp_path / "model", plan, given, settings, "cpu")
+    assert [*whole.examples.image_ids] == [*told.image_ids]
     for job in folds:
-        assert job.held_out is not None
         held_out = {int(image_id, 16) for image_id in job.held_out.image_ids}
         assert held_out
         assert not any(bare[at] for at in held_out)  # what they are calibrated on
@@ -136,13 +166,19 @@ def test_a_training_takes_those_that_it_is_told_something_of(tmp_path: Path) -> 
 
 def test_a_captioner_learns_from_the_others_and_batches_without_captions_teach_tags(tmp_path: Path) -> None:
     examples = toy(tmp_path, 24, captions=True)
-    bare = np.arange(24) % 4 > 0
-
-    def of_others(texts: tuple[tuple[object, ...], ...]) -> tuple[tuple[object, ...], ...]:
-        return tuple(() if alone else each for each, alone in zip(texts, bare, strict=True))
-
-    examples = replace(
-        examples, bare=bare, captions=of_others(examples.captions), caption_tags=of_others(examples.caption_tags)
+    assert examples.captions is not None
+    bare, rows = np.arange(24) % 4 > 0, [*examples.captions.read(np.arange(24))]
+    table = pa.table(
+        {
+            name: pa.array([[] if alone else row[name] for row, alone in zip(rows, bare, strict=True)], type_)
+            for name, type_ in (("captions", pa.list_(pa.string())), ("tags", pa.list_(pa.list_(pa.string()))))
+        }
+    )
+    some = store_rows([(np.arange(24), table)], 24, tmp_path / "some")
+    examples = replace(examples, bare=bare, captions=some)
+    assert examples.caption_choice(np.array([1, 0]), random.Random(0)) == (
+        ["", *rows[0]["captions"]],
+        [[], *rows[0]["tags"]],
     )
     settings = SMALL.model_copy(
         update={"architecture": "tag2text", "caption": True, "captioner_layers": 1, "batch_size": 4}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tasks.images.decoding import ImageError, check_image, decode_image, may_mirror, read_image
@@ -21,6 +23,17 @@ def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
 
 def noise(width: int = 80, height: int = 60) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8))
+
+
+def size_of(data: bytes, **options: int) -> tuple[int, int]:
+    checked = check_image(data, **options)
+    return checked.width, checked.height
+
+
+def ramp(width: int, height: int) -> Image.Image:
+    """Brighter to the right in red and to the bottom in green: a place that moves changes its colour."""
+    red, green = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([red, green, 0 * red + 99], 2).astype(np.uint8))
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -42,7 +55,7 @@ def reason_of(data: bytes, **options: int) -> str:
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_formats_are_checked_and_decoded(format_: str) -> None:
     data = encoded(noise(), format_)
-    assert check_image(data) == (80, 60)
+    assert size_of(data) == (80, 60)
     assert decode_image(data).mode == "RGB"
 
 
@@ -69,7 +82,7 @@ def test_size_is_checked_before_anything_is_decoded() -> None:
         assert reason_of(png_header(30_000, 30_000)) == "image_too_large"
         assert reason_of(png_header(9_500, 9_500)) == "image_too_large"
     assert reason_of(encoded(noise(), "JPEG"), max_pixels=4_799) == "image_too_large"
-    assert check_image(encoded(noise(), "JPEG"), max_pixels=4_800) == (80, 60)
+    assert size_of(encoded(noise(), "JPEG"), max_pixels=4_800) == (80, 60)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -77,9 +90,9 @@ def test_orientation_is_applied_and_damaged_exif_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = encoded(noise(), "JPEG", exif=exif)
-    assert check_image(turned) == (60, 80) == decode_image(turned).size
+    assert size_of(turned) == (60, 80) == decode_image(turned).size
     garbage = encoded(noise(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert check_image(garbage) == (80, 60) == decode_image(garbage).size
+    assert size_of(garbage) == (80, 60) == decode_image(garbage).size
 
 
 def test_other_modes_become_rgb_with_sensible_colours() -> None:
@@ -89,6 +102,66 @@ def test_other_modes_become_rgb_with_sensible_colours() -> None:
     assert decode_image(encoded(glass, "PNG")).getpixel((0, 0)) == (255, 255, 255)
     ink = Image.new("CMYK", (4, 4), (0, 0, 0, 0))
     assert decode_image(encoded(ink, "JPEG")).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side", "scale"),
+    [(800, 600, 25, 8), (800, 600, 26, 4), (800, 600, 100, 2), (800, 600, 101, 1), (800, 600, 0, 1),
+     (795, 603, 50, 4), (803, 601, 25, 8), (801, 600, 100, 1)],
+)  # fmt: skip
+def test_a_large_jpeg_is_decoded_no_larger_than_is_wanted(width: int, height: int, side: int, scale: int) -> None:
+    picture = ramp(width, height)
+    data = encoded(picture, "JPEG", quality=95)
+    decoded = decode_image(data, side=side)
+    assert decoded.size == (width // scale, height // scale)
+    assert size_of(data, side=side) == (width, height)
+    small = picture.resize((25, 25), Image.Resampling.BOX)
+    again = decoded.resize((25, 25), Image.Resampling.BOX)
+    assert np.abs(np.asarray(small, float) - np.asarray(again, float)).max() < 3  # a shift by a pixel would be ten
+    assert decode_image(encoded(picture, "PNG"), side=side).size == (width, height)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_smaller_picture_is_turned_as_the_whole_is(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(ramp(402, 254), "JPEG", exif=exif)
+    whole, smaller = decode_image(data), decode_image(data, side=20)
+    assert size_of(data, side=20) == whole.size
+    assert smaller.size == (whole.width // 4, whole.height // 4)
+    first, second = (np.asarray(picture.resize((9, 9)), float) for picture in (whole, smaller))
+    assert np.abs(first - second).max() < 4
+
+
+JPEGS = [
+    encoded(image, "JPEG", **options)
+    for image in (noise(97, 71), ramp(160, 120), noise().convert("L"), noise().convert("CMYK"))
+    for options in ({}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 0, "quality": 95})
+]
+
+
+def verdict(data: bytes, side: int) -> tuple[int, int] | tuple[str, str]:
+    try:
+        return size_of(data, side=side)
+    except ImageError as error:
+        return error.reason, error.detail
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(JPEGS), st.data())
+def test_a_smaller_decode_finds_all_damage_that_a_whole_one_finds(jpeg: bytes, drawn: st.DataObject) -> None:
+    damaged = bytearray(jpeg)
+    for _ in range(drawn.draw(st.integers(0, 3), "pieces")):
+        start = drawn.draw(st.integers(0, len(damaged)), "start")
+        replaced = drawn.draw(st.integers(0, 200), "replaced")
+        damaged[start : start + replaced] = drawn.draw(st.binary(max_size=200), "by")
+    damaged = (
+        damaged[: drawn.draw(st.integers(1, len(damaged)) | st.just(len(damaged)), "length")] if damaged else damaged
+    )
+    data = bytes(damaged)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged EXIF data
+        assert verdict(data, 0) == verdict(data, 1)
 
 
 def test_a_record_is_read_from_bytes_or_path(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 
 from tasks.training import ridge
 from tasks.training.data import Examples, TokenImages
+from tasks.training.ids import ImageIds
 from tasks.training.whitening import Whitening
 
 IMAGES, WIDTH, TAGS = 60, 8, 5
@@ -25,8 +26,8 @@ def world(folder: Path, count: int = IMAGES) -> Examples:
     logits = tokens[:, 0].astype(float) @ chance.normal(size=(WIDTH, TAGS)) - 1
     named = chance.random(logits.shape) < 1 / (1 + np.exp(-logits))
     images = TokenImages(folder / "tokens", tokens.shape, np.arange(count), np.ones(count, np.int64))
-    ids = tuple(f"{at:032x}" for at in range(count))
-    return Examples(ids, images, csr_matrix(named.astype(np.float32)))
+    ids = np.random.default_rng(1).integers(0, 2**64, count, np.uint64)
+    return Examples(ImageIds(ids), images, csr_matrix(named.astype(np.float32)))
 
 
 def queries() -> torch.Tensor:

@@ -17,13 +17,14 @@ from PIL import Image, ImageEnhance
 from storage.schemas import check, contract
 from tasks.images import near_duplicates
 from tasks.images.classifiers import unwanted_probability
+from tasks.images.decoding import check_image
+from tasks.images.perceptual_hash import HASH_SIDE, perceptual_hash
 from tasks.sample_world import world
 from tasks.settings.measure import MeasureSettings
 from tasks.settings.screen import ScreenSettings
 from tasks.sources.sample import SampleSource
 from tasks.stages import screen
-from tasks.stages.measure import perceptual_hash
-from tasks.training.targets import split_ids
+from tasks.training.targets import ids_by_split
 from tests.tasks.stage_inputs import inputs_of
 
 
@@ -42,6 +43,18 @@ def test_altered_pictures_have_nearly_the_hash_of_the_original() -> None:
             assert (perceptual_hash(picture) ^ perceptual_hash(altered)).bit_count() <= 6
     first, second, third = map(perceptual_hash, pictures)
     assert min((first ^ second).bit_count(), (first ^ third).bit_count()) > 10
+
+
+@pytest.mark.parametrize("size", [(224, 150), (1200, 900), (1999, 1333)])
+def test_the_hash_of_a_smaller_decode_is_that_of_the_whole(size: tuple[int, int]) -> None:
+    source = SampleSource(train=4)
+    for name, _ in world.item_names(source)[:4]:
+        data = io.BytesIO()
+        Image.open(io.BytesIO(world.draw(source, name).image)).convert("RGB").resize(size).save(data, "JPEG")
+        smaller, whole = (check_image(data.getvalue(), side=side).picture for side in (2 * HASH_SIDE, 0))
+        assert (smaller.size == whole.size) == (min(size) < 200)
+        bits = (perceptual_hash(smaller) ^ perceptual_hash(whole)).bit_count()
+        assert bits <= 2 if min(size) >= 200 else bits == 0
 
 
 def test_near_copies_are_found_across_buckets() -> None:
@@ -137,13 +150,13 @@ def test_trainings_leave_out_what_was_screened(tmp_path: Path) -> None:
             **{field.name: pa.nulls(3, field.type) for field in contract("pairs").schema},
             "image_id": table["image_id"], "split": table["split"], "sources": [["a"]] * 3, "names": [["a"]] * 3,
             "fingerprints": [["a"]] * 3, "captions": [["a"]] * 3, "sha256": ["a"] * 3, "width": table["width"],
-            "height": table["height"],
+            "height": table["height"], "hash": table["hash"],
         }
     )  # fmt: skip
     both = inputs_of(tmp_path, {"pairs": pairs, "screening": screen.decide(table, ScreenSettings())})
-    assert split_ids(both, "train") == [f"{at:016x}" for at in (0, 2)]
+    assert list(ids_by_split(both)["train"]) == [f"{at:016x}" for at in (0, 2)]
     alone = inputs_of(tmp_path / "alone", {"pairs": pairs})
-    assert len(split_ids(alone, "train")) == 3
+    assert len(ids_by_split(alone)["train"]) == 3
 
 
 def test_any_classifier_in_onnx_form_is_a_filter(tmp_path: Path) -> None:

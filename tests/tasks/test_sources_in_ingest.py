@@ -33,6 +33,7 @@ from tasks.sources.official import OfficialSource
 from tasks.stages import parse_captions
 from tasks.training.data import TagColumns
 from tasks.training.gradient import data_order
+from tasks.training.ids import ImageIds
 from tasks.training.material import _weights
 from tests.tasks.stage_inputs import inputs_of
 from tests.tasks.test_containers import write_tar
@@ -166,7 +167,7 @@ def test_sources_are_seen_as_often_as_their_weight_asks(tmp_path: Path, mixed: I
     pairs = store.snapshot("pairs")
     assert pairs is not None
     rows = rows_of(store)
-    ids = [row["image_id"] for row in rows]
+    ids = ImageIds.of(row["image_id"] for row in rows)
     inputs = Inputs(store, {"pairs": pairs})
     weights = _weights(inputs, ids, TrainSettings(source_weights=("img2dataset:t=3",)))
     assert weights is not None
@@ -247,7 +248,7 @@ def test_labels_of_ones_own_are_held_out_and_count_as_the_truth_where_they_name_
     dogs = {row["image_id"] for row in own if row["names"][0] in labelled[1::2]}
     assert not truth[:, 0].any()  # that captions say cat counts nothing where a person named everything
     assert [image_id in dogs for image_id in ids] == truth[:, 1].tolist()
-    few = [*ids[: FEWEST - 1], "another"]
+    few = [*ids[: FEWEST - 1], "f" * 16]
     assert measured(inputs, few)[0] == few  # too few to measure on alone
 
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from scipy.sparse import csr_matrix
@@ -17,10 +19,12 @@ from tasks.settings.executor import ExecutorSettings
 from tasks.settings.training import TrainSettings
 from tasks.training import parallel
 from tasks.training.blueprint import blueprint
-from tasks.training.data import Examples, TagColumns, TokenImages, fold_of
+from tasks.training.data import Examples, TagColumns, TokenImages
 from tasks.training.gradient import CHECKPOINT, TrainingError, data_order, parameter_groups, schedule
+from tasks.training.ids import ImageIds, fold_of
 from tasks.training.jobs import RECORD, WHOLE, log_table, run_jobs, with_folds
 from tasks.training.material import Material
+from tasks.training.scratch import store_rows
 from tasks.training.whitening import Whitening, token_readers
 from tests import forked
 
@@ -46,14 +50,14 @@ def toy(folder: Path, images: int = 48, captions: bool = False) -> Examples:
     stored = np.memmap(folder / "tokens", np.float16, "w+", shape=(2 * images, TOKENS, WIDTH))
     stored[:] = tokens.reshape(stored.shape) / 10
     stored.flush()
-    names = [tuple(LABELS.labels[tag].name for tag in np.flatnonzero(row)) for row in there]
-    texts = tuple(("a picture of " + " and ".join(each or ("nothing",)),) for each in names)
+    names = [[LABELS.labels[tag].name for tag in np.flatnonzero(row)] for row in there]
+    texts = [["a picture of " + " and ".join(each or ["nothing"])] for each in names]
+    table = pa.table({"captions": texts, "tags": [[each] for each in names]})
     return Examples(
-        tuple(f"{number:016x}" for number in range(images)),
+        ImageIds(np.arange(images, dtype=np.uint64)),
         TokenImages(folder / "tokens", stored.shape, np.arange(images) * 2, np.full(images, 2)),
         csr_matrix(there.astype(np.float32)),
-        texts if captions else (),
-        tuple((each,) for each in names) if captions else (),
+        store_rows([(np.arange(images), table)], images, folder / "captions") if captions else None,
     )
 
 
@@ -69,13 +73,14 @@ def material(examples: Examples, held_out: Examples | None = None, described: bo
 
     def whitened(some: Examples) -> Examples:
         file = some.images.file.with_name("whitened")
-        return replace(some, images=replace(some.images, file=file, shape=images.mapped(whitening, file).shape))
+        return replace(some, images=replace(some.images, file=file, shape=images.mapped(whitening, file)))
 
     images = examples.images
     whitening = Whitening.of_tokens(images, 16)
     nothing = examples.subset(np.array([], np.int64))
     held_out = nothing if held_out is None else held_out
-    return Material(LABELS, "tf_efficientnet_lite0", 224, whitened(examples), whitened(held_out), described, whitening)
+    both, folder = (whitened(examples), whitened(held_out)), images.file.parent
+    return Material(LABELS, "tf_efficientnet_lite0", 224, *both, described, whitening, folder)
 
 
 def taught(examples: Examples) -> Examples:
@@ -102,8 +107,7 @@ def same(one: Path, two: Path, tolerance: float) -> None:
 
 
 def train(folder: Path, examples: Examples, settings: TrainSettings, progress: object = silent, split: int = 1) -> Path:
-    captions = [text for each in examples.captions for text in each]
-    plan = blueprint(settings, LABELS, "tf_efficientnet_lite0", 224, captions)
+    plan = blueprint(settings, LABELS, "tf_efficientnet_lite0", 224, examples.texts())
     jobs = with_folds(folder, plan, material(examples), settings, "cpu")
     run_jobs(jobs, progress, ExecutorSettings(training_processes=split))  # type: ignore[arg-type]
     return folder
@@ -346,10 +350,11 @@ def test_norms_and_biases_do_not_decay() -> None:
 def test_one_example_keeps_its_captions_and_targets_in_a_subset(tmp_path: Path) -> None:
     examples = toy(tmp_path, captions=True)
     part = examples.subset(np.array([7, 3]))
-    assert part.image_ids == (examples.image_ids[7], examples.image_ids[3])
-    assert part.captions == (examples.captions[7], examples.captions[3])
+    assert list(part.image_ids) == [examples.image_ids[7], examples.image_ids[3]]
+    assert part.caption_choice(np.array([1, 0]), random.Random(0)) == examples.caption_choice(
+        np.array([3, 7]), random.Random(0)
+    )
     assert (part.targets.toarray() == examples.targets.toarray()[[7, 3]]).all()
-    assert replace(part, captions=()).caption_tags == part.caption_tags
 
 
 @pytest.mark.parametrize("architecture", ["tag2text", "ram"])

@@ -97,8 +97,9 @@ class ExportedStore:
         any_row = False
         with duckdb.connect() as connection:
             connection.register("labels", self._label_table())
-            aligned = ("caption_tags", "generated", "tag_verdicts", *(("regions",) if regions else ()))
-            for part in self._parts(selection, (*aligned, *(("images",) if selection.images else ()))):
+            wanted = {"regions": regions, "images": selection.images}
+            aligned = ("caption_tags", "generated", "tag_verdicts", *(name for name in wanted if wanted[name]))
+            for part in self._parts(selection, aligned):
                 joined = _joined(connection, part, selection)
                 any_row |= joined.num_rows > 0
                 yield joined
