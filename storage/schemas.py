@@ -177,6 +177,7 @@ CONTRACTS: dict[str, Contract] = {
         width=pa.int32(),
         height=pa.int32(),
         hash=pa.uint64(),
+        bare=pa.bool_(),  # see storage.bare
         vector=FEATURE,  # the frozen encoder's, projected and L2-normalised
         caption_fits=pa.list_(pa.float32()),  # how well each caption fits, -1..1; empty: no one was asked
         unwanted=pa.float32(),  # the probability of a classifier's unwanted classes; null: none was asked

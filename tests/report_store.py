@@ -49,6 +49,7 @@ ADDED_PRECISION = {
     "told": "Added tags are right often enough.",
 }  # fmt: skip
 HOSTILE = '</script><img src=x onerror=alert(1)> & "quotes" \u2028'
+BARE_PRECISION = {**ADDED_PRECISION, "check": "bare_precision", "value": 0.58, "low": 0.49, "high": 0.66}
 CHECKED = ("tag_bars", "annotator_checks")
 WHOLE = (  # not cut by images
     "label_system", "pairs_rejected", "candidates", "clusters", "judge_checks", "predictions", "metrics", "verdict",
@@ -233,7 +234,7 @@ def _tables() -> dict[str, pa.Table]:
         ),
         "candidates": _table("candidates", [{"lemma": HOSTILE, "type": "object", "count": 7}]),
         "tag_bars": _table("tag_bars", [_bar(at) for at in range(len(labels))]),
-        "annotator_checks": _table("annotator_checks", [ADDED_PRECISION]),
+        "annotator_checks": _table("annotator_checks", [ADDED_PRECISION, BARE_PRECISION]),
         "verdict": _table("verdict", [asdict(VERDICT)]),
         "metrics": _table("metrics", list(_metrics(labels))),
         "predictions": _table("predictions", list(_predictions(items, ids, labels))),

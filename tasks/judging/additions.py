@@ -107,31 +107,33 @@ def measured(
     rates: MentionRates,
     described: bool,
     settings: CalibrateSettings,
+    bare: bool = False,
 ) -> Estimate | None:
-    """The precision of what each half of the images would have added by bars that the other half set.
+    """The precision of what each half of the images would have added by bars that the other half set; with ``bare`` by
+    those of bare images, had they come without their captions.
 
     The interval is a bootstrap's over tags and over what is known of their mention rates. None where nothing is added.
     """
-    right, wrong, deviations = [], [], []
+    counted = []
     for own, other in (halves, halves[::-1]):
-        cuts = bars(own, fit_tags(own, types), rates, described, settings).cuts
-        passing = EDGES[:-1] >= cuts[:, None]
-        named = (other.named * passing).sum(axis=1)
-        unnamed = (other.images * passing).sum(axis=1) - named
-        odds = 1 - rates.rates if described else (1 - rates.rates) / rates.rates
-        right.append(odds * named)
-        wrong.append(unnamed)
-        deviations.append(rates.log_odds_deviations if not described else rates.spreads / (1.001 - rates.rates))
-    hits, misses, spread = map(np.concatenate, (right, wrong, deviations))
-    seen = np.flatnonzero(hits + misses > 0)
-    if not len(seen) or not misses.sum() + hits.sum():
+        found = bars(own, fit_tags(own, types), rates, described, settings)
+        passing = EDGES[:-1] >= (found.bare_cuts if bare else found.cuts)[:, None]
+        counted.append(((other.named * passing).sum(axis=1), (other.images * passing).sum(axis=1)))
+    named, passed = np.concatenate(counted, axis=1)
+    unnamed = passed - named
+    odds = np.tile(1 - rates.rates if described else (1 - rates.rates) / rates.rates, 2)
+    spread = np.tile(rates.log_odds_deviations if not described else rates.spreads / (1.001 - rates.rates), 2)
+    seen = np.flatnonzero((named if bare else odds * named) + unnamed > 0)
+    if not len(seen):
         return None
 
     def precision(rows: NDArray[np.intp], luck: Floats) -> float:
-        odds = (hits[rows] * luck).sum() / max(misses[rows].sum(), 1e-9)
-        if described:
-            return float(odds / (1 + odds))
-        return float(damped(np.log(max(odds, 1e-9))))
+        unsaid = (odds * named)[rows] @ luck / max(unnamed[rows].sum(), 1e-9)
+        if not bare:
+            return float(unsaid / (1 + unsaid) if described else damped(np.log(max(unsaid, 1e-9))))
+        # what a caption names is there; of the rest a part is, and nothing where everything is named
+        rest = 0.0 if described else damped(np.log(max(unsaid, 1e-9))) * unnamed[rows].sum()
+        return float((named[rows].sum() + rest) / (named + unnamed)[rows].sum())
 
     chance = np.random.default_rng(0)
     drawn = []
@@ -139,7 +141,9 @@ def measured(
         rows = chance.choice(seen, len(seen))
         drawn.append(precision(rows, np.exp(spread[rows] * chance.standard_normal(len(rows)))))
     low, high = np.quantile(drawn, [(1 - SURE) / 2, (1 + SURE) / 2])
-    return Estimate(precision(seen, np.ones(len(seen))), float(low), float(high), float(misses.sum()))
+    return Estimate(
+        precision(seen, np.ones(len(seen))), float(low), float(high), float((passed if bare else unnamed).sum())
+    )
 
 
 def images_needed(

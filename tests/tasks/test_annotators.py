@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from storage.schemas import check, contract
 from storage.store import Snapshot
+from tasks.annotators import evidence as evidence_files
 from tasks.annotators import folder as annotator_folder
 from tasks.annotators.asking import annotated
 from tasks.annotators.base import Annotator, AnnotatorContext, AnnotatorSettings, Answers, Batch, named_tags
@@ -307,6 +308,30 @@ def test_an_annotator_that_fails_on_one_image_loses_that_image_alone(
     grounded = ground.build(grounding, stage, EXECUTOR)({**shard, "generated": made["generated"]})
     assert check("regions", grounded["regions"]).num_rows == 0
     assert grounded["regions"].schema.field("feature").type.list_size == 1280
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_nothing_is_added_to_pictures_without_captions_by_bars_that_do_not_hold(
+    trained: tuple[Inputs, pa.Table, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sees: bool
+) -> None:
+    """Bars that one half of the pictures sets, where what the annotator ``sees`` in the other is there or is not."""
+    monkeypatch.setitem(ANNOTATORS.members, "shaky", Shaky)
+    chance = np.random.default_rng(0)
+    logits = chance.normal(-4, 3, (3000, 2))
+    named = chance.random(logits.shape) < 1 / (1 + np.exp(-logits))
+    if not sees:
+        chance.shuffle(logits[1::2])
+    labels = [(label.name, label.type) for label in tag_columns(trained[0].table("label_system")).labels]
+    folder = tmp_path / "annotator"
+    folder.mkdir()
+    annotator_folder.write(folder, Shaky())
+    evidence_files.save(folder, Evidence(logits, named, False, np.zeros(2)), labels)
+    tables = {name: trained[0].table(name) for name in ("caption_tags", "label_system")}
+    found = calibrate.reduce(CalibrateSettings(), inputs_of(tmp_path, tables, {"annotator": folder}), EXECUTOR)
+    checks = {row["check"]: row for row in check("annotator_checks", found["annotator_checks"]).to_pylist()}
+    assert checks["bare_precision"]["passed"] is sees
+    assert ("Nothing is added to pictures without captions: of what" in checks["bare_precision"]["told"]) is not sees
+    assert [*np.isfinite(found["tag_bars"]["bare_cut"].to_numpy())] == [sees, sees]
 
 
 def test_tokens_that_were_not_stored_are_no_fault_of_an_image(trained: tuple[Inputs, pa.Table, Path]) -> None:

@@ -118,7 +118,12 @@ def test_pictures_without_captions_are_counted_apart(tmp_path: Path, gathered: d
     assert data["bare"] == len(bare) == 12
     assert gathered["bare"] == 0
     assert data["growth"]["bare"] == {"images": 12, "added": len(added)}
-    assert f"12 pictures came without captions: {len(added)} tags were added" in data["opening"]["added"][-1]
+    assert data["opening"]["added"][-1] == (
+        f"12 pictures came without captions: {len(added)} tags were added to them, {len(added) / 12:.1f} a picture; "
+        "58% of them are right as estimated (95% interval 49% to 66%)."
+    )
+    assert {*data["growth"]["checks"]} == {"added_precision", "bare_precision"}
+    assert {*gathered["growth"]["checks"]} == {"added_precision"}
     assert data["flows"][0]["images"] == data["growth"]["images"] == len(train) == 24
     of_flow = sum(link["count"] for link in data["flows"][0]["links"])
     assert of_flow == sum(row["image_id"] in train for row in verdicts)
@@ -137,6 +142,7 @@ def test_a_report_where_no_picture_has_captions(tmp_path: Path) -> None:
     assert data["bare"] == 36
     (told,) = data["opening"]["added"]
     assert told.startswith("36 pictures came without captions: ")
+    assert {*data["growth"]["checks"]} == {"bare_precision"}
     assert data["flows"][0]["images"] == 0
 
 

@@ -49,7 +49,7 @@ function verdictBox(data) {
 
 function growthSection(data) {
   const found = data.growth;
-  if (!found) return null;
+  if (!found?.images) return null;
   const { tags, checks } = found;
   const lead = Object.values(checks).map((row) => row.told).filter((text) => text && !data.opening?.added.includes(text));
   const estimated = tags.some((row) => known(row.plausible));
