@@ -99,6 +99,7 @@ def test_bad_rows_are_set_apart_and_counted(prefect_api: str, tmp_path: Path) ->
     assert f"the source is the one that the store was made from: csv:{folder.path / 'captions.csv'}" in again
 
 
+@pytest.mark.soak
 def test_pictures_without_captions_go_through_every_stage(prefect_api: str, tmp_path: Path) -> None:
     folder, store = Folder(tmp_path / "data", 40), tmp_path / "store"
     bare = sorted({row[0] for row in folder.rows})[:8]
@@ -152,10 +153,17 @@ def test_too_many_bad_rows_fail_with_a_sentence(prefect_api: str, tmp_path: Path
 
 def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect_api: str, tmp_path: Path) -> None:
     folder, store = Folder(tmp_path / "data", 48), tmp_path / "store"
+    bare = sorted({row[0] for row in folder.rows})[-4:]
+    folder.rows = [row for row in folder.rows if row[0] not in bare] + [[name, ""] for name in bare]
     folder.write()
-    folder.run(store, "--set", "evaluate.ablation=false", "--set", "retrain.epochs=1")
+    told = folder.run(store, "--set", "evaluate.ablation=false", "--set", "retrain.epochs=1")
+    assert "4 of the pictures came without a caption" in told
+    assert "4 pictures came without captions: " in told
     opened = Store(store)
     before = latest(opened)
+    ids = {row["image_id"] for row in opened.table(before["pairs"]).to_pylist() if not row["captions"]}
+    for artifact in ("features", "generated"):
+        assert ids < {*opened.table(before[artifact], ["image_id"])["image_id"].to_pylist()}
 
     new = world.draw(SampleSource(seed=1), "train-000000")
     (folder.path / "images" / "new.jpg").write_bytes(new.image)

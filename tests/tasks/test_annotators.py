@@ -232,9 +232,8 @@ def test_the_whole_model_answers_about_pictures_without_captions_unless_it_learn
     tags = tag_columns(inputs.table("label_system"))
     bare = without_captions(table)
 
-    def models_of(folder: Path, table: pa.Table) -> list[int]:
+    def models_of(annotator: TrainedAnnotator, table: pa.Table) -> list[int]:
         """For each image the fold whose model answers; -1: the whole one."""
-        annotator = opened(folder, tags)
         found, batch = [-2] * table.num_rows, batch_of(inputs, table, tags)
         for rows in annotator.parts(batch):
             model = annotator.model_of(batch.subset(rows))
@@ -242,13 +241,14 @@ def test_the_whole_model_answers_about_pictures_without_captions_unless_it_learn
                 found[row] = [annotator.whole, *annotator.folds].index(model) - 1
         return found
 
-    own = models_of(folder, table)
+    annotator = opened(folder, tags)
+    own = models_of(annotator, table)
     assert sorted({*own}) == [-1, 0, 1]
-    assert models_of(folder, bare) == [-1] * 4
+    assert models_of(annotator, bare) == [-1] * 4
     learnt = Path(shutil.copytree(folder, tmp_path / "learnt"))
     for name in ("whole", "fold-0", "fold-1"):
         write_record(learnt / name, read_record(learnt / name)[0], (), bare=True)
-    assert models_of(learnt, bare) == own
+    assert models_of(opened(learnt, tags), bare) == own
 
 
 def test_a_picture_without_captions_is_scored_as_if_nobody_had_spoken_and_has_bars_of_its_own(

@@ -263,7 +263,7 @@ IN_BOTH = st.lists(st.sampled_from(["captioned", "bare", "both"]), min_size=1, m
 )
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(IN_BOTH, st.integers(1, 9))
 def test_bare_pictures_move_neither_the_ids_nor_the_splits_of_others(kinds: list[str], shard_size: int) -> None:
     """Whether they are there from the beginning, or come later."""
