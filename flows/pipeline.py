@@ -28,7 +28,7 @@ from flows.parameters import (
 from flows.progress import console
 from flows.run_stage import keep_stage, planned, plans_at_hand
 from flows.showing import show
-from flows.stage_report import link_report
+from flows.stage_report import link_report, reported_at_the_end
 from flows.stages import options, run_name, stage_flows
 from storage.store import DamagedPartError, Store
 from tasks.machine import planning
@@ -57,12 +57,19 @@ def pipeline(
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     coming = outlook(opened, settings, request, planned)
     announce(coming)
-    with plans_at_hand(stage.work for stage in coming if stage.work is not None):
-        outcomes: list[dict[str, Any]] = repairing(opened, lambda: _run_all(opened, settings, executor, request))
-    told = finish(store, settings.rounds, return_state=True)
-    if told.is_failed():
-        console.print(f"  the pipeline's page could not be written: {told.message}")
-    return outcomes
+    outcomes: dict[str, dict[str, Any]] = {}
+
+    def run_all() -> None:
+        _run_all(opened, settings, executor, request, outcomes)
+        _finish(store, settings.rounds)
+
+    try:
+        with plans_at_hand(stage.work for stage in coming if stage.work is not None), reported_at_the_end():
+            repairing(opened, run_all)
+    except Exception:
+        finish(store, settings.rounds, return_state=True)  # what was done is to be seen
+        raise
+    return list(outcomes.values())
 
 
 def announce(coming: list[PlannedStage]) -> None:
@@ -100,16 +107,21 @@ def repairing(store: Store, call: Callable[[], Any]) -> Any:
 
 
 def _run_all(
-    store: Store, settings: PipelineSettings, executor: ExecutorSettings, request: Request
-) -> list[dict[str, Any]]:
-    outcomes = []
+    store: Store,
+    settings: PipelineSettings,
+    executor: ExecutorSettings,
+    request: Request,
+    outcomes: dict[str, dict[str, Any]],
+) -> None:
+    """Brings all stages up to date, and ``outcomes``, by stage, with them."""
     for stage in request.stages():
         if reason := planning.left_out(store, stage, settings):
             console.print(f"{stage.name:<16} left out: {reason}")
             continue
         run = StageRun(store, stage, stage.settings_of(settings), executor, request.again(stage))
-        outcomes.append(bring_up_to_date(run))
-    return outcomes
+        outcome = bring_up_to_date(run)
+        if not outcome["kept"] or stage.name not in outcomes:  # after a repair most stages are kept
+            outcomes[stage.name] = outcome
 
 
 def bring_up_to_date(run: StageRun) -> dict[str, Any]:
@@ -147,6 +159,16 @@ def patiently(call: Callable[[], Any]) -> Any:
             console.print(f"  Prefect's server cannot be reached ({reason}); trying again in {pause} s")
             time.sleep(pause)
     return call()
+
+
+def _finish(store: str, rounds: int) -> None:
+    """Writes the pipeline's page; raises DamagedPartError where that read a damaged part."""
+    told = finish(store, rounds, return_state=True)
+    if told.is_failed():
+        error = told.result(raise_on_failure=False)
+        if isinstance(error, DamagedPartError):
+            raise error
+        console.print(f"  the pipeline's page could not be written: {told.message}")
 
 
 @task(name="pipeline report", cache_policy=NO_CACHE)

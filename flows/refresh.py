@@ -11,6 +11,7 @@ from flows.parameters import RETRAIN_SHARE, STORE, TOLERANCE, USUAL_EXECUTOR, Sh
 from flows.pipeline import bring_up_to_date, repairing
 from flows.progress import console
 from flows.showing import show
+from flows.stage_report import reported_at_the_end, whole_report
 from flows.stages import run_name
 from storage.names import of_round
 from storage.store import Snapshot, Store
@@ -32,6 +33,20 @@ def refresh(
     annotator and the clusters as they are. A new model is trained when enough is new, and takes over if it is good."""
     opened = Store(store, create=False)
     made = refreshing.made(opened)
+    with reported_at_the_end():
+        outcome = _refresh(opened, made, retrain_share, tolerance, executor)
+    if outcome["computed"]:
+        told = whole_report(store, made.rounds, return_state=True)
+        if told.is_failed():
+            console.print(f"  the report could not be written: {told.message}")
+    _tell(outcome)
+    return outcome
+
+
+def _refresh(
+    opened: Store, made: Made, retrain_share: float, tolerance: float, executor: ExecutorSettings
+) -> dict[str, Any]:
+    """What was computed, and what became of the model."""
     trained = of_round("ram", made.rounds)
     outcome: dict[str, Any] = {"computed": repairing(opened, lambda: _refresh_data(opened, made, executor))}
     last = refreshing.newest(opened, trained)
@@ -51,7 +66,6 @@ def refresh(
     else:
         more = f" ({share:.1%}); a new one is trained from {retrain_share:.1%}" if changed else ""
         outcome["model"] = f"kept: {change}{more}"
-    _tell(outcome)
     return outcome
 
 

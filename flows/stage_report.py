@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -17,6 +21,29 @@ from tasks.machine.declaration import Stage
 from tasks.machine.stage_run import StageOutcome
 from tasks.settings.base import Settings, defaults
 
+REPORT_SECONDS = 300.0  # so old may the report be while a run of many stages goes on
+
+_written: contextvars.ContextVar[list[float]] = contextvars.ContextVar("written")  # when the report was, last
+
+
+@contextlib.contextmanager
+def reported_at_the_end() -> Iterator[None]:
+    """Within it stages write the whole report only where it is old: who runs them writes it after the last."""
+    token = _written.set([time.monotonic()])
+    try:
+        yield
+    finally:
+        _written.reset(token)
+
+
+def report_is_due() -> bool:
+    """Whether a stage that ends now writes the whole report."""
+    written = _written.get([])
+    if written and time.monotonic() - written[-1] < REPORT_SECONDS:
+        return False
+    written.append(time.monotonic())
+    return True
+
 
 def tell(outcome: StageOutcome) -> None:
     """The stage's line, in the terminal and in the run's log."""
@@ -25,8 +52,8 @@ def tell(outcome: StageOutcome) -> None:
 
 
 @task(name="report", cache_policy=NO_CACHE)
-def write_reports(store: str, stage: Stage, settings: Settings, outcome: StageOutcome) -> None:
-    """Writes `report.html` of all that the store holds, and this stage's page; both are artifacts of the run."""
+def write_reports(store: str, stage: Stage, settings: Settings, outcome: StageOutcome, whole: bool) -> None:
+    """Writes this stage's page and, if ``whole``, `report.html` of all that the store holds: artifacts of the run."""
     from tasks.report import operator
     from tasks.report.write import write_report
 
@@ -42,7 +69,8 @@ def write_reports(store: str, stage: Stage, settings: Settings, outcome: StageOu
         against, figures = operator.metrics_table(opened, rounds)
         about = f"every model on the test pictures, measured against {against}"
         show(create_table_artifact, figures, key="metrics", description=about)
-    link_report(opened, write_report(opened, rounds))
+    if whole:
+        link_report(opened, write_report(opened, rounds))
 
 
 @task(name="whole report", cache_policy=NO_CACHE)

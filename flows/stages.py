@@ -19,7 +19,7 @@ from flows import parameters as words
 from flows.parameters import REFIT, ROUND, STORE, USUAL, USUAL_EXECUTOR, Round, Url
 from flows.progress import console
 from flows.run_stage import run_stage
-from flows.stage_report import tell, write_reports
+from flows.stage_report import report_is_due, tell, write_reports
 from storage.names import of_round
 from storage.store import Store
 from tasks.machine.dag import declarations, stage_named
@@ -127,7 +127,7 @@ def _run(declared: Declaration, given: dict[str, Any]) -> Result:
     if outcome.kept:
         tell(outcome)
         return asdict(outcome)
-    told = write_reports(store, stage, settings, outcome, return_state=True)
+    told = write_reports(store, stage, settings, outcome, report_is_due(), return_state=True)
     if told.is_failed():
         console.print(f"  the report could not be written: {told.message}")
     return asdict(outcome)

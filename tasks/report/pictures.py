@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from tasks.images.decoding import ImageError, picture
+from tasks.images.decoding import OVERSAMPLING, ImageError, picture
 from tasks.report.views import Views
 
 QUALITY = 72
@@ -44,7 +44,7 @@ class Pictures:
 
     def crop(self, image_id: str, box: Sequence[float], size: int) -> str:
         """The region x0, y0, x1, y1 (shares of width and height) with a margin, within ``size`` x ``size`` pixels."""
-        picture = self._decoded(image_id, math.ceil(size / max(box[2] - box[0], box[3] - box[1])))
+        picture = self._decoded(image_id, math.ceil(size / max(0.01, box[2] - box[0], box[3] - box[1])))
         if picture is None:
             return ""
         width, height = picture.size
@@ -56,8 +56,8 @@ class Pictures:
 
     def _decoded(self, image_id: str, side: int) -> Image.Image | None:
         if self._last[0] != (image_id, side):
-            try:
-                self._last = (image_id, side), picture(self._records[image_id], side)
+            try:  # an eye needs no more pixels than it is shown
+                self._last = (image_id, side), picture(self._records[image_id], math.ceil(side / OVERSAMPLING))
             except (ImageError, KeyError):  # a file that left since it was read is no reason to have no report
                 self._last = (image_id, side), None
         return self._last[1]
