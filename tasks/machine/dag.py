@@ -115,7 +115,7 @@ OWN = (
     Declaration(
         name="train-baseline",
         kind="training",
-        version=4,
+        version=5,
         about="trains the annotator on the captions and their tags, and its fold models",
         usual=TrainBaselineSettings(architecture="tag2text", caption=True, folds=3),
         reads=(*whole("pairs", "images", "features", "caption_tags", "label_system"), *perhaps("screening")),
@@ -214,7 +214,7 @@ OWN = (
     Declaration(
         name="retrain",
         kind="training",
-        version=4,
+        version=5,
         about="trains RAM on the tags that were kept",
         usual=TrainSettings(),
         scope="round",
@@ -232,7 +232,7 @@ OWN = (
     Declaration(
         name="train-ablation",
         kind="training",
-        version=4,
+        version=5,
         about="trains the ablation's other rows: the same trainer on other labels",
         usual=TrainSettings(),
         section="retrain",
