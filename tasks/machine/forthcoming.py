@@ -25,7 +25,7 @@ class Forthcoming:
     images: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     recipes: dict[str, str] = field(default_factory=dict)
-    splits: set[str] | None = None  # of the images that come; None: nothing is known of them
+    splits: set[str] | None = None  # of the images that come and are not bare; None: nothing is known of them
 
     def ingested(self, work: StagePlan) -> None:
         """Takes note of what `ingest` will do."""
@@ -35,10 +35,10 @@ class Forthcoming:
         self.images = max(work.rows, (latest.rows if latest is not None else 0) + work.rows - leave)
         items = list(new_items(work))
         if latest is None and not any(item["container"] for item in items):
-            self.splits = {item["split"] or ("train" if item["bare"] else "") for item in items}
+            self.splits = {item["split"] for item in items if not item["bare"]}
 
     def lacks(self, split: str) -> bool:
-        """Whether it is known that no image of ``split`` will be there."""
+        """Whether it is known that no image of ``split`` that has a caption or labels will be there."""
         drawn = {"test", "calibrate"} if "" in (self.splits or ()) else set()
         return bool(split) and self.splits is not None and split not in self.splits | drawn
 

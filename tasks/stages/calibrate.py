@@ -162,7 +162,9 @@ def _checks(
     share = float(found.added_share[np.isfinite(found.cuts)].sum()) if allowed else 0.0
     remedy = f"about {needed:,} more captioned pictures, or a" if needed else "a"
     rows = [
-        _precision_check("added_precision", "", estimate, f"{remedy} stronger annotator", images, settings),
+        _precision_check(
+            "added_precision", " to the captions' words", estimate, f"{remedy} stronger annotator", images, settings
+        ),
         _precision_check(
             "bare_precision", " to pictures without captions", of_bare, "a stronger annotator", images, settings
         ),

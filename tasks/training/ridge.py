@@ -32,7 +32,7 @@ from tasks.training.whitening import Whitening
 FILE = "ridge.safetensors"
 BATCH = 1024
 SHARED = 0.75  # how much of the covariance of two tags' weights follows their names
-POSITIVE = [(0, None), (None, None)]  # the slope, and the intercept
+POSITIVE = [(1e-3, None), (None, None)]  # the slope, and the intercept
 PENALTIES = [2.0**power for power in range(-2, 7)]  # times the mean eigenvalue of the Gram matrix
 
 
@@ -212,7 +212,7 @@ def _batches(examples: Examples, images: Indices) -> Iterator[tuple[Tensor, Tens
 def _gains(scores: Tensor, named: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
     """(T,) and (): what makes scores (B, T) log-odds beside those of the frequencies, by maximum likelihood.
 
-    The slope is not negative: the mean of a tag is less without an image that has it, so that scores turned round would
+    The slope is positive: the mean of a tag is less without an image that has it, so that scores turned round would
     tell an image's tags although they know nothing of it."""
     deviations, odds = scores.std(0).clamp(min=1e-9), frequencies.logit()
 

@@ -12,9 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ram_engine import configuration
 from storage.bare import are_bare
 from storage.schemas import DESCRIBED, OF_IMAGE, check, contract
 from tasks.labels.tags import Tag, tags_table
+from tasks.machine import planning
+from tasks.machine.dag import stage_named
 from tasks.machine.inputs import Inputs
 from tasks.settings.assign_tags import AssignTagsSettings
 from tasks.settings.build_labels import BuildLabelsSettings
@@ -113,6 +116,20 @@ def test_trainings_and_tests_are_of_others_unless_they_ask(inputs: Inputs) -> No
     assert mention_shares(inputs, captioned["none"], tags).tolist() == [0, 0]
     assert caption_targets(inputs, [BARE], tags).nnz == 0
     assert evaluate._test_set(inputs).image_ids == [TESTED, LABELLED]
+
+
+def test_what_measures_is_left_out_where_no_held_out_picture_tells_anything(tmp_path: Path) -> None:
+    bare = ((BARE, "train", []), (BARE_TESTED, "test", []))
+    settings, _ = configuration.configure("tiny")
+    for others, said in (
+        ((), "no picture that has a caption or labels is of the split 'test'"),
+        (((TESTED, "test", ["a dog"]),), ""),
+        (((LABELLED, "test", []),), ""),
+    ):
+        table = pairs(*bare, *others, labelled=(LABELLED,))
+        store = inputs_of(tmp_path / str(others), {"pairs": table}).store
+        for stage in ("train-ablation", "evaluate"):
+            assert planning.left_out(store, stage_named(stage), settings) == said
 
 
 def test_held_out_images_are_described_where_a_person_named_everything_of_all(tmp_path: Path) -> None:
