@@ -204,6 +204,7 @@ def _outcome(work: StagePlan, snapshots: list[Snapshot], seconds: float) -> Stag
         reused=max(0, total - computed),
         rejected=dict(rejected),
         seconds=seconds,
+        note="" if work.stage.inputs else work.stage.code().told(work.run.store, snapshots[0]),
     )
 
 

@@ -32,13 +32,15 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def caption_loss(logits: Tensor, caption_ids: Tensor, pad_id: int = 0, ignore_first: int = 0) -> Tensor:
-    """Next-word cross-entropy with label smoothing 0.1, the mean over all words of the batch.
+    """Next-word cross-entropy with label smoothing 0.1, the mean over all words of the batch; 0 where there are none.
 
     ``logits`` (B, L, vocabulary) at ``caption_ids`` (B, L). ``ignore_first`` takes the first so many positions out as
     targets; the published code does so with 4, though no prompt stood there, and so never learnt how a caption starts.
     """
     targets = caption_ids.masked_fill(caption_ids == pad_id, -100)
     targets[:, :ignore_first] = -100
+    if not (targets[:, 1:] >= 0).any():
+        return logits.sum() * 0
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten(), label_smoothing=0.1)
 
 

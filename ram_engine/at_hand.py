@@ -22,6 +22,10 @@ from tasks.sources.listing.current import list_all
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, WSL's
 ADVICE = "The engine learns from captions, a sentence a picture; `ram-engine tag` tags pictures that have none."
+WITHOUT = (
+    "name captions for some of them, or a list of tags and an annotator that is ready "
+    "(--set build_labels.tag_list=FILE --annotator pretrained:FOLDER)"
+)
 
 
 def facts_of(
@@ -30,10 +34,16 @@ def facts_of(
     store: Store,
     effort: Effort,
     annotator: Mapping[str, Any] | None,
+    tag_list: bool = False,
 ) -> Facts:
-    """The facts for a run of ``store``. Raises :class:`ConfigurationError` where the source gives nothing to learn
-    from, :class:`~tasks.sources.SourceError` where it cannot be listed."""
+    """The facts for a run of ``store``; ``tag_list``: whether its tags come from a list. Raises
+    :class:`ConfigurationError` where the source gives nothing to learn from, and nothing is there that was learnt
+    elsewhere; :class:`~tasks.sources.SourceError` where it cannot be listed."""
     pictures, captions = count(ingest)
+    if not (captions or (annotator and tag_list)):
+        raise ConfigurationError(
+            f"the source has {pictures:,} pictures, and no caption to learn from: {WITHOUT}. {ADVICE}"
+        )
     return Facts(
         pictures=pictures,
         captions=captions,
@@ -51,7 +61,7 @@ def count(ingest: IngestSettings) -> tuple[int, int]:
     """Pictures of a source, and captions (or pictures with ready tags) to learn from, by its listing alone: no picture
     is opened. A picture that is no file of its own counts as one with one caption.
 
-    Raises :class:`ConfigurationError` where there are none.
+    Raises :class:`ConfigurationError` where there is no picture.
     """
     pictures = captions = missing = 0
     problems: dict[str, str] = {}
@@ -60,6 +70,8 @@ def count(ingest: IngestSettings) -> tuple[int, int]:
             problems.setdefault(*item.problem)
         elif item.version == "missing-0":
             missing += 1
+        elif ingest.bare == "reject" and item.path and not (item.container or item.captions or item.ready_tags):
+            problems.setdefault("row_without_caption", "pictures without a caption are rejected (ingest.bare)")
         elif item.container != "statuses":
             rows = item.rows if item.container else 1
             pictures += rows
@@ -70,9 +82,7 @@ def count(ingest: IngestSettings) -> tuple[int, int]:
         why = list(problems.values())[:3]
         if missing:
             why.append(f"{missing:,} files are missing: name their folder with --set ingest.source.images=DIR")
-        raise ConfigurationError("; ".join(["the source has no picture with a caption", *why]) + f". {ADVICE}")
-    if not captions:
-        raise ConfigurationError(f"the source has {pictures:,} pictures, and no caption to learn from. {ADVICE}")
+        raise ConfigurationError("; ".join(["the source has no picture that can be used", *why]) + f". {ADVICE}")
     return pictures, captions
 
 

@@ -34,9 +34,10 @@ PRECISION = 0.7
 class Facts:
     """What settings are chosen by.
 
-    ``pictures`` and ``captions`` are at least 1. ``memory_gb`` and ``disk_gb`` are 10^9 bytes, the disk's what is free
-    where the store lies (infinite for a remote one). ``encoders`` are those of :data:`SIDES` whose weights are
-    installed, ``sentence_encoder`` whether its are. ``annotator`` are the settings of a ready one, where one is named.
+    ``pictures`` are at least 1, and so are ``captions`` where tags and annotator are not ready ones. ``memory_gb`` and
+    ``disk_gb`` are 10^9 bytes, the disk's what is free where the store lies (infinite for a remote one). ``encoders``
+    are those of :data:`SIDES` whose weights are installed, ``sentence_encoder`` whether its are. ``annotator`` are the
+    settings of a ready one, where one is named.
     """
 
     pictures: int
@@ -104,6 +105,8 @@ def as_yaml(facts: Facts, choices: Sequence[Choice]) -> str:
 
 
 def _labels(facts: Facts) -> Choice:
+    if not facts.captions:
+        return Choice("tags", "those of your list, since no picture has a caption", {})
     starts, counts = zip(*LEAST_COUNTS.items(), strict=True)
     least = counts[bisect_right(starts, facts.captions) - 1]
     # of float64: left-out answers of the pictures, and for each of nine penalties a share of every channel

@@ -130,11 +130,12 @@ def _chosen(
     keep: bool,
 ) -> dict[str, Any]:
     """What `auto` chooses, told line by line, and written down where it is to be kept."""
-    named = [setting for setting in sets if setting.startswith("train_baseline.annotator")]
-    baseline = configuration.configure({}, sets=named)[0].train_baseline
+    named = [setting for setting in sets if setting.startswith(("train_baseline.annotator", "build_labels.tag_list"))]
+    plain = configuration.configure({}, sets=named)[0]
+    baseline = plain.train_baseline
     ready = None if baseline.is_trained else baseline.annotator.model_dump(mode="json")
     chosen_effort = next(one for one in EFFORTS if one == effort)
-    facts = facts_of(ingest, executor, store, chosen_effort, ready)
+    facts = facts_of(ingest, executor, store, chosen_effort, ready, bool(plain.build_labels.tag_list))
     choices = choose(facts)
     tell(f"settings for {facts}:")
     for choice in choices:

@@ -42,6 +42,8 @@ def why(
     console.print(f"{pair['image_id']}{named}, split {pair['split']}, {pair['width']} x {pair['height']}", markup=False)
     for number, caption in enumerate(pair["captions"]):
         console.print(f"  caption {number}: {caption}", markup=False)
+    if not pair["captions"]:
+        console.print("  it came without a caption")
     for life in found:
         for line in _told(life):
             console.print(line, markup=False)

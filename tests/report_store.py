@@ -49,6 +49,7 @@ ADDED_PRECISION = {
     "told": "Added tags are right often enough.",
 }  # fmt: skip
 HOSTILE = '</script><img src=x onerror=alert(1)> & "quotes" \u2028'
+BARE_PRECISION = {**ADDED_PRECISION, "check": "bare_precision", "value": 0.58, "low": 0.49, "high": 0.66}
 CHECKED = ("tag_bars", "annotator_checks")
 WHOLE = (  # not cut by images
     "label_system", "pairs_rejected", "candidates", "clusters", "judge_checks", "predictions", "metrics", "verdict",
@@ -57,12 +58,18 @@ WHOLE = (  # not cut by images
 
 
 def make_store(
-    folder: str, until: str = "evaluate", truth: bool = True, rounds: int = 1, left_out: str = "", checked: bool = True
+    folder: str,
+    until: str = "evaluate",
+    truth: bool = True,
+    rounds: int = 1,
+    left_out: str = "",
+    checked: bool = True,
+    bare: int = 0,
 ) -> Store:
     """A store after the stage ``until``; the second of two ``rounds`` has the tables of the first. One that is not
-    ``checked`` knows nothing of what its annotator is worth."""
+    ``checked`` knows nothing of what its annotator is worth. So many training pictures are ``bare``."""
     store = Store(folder)
-    tables = dict(_tables())
+    tables = _without_captions(_tables(), bare)
     for at, stage in enumerate(stages(rounds)):
         for artifact in () if stage.name == left_out else stage.writes:
             name = first_round_name(artifact)
@@ -82,6 +89,21 @@ def make_store(
         if store.snapshot(name) is None:
             _publish(store, "calibrate", name, tables[name], 0)
     return store
+
+
+def _without_captions(tables: dict[str, pa.Table], count: int) -> dict[str, pa.Table]:
+    """The same tables, as if the first so many training pictures had come without captions, and without a truth."""
+    train = tables["pairs"].filter(pc.equal(tables["pairs"]["split"], "train"))
+    bare = sorted(train["image_id"].to_pylist())[:count]
+    rows = [
+        {**row, "captions": [] if row["image_id"] in bare else row["captions"]} for row in tables["pairs"].to_pylist()
+    ]
+
+    def of_others(table: pa.Table) -> pa.Table:
+        return table.filter(pc.invert(pc.is_in(table["image_id"], value_set=pa.array(bare, pa.string()))))
+
+    others = {name: of_others(tables[name]) for name in ("caption_tags", "truth")}
+    return {**tables, **others, "pairs": _table("pairs", rows)}
 
 
 def _judged(tables: dict[str, pa.Table]) -> pa.Table:
@@ -212,7 +234,7 @@ def _tables() -> dict[str, pa.Table]:
         ),
         "candidates": _table("candidates", [{"lemma": HOSTILE, "type": "object", "count": 7}]),
         "tag_bars": _table("tag_bars", [_bar(at) for at in range(len(labels))]),
-        "annotator_checks": _table("annotator_checks", [ADDED_PRECISION]),
+        "annotator_checks": _table("annotator_checks", [ADDED_PRECISION, BARE_PRECISION]),
         "verdict": _table("verdict", [asdict(VERDICT)]),
         "metrics": _table("metrics", list(_metrics(labels))),
         "predictions": _table("predictions", list(_predictions(items, ids, labels))),

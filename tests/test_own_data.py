@@ -11,11 +11,13 @@ from filelock import FileLock
 
 from flows.refresh import refresh
 from ram_engine import configuration
+from storage.schemas import TagSource
 from storage.store import Snapshot, Store
 from tasks.judging import verdict_sheet
 from tasks.machine.outlook import Request, outlook
 from tasks.sample_world import world
 from tasks.sources.sample import SampleSource
+from tasks.training.jobs import learnt_bare
 from tests.conftest import ram_engine
 from tests.tasks.test_ingest import huge_png
 
@@ -69,11 +71,14 @@ def test_bad_rows_are_set_apart_and_counted(prefect_api: str, tmp_path: Path) ->
     for number, caption in enumerate(["\N{DOG FACE}\N{CAT FACE}", "dog " * 5000]):
         (images / f"odd{number}.jpg").write_bytes(good + bytes([number]))
         folder.rows.append([f"odd{number}.jpg", caption])
-    folder.rows += [["cut.jpg", "a"], ["empty.jpg", "a"], ["huge.png", "a"], ["none.jpg", "a"], [folder.rows[0][0], ""]]
+    (images / "bare.jpg").write_bytes(good + b"bare")
+    folder.rows += [["cut.jpg", "a"], ["empty.jpg", "a"], ["huge.png", "a"], ["none.jpg", "a"], ["bare.jpg", ""]]
+    folder.rows.append([folder.rows[0][0], ""])  # of an image that has a caption elsewhere: it is none
     folder.write()
     with (folder.path / "captions.csv").open("ab") as file:
         file.write(b"latin.jpg,caf\xe9\n")
-    told = folder.run(tmp_path / "store", "--until", "parse-captions", "--set", "ingest.error_budget=0.9")
+    sets = ("--set", "ingest.error_budget=0.9", "--set", "ingest.bare=reject")
+    told = folder.run(tmp_path / "store", "--until", "parse-captions", *sets)
     for reason in (
         "image_truncated",
         "image_empty",
@@ -92,6 +97,39 @@ def test_bad_rows_are_set_apart_and_counted(prefect_api: str, tmp_path: Path) ->
     # without a source the store's own is meant, not the sample
     again = ram_engine("plan", "--preset", "tiny", "--store", str(tmp_path / "store"), "--until", "ingest").stdout
     assert f"the source is the one that the store was made from: csv:{folder.path / 'captions.csv'}" in again
+
+
+@pytest.mark.soak
+def test_pictures_without_captions_go_through_every_stage(prefect_api: str, tmp_path: Path) -> None:
+    folder, store = Folder(tmp_path / "data", 40), tmp_path / "store"
+    bare = sorted({row[0] for row in folder.rows})[:8]
+    (folder.path / "more" / "below").mkdir(parents=True)
+    for at, name in enumerate(bare[:6]):
+        (folder.path / "images" / name).rename(folder.path / "more" / ("below" if at % 2 else "") / name)
+    folder.rows = [row for row in folder.rows if row[0] not in bare] + [[name, ""] for name in bare[6:]]
+    folder.write()
+    sets = ("retrain.epochs=1", "train_baseline.epochs=1", "calibrate.target_precision=0.05")
+    more = ("--source", f"folder:{folder.path / 'more'}", *(one for each in sets for one in ("--set", each)))
+    told = folder.run(store, *more)
+    assert "8 of the pictures came without a caption" in told
+    assert "8 pictures came without captions: " in told
+    opened = Store(store)
+    rows = {name: opened.table(snapshot).to_pylist() for name, snapshot in latest(opened).items() if not snapshot.model}
+    ids = {row["image_id"] for row in rows["pairs"] if not row["captions"]}
+    assert {name for row in rows["pairs"] if row["image_id"] in ids for name in row["names"]} == {
+        *bare[:6:2], *(f"below/{name}" for name in bare[1:6:2]), *bare[6:],
+    }  # fmt: skip
+    assert {row["split"] for row in rows["pairs"] if row["image_id"] in ids} == {"train"}
+    for name in ("phrases", "caption_tags"):
+        assert not ids & {row["image_id"] for row in rows[name]}
+    assert ids < {row["image_id"] for row in rows["generated"]}
+    verdicts = [row for row in rows["tag_verdicts"] if row["image_id"] in ids]
+    assert {row["source"] & TagSource.CAPTION for row in verdicts} == {0}  # and there are some
+    assert all(row["target"] == row["score"] for row in verdicts if row["kept"])
+    models = (("baseline", "whole"), ("ram", "whole"), ("ablation", "parsed"), ("ablation", "generation"))
+    learnt = [learnt_bare(opened.model_folder(latest(opened)[artifact]) / name) for artifact, name in models]
+    assert learnt == [False, True, False, True]
+    assert "it came without a caption" in ram_engine("why", min(ids), "--store", str(store)).stdout
 
 
 def test_too_many_bad_rows_fail_with_a_sentence(prefect_api: str, tmp_path: Path) -> None:
@@ -115,10 +153,17 @@ def test_too_many_bad_rows_fail_with_a_sentence(prefect_api: str, tmp_path: Path
 
 def test_a_refresh_computes_the_new_part_alone_and_promotes_what_is_good(prefect_api: str, tmp_path: Path) -> None:
     folder, store = Folder(tmp_path / "data", 48), tmp_path / "store"
+    bare = sorted({row[0] for row in folder.rows})[-4:]
+    folder.rows = [row for row in folder.rows if row[0] not in bare] + [[name, ""] for name in bare]
     folder.write()
-    folder.run(store, "--set", "evaluate.ablation=false", "--set", "retrain.epochs=1")
+    told = folder.run(store, "--set", "evaluate.ablation=false", "--set", "retrain.epochs=1")
+    assert "4 of the pictures came without a caption" in told
+    assert "4 pictures came without captions: " in told
     opened = Store(store)
     before = latest(opened)
+    ids = {row["image_id"] for row in opened.table(before["pairs"]).to_pylist() if not row["captions"]}
+    for artifact in ("features", "generated"):
+        assert ids < {*opened.table(before[artifact], ["image_id"])["image_id"].to_pylist()}
 
     new = world.draw(SampleSource(seed=1), "train-000000")
     (folder.path / "images" / "new.jpg").write_bytes(new.image)

@@ -13,7 +13,7 @@ from tasks.annotators.base import Adoption, Annotator, AnnotatorContext, Annotat
 from tasks.annotators.batches import batches
 from tasks.training.calibration import Evidence, evidence_rows, mentioned_share
 from tasks.training.data import tag_columns
-from tasks.training.targets import caption_targets, ids_by_split, mention_shares
+from tasks.training.targets import are_described, caption_targets, ids_by_split, mention_shares
 
 
 def measure(settings: AnnotatorSettings, adoption: Adoption) -> None:
@@ -32,7 +32,7 @@ def measure(settings: AnnotatorSettings, adoption: Adoption) -> None:
     ids = [image_id for image_id in listed if image_id in held_out]
     said = caption_targets(inputs, ids, tags).toarray() > 0
     scores, answered = _asked(annotator, ids, said, adoption)
-    described = len(of_split["fine_tune"]) > 0
+    described = are_described(inputs, of_split)
     named = said[np.ix_(answered, columns)]
     taught = mention_shares(inputs, of_split["train"], tags)[columns]
     types = [type_ for _, type_ in labels]

@@ -19,13 +19,14 @@ from torch import Tensor
 from models import Label, Tagger, load_tagger, tagger_folder
 from models.config import Decoding
 from models.regions import CrossAttentionProposer, region_tokens
+from storage.bare import are_bare
 from tasks.annotators.base import REGIONS_AT_ONCE, Annotator, AnnotatorContext, Answers, Batch, Regions, in_parts
 from tasks.annotators.evidence import AnnotatorEvidence, counted
 from tasks.settings.generate import GenerateSettings
 from tasks.training.calibration import FILE, Calibration, Evidence
 from tasks.training.data import TagColumns
 from tasks.training.ids import fold_of
-from tasks.training.jobs import WHOLE, read_record
+from tasks.training.jobs import WHOLE, learnt_bare, read_record
 from tasks.training.ridge import Ridge
 
 FURTHER = "at-"  # a folder of the models that look with a further encoder, and their image size
@@ -144,18 +145,20 @@ class TrainedAnnotator(Annotator):
             load_model(folder / name, context.tags, device, partners_of(folder / name))
             for name in (WHOLE, *(f"fold-{fold}" for fold in range(count)))
         )
+        self._learnt_bare = bool(self.folds) and learnt_bare(folder / WHOLE)
         self.columns = self.whole.columns
         self.writes = self.whole.model.captioner is not None
         self._names = [context.tags.labels[column].name for column in self.columns]
         self._writing = context.writing
-        self._cuts: NDArray[np.floating] = np.full(len(self.columns), np.inf)
+        self._calibration: Calibration | None = None
         if context.bars is not None:
-            self._cuts = Calibration.of_bars(context.bars, [context.tags.ids[column] for column in self.columns]).cuts
+            known = [context.tags.ids[column] for column in self.columns]
+            self._calibration = Calibration.of_bars(context.bars, known)
         self._last: tuple[Batch, Tensor] | None = None
 
     def parts(self, batch: Batch) -> Iterator[NDArray[np.intp]]:
         """Training images by fold, since the model of a fold has not seen them."""
-        folds = np.array([self._fold(*pair) for pair in zip(batch.ids, batch.pairs["split"].to_pylist(), strict=True)])
+        folds = self._folds(batch)
         for fold in range(-1, len(self.folds)):
             rows = np.flatnonzero(folds == fold)
             for of_part in in_parts(len(rows)):
@@ -166,7 +169,10 @@ class TrainedAnnotator(Annotator):
         logits = model.logits(batch, tokens)
         if not (self.writes and self._writing.captions):
             return Answers(logits)
-        steering = [[self._names[at] for at in np.flatnonzero(above)] for above in logits >= self._cuts]
+        steering: list[list[str]] = [[] for _ in batch.ids]
+        if self._calibration is not None:
+            above = self._calibration.added(logits, are_bare(batch.pairs))
+            steering = [[self._names[at] for at in np.flatnonzero(row)] for row in above]
         return Answers(logits, _write(model, tokens, steering, batch.ids, self._writing))
 
     def tokens(self, batch: Batch) -> Tensor:
@@ -185,15 +191,21 @@ class TrainedAnnotator(Annotator):
 
     def model_of(self, batch: Batch) -> TrainedModel:
         """The model that has seen none of the batch's images. Raises ValueError where there is not one."""
-        folds = {self._fold(*pair) for pair in zip(batch.ids, batch.pairs["split"].to_pylist(), strict=True)}
+        folds = np.unique(self._folds(batch))
         if len(folds) > 1:
             raise ValueError("the images are of several folds: ask about the parts of the batch")
-        fold = folds.pop() if folds else -1
+        fold = int(folds[0]) if len(folds) else -1
         return self.whole if fold < 0 else self.folds[fold]
 
-    def _fold(self, image_id: str, split: str) -> int:
-        """The fold whose model an image needs; -1: any model does."""
-        return fold_of(image_id, len(self.folds)) if self.folds and split == "train" else -1
+    def _folds(self, batch: Batch) -> NDArray[np.int64]:
+        """(images,): the fold whose model each image needs; -1: any model does, as none has learnt from the image."""
+        folds = np.full(len(batch), -1, np.int64)
+        if self.folds:
+            learnt = np.array(batch.pairs["split"].to_pylist(), object) == "train"
+            if not self._learnt_bare:
+                learnt &= ~are_bare(batch.pairs)
+            folds[learnt] = [fold_of(batch.ids[at], len(self.folds)) for at in np.flatnonzero(learnt)]
+        return folds
 
 
 def evidence(folder: Path, tags: TagColumns) -> AnnotatorEvidence:

@@ -1,4 +1,7 @@
-"""A CSV, a line a caption, with a folder of images: what a spreadsheet opens, and what `ingest` reads as `csv:`."""
+"""A CSV, a line a caption, with a folder of images: what a spreadsheet opens, and what `ingest` reads as `csv:`.
+
+A picture without captions has one line with an empty one.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class CsvExport(Export):
                 line["tags"] = SEPARATOR.join(tag["name"] for tag in row["tags"])
                 line["added"] = SEPARATOR.join(tag["name"] for tag in row["tags"] if "caption" not in tag["sources"])
                 line |= {column: row["extra"].get(name) for name, column in extra.items()}
-                for caption in row["captions"]:
+                for caption in row["captions"] or [""]:
                     writer.writerow({**line, "caption": caption})
                 written[row["split"]] = written.get(row["split"], 0) + 1
         return written

@@ -69,9 +69,9 @@ class _Lists:
 def _training(row: Mapping[str, Any], path: str, lines: list[int], line_of: Mapping[int, int]) -> dict[str, Any]:
     return {
         "image_path": path,
-        "caption": row["captions"],
+        "caption": row["captions"] or [""],  # the authors' code draws one of an image's captions, and stops at none
         "union_label_id": lines,
-        "parse_label_id": [[line_of[tag] for tag in named] for named in row["caption_tags"]],
+        "parse_label_id": [[line_of[tag] for tag in named] for named in row["caption_tags"] or [[]]],
     }
 
 

@@ -2,7 +2,8 @@
 
 Everything is counted out of fold, over images that the annotator did not learn from. A tag is added from the logit on
 from which the mean probability of its additions, at the lower bound of what is known of the tag (its fit and its
-mention rate), reaches the target precision; and to no more images than it can be in at all.
+mention rate), reaches the target precision; and to no more images than it can be in at all. For images without
+captions each tag has a bar of its own.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ MORE_IMAGES = (2, 4, 8, 16, 32)  # times as many images, tried in turn to say wh
 class Bars:
     """Of each tag, (tags,): from which logit on it is added (infinite: never), and what is expected of that.
 
-    ``precision`` and ``precision_low`` are NaN where nothing is added. Shares are of all images, 0..1.
+    ``bare_cuts`` are those of bare images; all others are of images with captions. ``precision`` and ``precision_low``
+    are NaN where nothing is added. Shares are of all images, 0..1.
     """
 
     cuts: Floats
+    bare_cuts: Floats
     thresholds: Floats
     precision: Floats
     precision_low: Floats
@@ -79,7 +82,23 @@ def bars(counts: TagCounts, fits: TagFits, rates: MentionRates, described: bool,
         precision, precision_low = (passing * chance).sum(1) / added, (passing * low).sum(1) / added
     first = np.argmax(passing > 0, axis=1)
     thresholds = np.where(added > 0, chance[np.arange(len(cuts)), first], 1 + 1e-6)
-    return Bars(cuts, thresholds, precision, precision_low, added / total, *plausible)
+    bare_cuts = _bare_cuts(counts, fits, rates, described, settings)
+    return Bars(cuts, bare_cuts, thresholds, precision, precision_low, added / total, *plausible)
+
+
+def _bare_cuts(
+    counts: TagCounts, fits: TagFits, rates: MentionRates, described: bool, settings: CalibrateSettings
+) -> Floats:
+    """(tags,): from which logit on a tag is added to a bare picture, whose captions could not have named it anyway.
+
+    There the probability that it is there counts, whether a caption would name it or not: the mean of it, at the lower
+    bound of what is known, has to reach the target precision. Infinite: never.
+    """
+    log_odds = fits.log_odds(CENTRES)
+    low = log_odds - norm.ppf(settings.confidence) * fits.deviations(CENTRES)
+    cuts = cuts_at(counts.images, probability(low, rates.high[:, None], described), settings.target_precision)
+    room = _plausible(counts, rates, described)[0] * counts.images.sum(axis=1)
+    return np.maximum(cuts, _cuts_within(counts.images, room))
 
 
 def measured(
@@ -88,31 +107,33 @@ def measured(
     rates: MentionRates,
     described: bool,
     settings: CalibrateSettings,
+    bare: bool = False,
 ) -> Estimate | None:
-    """The precision of what each half of the images would have added by bars that the other half set.
+    """The precision of what each half of the images would have added by bars that the other half set; with ``bare`` by
+    those of bare images, had they come without their captions.
 
     The interval is a bootstrap's over tags and over what is known of their mention rates. None where nothing is added.
     """
-    right, wrong, deviations = [], [], []
+    counted = []
     for own, other in (halves, halves[::-1]):
-        cuts = bars(own, fit_tags(own, types), rates, described, settings).cuts
-        passing = EDGES[:-1] >= cuts[:, None]
-        named = (other.named * passing).sum(axis=1)
-        unnamed = (other.images * passing).sum(axis=1) - named
-        odds = 1 - rates.rates if described else (1 - rates.rates) / rates.rates
-        right.append(odds * named)
-        wrong.append(unnamed)
-        deviations.append(rates.log_odds_deviations if not described else rates.spreads / (1.001 - rates.rates))
-    hits, misses, spread = map(np.concatenate, (right, wrong, deviations))
-    seen = np.flatnonzero(hits + misses > 0)
-    if not len(seen) or not misses.sum() + hits.sum():
+        found = bars(own, fit_tags(own, types), rates, described, settings)
+        passing = EDGES[:-1] >= (found.bare_cuts if bare else found.cuts)[:, None]
+        counted.append(((other.named * passing).sum(axis=1), (other.images * passing).sum(axis=1)))
+    named, passed = np.concatenate(counted, axis=1)
+    unnamed = passed - named
+    odds = np.tile(1 - rates.rates if described else (1 - rates.rates) / rates.rates, 2)
+    spread = np.tile(rates.log_odds_deviations if not described else rates.spreads / (1.001 - rates.rates), 2)
+    seen = np.flatnonzero((named if bare else odds * named) + unnamed > 0)
+    if not len(seen):
         return None
 
     def precision(rows: NDArray[np.intp], luck: Floats) -> float:
-        odds = (hits[rows] * luck).sum() / max(misses[rows].sum(), 1e-9)
-        if described:
-            return float(odds / (1 + odds))
-        return float(damped(np.log(max(odds, 1e-9))))
+        unsaid = (odds * named)[rows] @ luck / max(unnamed[rows].sum(), 1e-9)
+        if not bare:
+            return float(unsaid / (1 + unsaid) if described else damped(np.log(max(unsaid, 1e-9))))
+        # what a caption names is there; of the rest a part is, and nothing where everything is named
+        rest = 0.0 if described else damped(np.log(max(unsaid, 1e-9))) * unnamed[rows].sum()
+        return float((named[rows].sum() + rest) / (named + unnamed)[rows].sum())
 
     chance = np.random.default_rng(0)
     drawn = []
@@ -120,7 +141,9 @@ def measured(
         rows = chance.choice(seen, len(seen))
         drawn.append(precision(rows, np.exp(spread[rows] * chance.standard_normal(len(rows)))))
     low, high = np.quantile(drawn, [(1 - SURE) / 2, (1 + SURE) / 2])
-    return Estimate(precision(seen, np.ones(len(seen))), float(low), float(high), float(misses.sum()))
+    return Estimate(
+        precision(seen, np.ones(len(seen))), float(low), float(high), float((passed if bare else unnamed).sum())
+    )
 
 
 def images_needed(

@@ -115,7 +115,7 @@ OWN = (
     Declaration(
         name="train-baseline",
         kind="training",
-        version=4,
+        version=5,
         about="trains the annotator on the captions and their tags, and its fold models",
         usual=TrainBaselineSettings(architecture="tag2text", caption=True, folds=3),
         reads=(*whole("pairs", "images", "features", "caption_tags", "label_system"), *perhaps("screening")),
@@ -128,7 +128,7 @@ OWN = (
     Declaration(
         name="calibrate",
         kind="reduce",
-        version=1,
+        version=2,
         about="finds out, out of fold, which tags the annotator may add, and where",
         usual=CalibrateSettings(),
         scope="round",
@@ -214,7 +214,7 @@ OWN = (
     Declaration(
         name="retrain",
         kind="training",
-        version=4,
+        version=5,
         about="trains RAM on the tags that were kept",
         usual=TrainSettings(),
         scope="round",
@@ -232,11 +232,12 @@ OWN = (
     Declaration(
         name="train-ablation",
         kind="training",
-        version=4,
+        version=5,
         about="trains the ablation's other rows: the same trainer on other labels",
         usual=TrainSettings(),
         section="retrain",
         scope="last",
+        split="test",
         last_round={"folds": 0},
         reads=(
             *whole("pairs", "images", "features", "caption_tags", "label_system", "tag_verdicts", "generated"),
@@ -271,6 +272,7 @@ OWN = (
         about="measures every model on the test pictures, and says whether the retrained one is better",
         usual=EvaluateSettings(),
         scope="last",
+        split="test",
         reads=(
             *whole("pairs", "images", "features", "caption_tags", "label_system", "tag_verdicts", "ram"),
             *perhaps("truth", "ram_fine_tuned", "ablation"),

@@ -70,12 +70,12 @@ class Declaration:
     nobody says otherwise; ``section`` is where they stand among the pipeline's (by default the stage's own name; a
     stage that shares another's settings names that one). ``scope``: it runs once, in each round, or once after the last
     round. ``writes`` are its artifacts beside ``model``, its model. A ``frozen`` stage keeps its result when more data
-    comes, until a refit or a changed setting. A stage with a ``split`` is left out where the source has no pairs of it.
-    ``last_round`` are settings that the last round's has in any case. ``uses_model``: its workers load one; ``rate`` is
-    a first guess of images a second on two cores, which a store's own history replaces. ``entry`` is the module of its
-    code, imported where the work is done: `tasks.stages.<name>` where it is not said. ``contracts`` are those of
-    artifacts that :mod:`storage.schemas` does not know: of stages that an installed package brings, whose name and
-    version are ``package``.
+    comes, until a refit or a changed setting. A stage with a ``split`` is of use only where captioned pictures are of
+    it. ``last_round`` are settings that the last round's has in any case. ``uses_model``: its workers load one;
+    ``rate`` is a first guess of images a second on two cores, which a store's own history replaces. ``entry`` is the
+    module of its code, imported where the work is done: `tasks.stages.<name>` where it is not said. ``contracts`` are
+    those of artifacts that :mod:`storage.schemas` does not know: of stages that an installed package brings, whose name
+    and version are ``package``.
     """
 
     name: str

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from storage.bare import are_bare
 from storage.store import Store
 from tasks.machine.declaration import Stage
 from tasks.machine.planning import StagePlan, recipe_of
@@ -24,7 +25,7 @@ class Forthcoming:
     images: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     recipes: dict[str, str] = field(default_factory=dict)
-    splits: set[str] | None = None  # of the images that come; None: nothing is known of them
+    splits: set[str] | None = None  # of the images that come and are not bare; None: nothing is known of them
 
     def ingested(self, work: StagePlan) -> None:
         """Takes note of what `ingest` will do."""
@@ -34,11 +35,12 @@ class Forthcoming:
         self.images = max(work.rows, (latest.rows if latest is not None else 0) + work.rows - leave)
         items = list(new_items(work))
         if latest is None and not any(item["container"] for item in items):
-            self.splits = {item["split"] for item in items}
+            self.splits = {item["split"] for item in items if not item["bare"]}
 
     def lacks(self, split: str) -> bool:
-        """Whether it is known that no image of ``split`` will be there."""
-        return bool(split) and self.splits is not None and split not in self.splits
+        """Whether it is known that no image of ``split`` that has a caption or labels will be there."""
+        drawn = {"test", "calibrate"} if "" in (self.splits or ()) else set()
+        return bool(split) and self.splits is not None and split not in self.splits | drawn
 
     def recipe(self, run: StageRun) -> str:
         """The recipe that a stage's outputs will have."""
@@ -73,7 +75,9 @@ def new_items(work: StagePlan) -> Iterator[dict[str, Any]]:
     """The items of the source that `ingest` will read."""
     for shard in work.shards:
         columns = ["name", "path", "version", "reason", "split", "container"]
-        yield from shard.tables["items"].select(columns).to_pylist()
+        items = shard.tables["items"]
+        for item, bare in zip(items.select(columns).to_pylist(), are_bare(items).tolist(), strict=True):
+            yield {**item, "bare": bare and bool(item["path"]) and not item["container"]}  # others tell when read
 
 
 def new_bytes(work: StagePlan) -> int | None:
@@ -89,8 +93,14 @@ def source_note(work: StagePlan) -> str:
     """What is unfit of the rows that come, as far as listing the files tells: without opening an image."""
     reasons: Counter[str] = Counter()
     named: dict[str, list[str]] = {}
+    rejects_bare = getattr(work.settings, "bare", "") == "reject"
+    bare = 0
     for item in new_items(work):
-        if reason := item["reason"] or _of_file(item["path"], item["version"] or ""):
+        reason = item["reason"] or _of_file(item["path"], item["version"] or "")
+        if not reason and item["bare"]:
+            bare += 1
+            reason = "row_without_caption" if rejects_bare else ""
+        if reason:
             reasons[reason] += 1
             named.setdefault(reason, []).append(item["name"])
     notes = []
@@ -98,6 +108,8 @@ def source_note(work: StagePlan) -> str:
         shown = ", ".join(named[reason][:MOST_NAMED]) + (", .." if count > MOST_NAMED else "")
         notes.append(f"{count:,} {reason} ({shown})")
     budget = getattr(work.settings, "error_budget", 1.0)
+    if bare and not rejects_bare:
+        notes.append(f"{bare:,} without a caption")
     if reasons.total() > budget * work.rows:
         notes.append(f"more than the error budget of {budget:.0%}: the run would stop there")
     return "; ".join(notes)

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
+from storage.bare import TOLD_BY, are_bare
 from storage.keys import digest, digest_bytes
 from storage.names import SnapshotName, first_round_name
 from storage.store import Part, Snapshot, Store
@@ -375,6 +377,14 @@ def left_out(store: Store, stage: Stage, settings: PipelineSettings) -> str:
     pairs = store.snapshot("pairs")
     if not stage.split or pairs is None:
         return ""
-    if any(stage.split in table["split"].to_pylist() for table in store.tables(pairs, ["split"])):
+    if any(_tells(store, pairs, part, stage.split) for part in pairs.parts):
         return ""
-    return f"the source has no pairs of the split '{stage.split}'"
+    return f"no picture that has a caption or labels is of the split '{stage.split}'"
+
+
+def _tells(store: Store, pairs: Snapshot, part: Part, split: str) -> bool:
+    """Whether a picture of the split is in this part that is not bare; captions are read only where the split is."""
+    if split not in store.rows_of(pairs, part, ["split"])["split"].unique().to_pylist():
+        return False
+    rows = store.rows_of(pairs, part, ["split", *TOLD_BY])
+    return bool((pc.equal(rows["split"], split).to_numpy() & ~are_bare(rows)).any())

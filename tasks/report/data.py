@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
+from storage.bare import IN_SQL
 from storage.store import Snapshot, Store
 from tasks.evaluation.outcome import KEPT as ABLATION
 from tasks.evaluation.verdict import AGAINST
@@ -19,7 +20,7 @@ from tasks.report.opening import opening
 from tasks.report.run_record import candidates, lineage, rejected, screened, stage_rows
 from tasks.report.tag_flow import tag_flow
 from tasks.report.tag_table import tag_table
-from tasks.report.views import latest_snapshots, open_views, sampled
+from tasks.report.views import Views, latest_snapshots, open_views, sampled
 from tasks.settings.ingest import source_titles
 
 
@@ -36,6 +37,7 @@ def gather(store: Store, rounds: int = 1) -> dict[str, Any]:
             "splits": whole.rows("SELECT split, count(*) AS images FROM pairs GROUP BY split ORDER BY images DESC")
             if whole.has("pairs")
             else [],
+            "bare": _bare(whole),
             "flows": [tag_flow(whole, number) for number in range(1, whole.rounds + 1)],
             "growth": with_pictures(growth(whole) if whole.rounds else None, few),
             "tags": tag_table(whole) if whole.has("label_system") and whole.rounds else None,
@@ -64,6 +66,14 @@ def _header(store: Store, snapshots: dict[str, Snapshot]) -> dict[str, Any]:
         "store": store.url,
         "time": datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _bare(views: Views) -> int:
+    """How many pictures came without captions, of whatever split."""
+    if not views.has("pairs"):
+        return 0
+    count: int = views.rows(f"SELECT count(*) AS count FROM pairs WHERE {IN_SQL}")[0]["count"]
+    return count
 
 
 def _compact(value: Any) -> Any:

@@ -15,13 +15,15 @@ SIZE = 260
 
 def examples(views: Views, number: int = EXAMPLES, size: int = SIZE) -> list[dict[str, Any]]:
     """``number`` pictures within ``size`` x ``size`` pixels: half of them some that lost a tag where there are such,
-    the rest by chance.
+    the rest by chance; up to a sixth are ``bare``: they came without captions.
 
     Each has ``picture``, ``captions``, ``generated`` captions, ``tags`` and the names of true tags that it ``lacks``.
     """
     if not views.has("pairs"):
         return []
-    chosen = _choose(views, number)
+    by_id = "ORDER BY image_id LIMIT $number"  # digests of the images: their order is as good as chance, and stays
+    bare = [row["image_id"] for row in views.rows(f"SELECT * FROM bare_pictures {by_id}", number=number // 6)]
+    chosen = [*_choose(views, number - len(bare)), *bare]
     pictures = Pictures(views, chosen)
     captions = _by_image(views, "SELECT image_id, captions FROM pairs", chosen)
     generated = _generated(views, chosen)
@@ -30,6 +32,7 @@ def examples(views: Views, number: int = EXAMPLES, size: int = SIZE) -> list[dic
     return [
         {
             "id": image_id,
+            "bare": image_id in bare,
             "picture": pictures.thumbnail(image_id, size),
             "captions": [caption for row in captions[image_id] for caption in row["captions"]],
             "generated": generated.get(image_id, []),
@@ -41,7 +44,6 @@ def examples(views: Views, number: int = EXAMPLES, size: int = SIZE) -> list[dic
 
 
 def _choose(views: Views, number: int) -> list[str]:
-    # Ids are digests of the images: their order is as good as chance, and the same in every report.
     by_chance = [row["image_id"] for row in views.rows(f"SELECT * FROM pictures ORDER BY 1 LIMIT {number}")]
     if not views.judged:
         return by_chance
@@ -78,9 +80,9 @@ def _tags(views: Views, image_ids: list[str]) -> dict[str, list[dict[str, Any]]]
         return {}
     query = f"""
         SELECT image_id, tag_id, name, type, origin, score, kept, reason, region_score,
-            {"true_tags.tag_id IS NOT NULL" if views.knows_truth else "NULL"} AS is_true
-        FROM entries JOIN label_system USING (tag_id) LEFT JOIN true_tags USING (image_id, tag_id)
-        WHERE round = {views.rounds}
+            {"CASE WHEN NOT bare THEN true_tags.tag_id IS NOT NULL END" if views.knows_truth else "NULL"} AS is_true
+        FROM (SELECT *, false AS bare FROM entries UNION ALL SELECT *, true FROM bare_entries)
+        JOIN label_system USING (tag_id) LEFT JOIN true_tags USING (image_id, tag_id) WHERE round = {views.rounds}
         ORDER BY kept DESC, list_position(['parsed', 'generated', 'predicted'], origin), score DESC, name
     """
     tags = _by_image(views, query, image_ids)

@@ -14,7 +14,7 @@ def findings(report: dict[str, Any]) -> list[str]:
 
 
 def _flow(report: dict[str, Any]) -> list[str]:
-    if not report["flows"]:
+    if not report["flows"] or not report["flows"][-1]["images"]:
         return []
     first, last = report["flows"][0], report["flows"][-1]
     images = max(last["images"], 1)

@@ -10,13 +10,15 @@ from tasks.report.pictures import Pictures
 from tasks.report.views import Views
 
 TAGS, SHOWN, SIZE = 8, 4, 120  # of the table, pictures of each, and their pixels
+CHECK, BARE_CHECK = "added_precision", "bare_precision"  # how right additions are, and those without captions
 OFTEN = 10  # what was added less often says little
 
 
 def growth(views: Views) -> dict[str, Any] | None:
     """The additions of the last round that are not removed; None before there could be any.
 
-    ``added`` tags in the ``images`` training pictures, ``checks`` (rows of ``annotator_checks`` by their names; {}
+    ``added`` tags in the ``images`` training pictures that have captions, ``bare`` the same two of those that have
+    none, ``checks`` (rows of ``annotator_checks`` by their names, those of pictures that there are; {}
     where nothing was estimated), and ``tags``: the :data:`TAGS` that stand most above what is plausible, each with
     ``name``, ``type``, ``named``, ``added`` and ``plausible``, ``low``, ``high`` (pictures; None: not estimated), and
     ``ratio``, the pictures that have it now over those that can (else over those whose captions name it).
@@ -26,8 +28,11 @@ def growth(views: Views) -> dict[str, Any] | None:
         return None
     rows = views.rows(_GROWTH.format(round=number, parsed=TagSource.CAPTION, bars=_bars(views)))
     added = sum(row["added"] for row in rows)
-    images = views.rows("SELECT count(*) AS count FROM pictures")[0]["count"]
+    images, bare_images = (
+        views.rows(f"SELECT count(*) AS count FROM {name}")[0]["count"] for name in ("pictures", "bare_pictures")
+    )
     checks = _artifact(views, "annotator_checks")
+    checked = views.rows(f"SELECT * FROM {checks}") if checks else []
     often = [row for row in rows if row["added"] >= OFTEN] or [row for row in rows if row["added"]]
     for row in often:
         for name in ("plausible", "low", "high"):  # estimated on few pictures: those that are said to show it do count
@@ -38,7 +43,8 @@ def growth(views: Views) -> dict[str, Any] | None:
     return {
         "added": added,
         "images": images,
-        "checks": {row["check"]: row for row in views.rows(f"SELECT * FROM {checks}")} if checks else {},
+        "bare": {"added": views.rows(_BARE.format(round=number))[0]["count"], "images": bare_images},
+        "checks": {row["check"]: row for row in checked if (bare_images if row["check"] == BARE_CHECK else images)},
         "tags": often[:TAGS],
     }
 
@@ -65,20 +71,32 @@ def with_pictures(found: dict[str, Any] | None, views: Views) -> dict[str, Any] 
 
 
 def told(found: dict[str, Any] | None) -> list[str]:
-    """The additions in sentences: how many, and how right they are as estimated; or why there are none."""
+    """The additions in sentences: how many, and how right they are as estimated; or why there are none. Those to
+    pictures without captions have sentences of their own."""
     if found is None:
         return []
-    checks = found["checks"]
-    if not found["added"]:
-        failed = [row["told"] for row in checks.values() if not row["passed"] and row["told"]]
-        return ["Nothing was added to the captions' words: no tag cleared the bar.", *failed]
-    said = f"{found['added']:,} tags were added, {found['added'] / max(1, found['images']):.1f} a picture"
-    precision = checks.get("added_precision")
-    if precision is None or precision["value"] != precision["value"]:
+    checks, bare = found["checks"], found["bare"]
+    said = []
+    if found["images"]:
+        nothing = "Nothing was added to the captions' words: no tag cleared the bar."
+        said += _of_kind(found, "", nothing, checks.get(CHECK))
+    if bare["images"]:
+        came = f"{bare['images']:,} pictures came without captions: "
+        said += _of_kind(bare, came, f"{came}nothing was added to them.", checks.get(BARE_CHECK))
+    return said
+
+
+def _of_kind(kind: dict[str, Any], came: str, nothing: str, check: dict[str, Any] | None) -> list[str]:
+    """What was ``added`` to the ``images`` of a kind, and the ``check`` of how right that is."""
+    if not kind["added"]:
+        return [nothing] if check is None or check["passed"] or not check["told"] else [nothing, check["told"]]
+    to_them = " to them" if came else ""
+    said = f"{came}{kind['added']:,} tags were added{to_them}, {kind['added'] / kind['images']:.1f} a picture"
+    if check is None or check["value"] != check["value"]:
         return [f"{said}; how many of them are right was not estimated."]
     return [
-        f"{said}; {precision['value']:.0%} of them are right as estimated (95% interval {precision['low']:.0%} to "
-        f"{precision['high']:.0%})."
+        f"{said}; {check['value']:.0%} of them are right as estimated (95% interval {check['low']:.0%} to "
+        f"{check['high']:.0%})."
     ]
 
 
@@ -89,6 +107,9 @@ SELECT tag_id, name, type, count(*) FILTER (source & {parsed} > 0 AND kept) AS n
 FROM entries JOIN label_system USING (tag_id) LEFT JOIN ({bars}) USING (tag_id)
 WHERE round = {round} GROUP BY tag_id, name, type
 """
+
+
+_BARE = "SELECT count(*) AS count FROM bare_entries WHERE round = {round} AND origin != 'parsed' AND kept"
 
 
 def _bars(views: Views) -> str:

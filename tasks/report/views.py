@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from storage.bare import IN_SQL
 from storage.images import ImageRecord, read_files
 from storage.names import first_round_name, of_round
 from storage.schemas import TagSource
@@ -30,10 +31,11 @@ MEASURED_WITH = {"measured_labels": "label_system", "measured_captions": "captio
 class Views:
     """The latest snapshots as views of their names, and these made from them for the images of the split `train`:
 
-    ``pictures`` (image_id); ``measured_labels`` and ``measured_captions``, the label system whose active tags the
+    ``pictures`` and ``bare_pictures`` (image_id), those that came with captions and those without, which figures leave
+    out; ``measured_labels`` and ``measured_captions``, the label system whose active tags the
     ``predictions`` are of, and the captions' tags then (only where they are still there); ``entries`` (round, image_id,
-    tag_id, source, score, region_score, typicality, kept, reason, origin), one row for each tag of an image in a round,
-    judged or not; ``true_tags`` (image_id, tag_id).
+    tag_id, source, score, region_score, typicality, kept, reason, origin), one row for each tag of a picture in a
+    round, judged or not, and ``bare_entries``, the same of the bare ones; ``true_tags`` (image_id, tag_id).
     """
 
     store: Store
@@ -93,12 +95,16 @@ def open_views(store: Store, snapshots: dict[str, Snapshot], rounds: int) -> Ite
     snapshots |= _measured_with(store, snapshots)
     with connect(store, snapshots) as database:
         if "pairs" in snapshots:
-            database.execute("CREATE VIEW pictures AS SELECT image_id FROM pairs WHERE split = 'train'")
+            trained = "SELECT image_id FROM pairs WHERE split = 'train' AND"
+            database.execute(f"CREATE VIEW pictures AS {trained} NOT {IN_SQL}")
+            database.execute(f"CREATE VIEW bare_pictures AS {trained} {IN_SQL}")
         numbers = range(1, rounds + 1) if "pairs" in snapshots else range(0)
         judged = sum(of_round("tag_verdicts", number) in snapshots for number in numbers)
         entries = [query for number in numbers if (query := _entries(snapshots, number))]
         if entries:
-            database.execute(f"CREATE VIEW entries AS {' UNION ALL '.join(entries)}")
+            for view, pictures in (("entries", "pictures"), ("bare_entries", "bare_pictures")):
+                of_pictures = f"({' UNION ALL '.join(entries)}) SEMI JOIN {pictures} USING (image_id)"
+                database.execute(f"CREATE VIEW {view} AS SELECT * FROM {of_pictures}")
         views = Views(store, database, snapshots, len(entries), judged)
         if {"label_system", "pairs"} <= snapshots.keys():
             true_tags = TRUE_TAGS_SQL if views.knows_truth else "SELECT '' AS image_id, 0 AS tag_id WHERE false"
@@ -141,6 +147,5 @@ def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
         return ""
     origins = " ".join(f"WHEN source & {source} > 0 THEN '{origin}'" for source, origin in ORIGINS.items())
     return f"""
-        SELECT {number} AS round, {columns}, CASE {origins} END AS origin
-        FROM ({query}) SEMI JOIN pictures USING (image_id)
+        SELECT {number} AS round, {columns}, CASE {origins} END AS origin FROM ({query})
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -32,6 +32,9 @@ class IngestSettings(Settings):
     )
     test_share: float = Field(
         0.1, ge=0, lt=1, description="This share is held out for evaluation, where no split is given."
+    )
+    bare: Literal["use", "reject"] = Field(
+        "use", description="Pictures without a caption: the engine annotates them, or they are rejected."
     )
     error_budget: float = Field(0.2, ge=0, le=1, description="The stage fails beyond this share of rejected rows.")
 

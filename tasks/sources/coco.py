@@ -37,10 +37,7 @@ class CocoSource(Source):
             if image_id not in pictures:
                 problem = ("row_without_image", f"the annotation's image {image_id} is not listed")
                 items.append(SourceItem(where, where, problem=problem))
-            elif not isinstance(caption, str) or not caption.strip():
-                problem = ("row_without_caption", "the annotation has no caption")
-                items.append(SourceItem(where, where, problem=problem))
-            else:
+            elif isinstance(caption, str) and caption.strip():
                 captions.setdefault(image_id, []).append(caption.strip())
         for image_id, picture in list(pictures.items())[: self.limit or None]:
             where, texts = f"{file.name} image {image_id}", captions.get(image_id, [])
@@ -69,8 +66,6 @@ def _item(picture: Mapping[str, Any], where: str, folder: Path, captions: list[s
     if not name or not inside(folder, name):
         problem = ("row_without_image", "the image has no file name within the folder of images")
         return SourceItem(where, where, problem=problem)
-    if not captions:
-        return SourceItem(name, where, problem=("row_without_caption", "the image has no caption"))
     return SourceItem(
         name=name,
         where=where,

@@ -104,7 +104,7 @@ def _training(entry: Any, where: str, folder: Path, names: list[tuple[str, str]]
     if not isinstance(entry, dict) or not isinstance(entry.get("image_path"), str):
         return SourceItem(where, where, problem=("row_without_image", "the entry has no `image_path`"))
     name = entry["image_path"]
-    captions = [entry.get("caption")] if isinstance(entry.get("caption"), str) else entry.get("caption") or []
+    captions: Any = [entry.get("caption")] if isinstance(entry.get("caption"), str) else entry.get("caption") or []
     parsed = entry.get("parse_label_id") or []
     if parsed and isinstance(parsed[0], int):
         parsed = [parsed]
@@ -113,6 +113,8 @@ def _training(entry: Any, where: str, folder: Path, names: list[tuple[str, str]]
     if len(parsed) not in (0, len(captions)):
         detail = f"{len(captions)} captions and {len(parsed)} lists in `parse_label_id`"
         return SourceItem(name, where, problem=("labels_do_not_fit", detail))
+    if not any(caption.strip() for caption in captions):  # a picture without one, as the export writes it
+        captions, parsed = [], []
     union = entry.get("union_label_id") or []
     try:
         named = {tag for ids in parsed for tag in ids}

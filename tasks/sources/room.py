@@ -6,6 +6,7 @@ from tasks.settings.rooms import Room
 from tasks.sources.coco import CocoSource
 from tasks.sources.csv_file import CsvSource
 from tasks.sources.datasets_library import DatasetsSource
+from tasks.sources.folder import FolderSource
 from tasks.sources.huggingface import HuggingFaceSource
 from tasks.sources.img2dataset import Img2datasetSource
 from tasks.sources.labels_file import LabelsSource
@@ -26,5 +27,6 @@ SOURCES: Room[Source] = Room(
         DatasetsSource,
         OfficialSource,
         LabelsSource,
+        FolderSource,
     ),
 )

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from storage.bare import IN_SQL
 from storage.schemas import TagSource, contract
 from tasks.judging.typicality import read_clusters
 from tasks.machine.inputs import Inputs
@@ -41,7 +42,7 @@ WORDS = {
 
 def reduce(settings: JudgeSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
     """The checks of the judge at these settings, and of the captioner."""
-    pairs = inputs.sql(f"SELECT image_id, split FROM pairs ORDER BY image_id LIMIT {PICTURES}")
+    pairs = inputs.sql(f"SELECT image_id, split FROM pairs WHERE NOT {IN_SQL} ORDER BY image_id LIMIT {PICTURES}")
     caption_tags, generated = (_of_pairs(inputs, name, pairs) for name in ("caption_tags", "generated"))
     inputs.progress(1, 3)
     regions = _regions(inputs, pairs, settings)

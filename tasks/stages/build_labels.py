@@ -52,6 +52,11 @@ def reduce(settings: BuildLabelsSettings, inputs: Inputs, executor: ExecutorSett
 
 def _no_tag(settled: Sequence[Word], captions: int, settings: BuildLabelsSettings) -> str:
     """Why there is no tag, for a person."""
+    if not captions:
+        return (
+            "there is no tag to learn, since no picture has a caption: bring captions for some, or name a list of tags "
+            "(--set build_labels.tag_list=FILE) and an annotator that is ready (--annotator pretrained:FOLDER)"
+        )
     first = next((word for word in settled if word.lemma not in STOP_WORDS), None)
     most = f"the most frequent word, '{first.lemma}', stands in {first.count}" if first else "no word stands in two"
     return (

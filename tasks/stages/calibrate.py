@@ -8,6 +8,8 @@ images that did not set the bars, and what it would take where nothing clears th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +32,8 @@ FEW_TIMES = 4.0  # a tag that would clear its bar with so many times as many ima
 
 
 def reduce(settings: CalibrateSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
-    """The bars of the annotator's tags; where the estimate of all additions fails, nothing may be added."""
+    """The bars of the annotator's tags; where the estimate of all additions fails, nothing may be added. Additions to
+    pictures with captions and to those without are two kinds, each with its estimate."""
     tags = tag_columns(inputs.table("label_system"))
     annotator = inputs.model("annotator")
     evidence = annotator_folder.read(annotator).evidence(annotator, tags)
@@ -40,8 +43,10 @@ def reduce(settings: CalibrateSettings, inputs: Inputs, executor: ExecutorSettin
     rates = _rates(inputs, tags, evidence)
     fits = fit_tags(counts, types)
     found = additions.bars(counts, fits, rates, evidence.described, settings)
-    estimate = additions.measured(evidence.halves, types, rates, evidence.described, settings)
-    allowed = estimate is not None and estimate.low >= DOUBTFUL * settings.target_precision
+    estimate, of_bare = (
+        additions.measured(evidence.halves, types, rates, evidence.described, settings, bare) for bare in (False, True)
+    )
+    allowed = _proven(estimate, settings)
     needed = None
     if not allowed:
         needed = additions.images_needed(counts, fits, rates, evidence.described, settings)
@@ -49,9 +54,16 @@ def reduce(settings: CalibrateSettings, inputs: Inputs, executor: ExecutorSettin
     named = np.round(counts.named.sum(axis=1)).astype(np.int64)
     without = np.where(np.isfinite(more.cuts), "too_few", "unsure")
     reasons = np.where(np.isfinite(found.cuts) & allowed, "added", without)
+    if not _proven(of_bare, settings):
+        found = replace(found, bare_cuts=np.full(len(tag_ids), np.inf))
     bars_table = _bars_table(tag_ids, named, fits, rates, found, reasons, evidence.described)
-    checks = _checks(found, estimate, allowed, needed, evidence.images, settings)
+    checks = _checks(found, estimate, of_bare, needed, evidence.images, settings)
     return {"tag_bars": bars_table, "annotator_checks": checks}
+
+
+def _proven(estimate: Estimate | None, settings: CalibrateSettings) -> bool:
+    """Whether additions are right often enough on images that did not set their bars."""
+    return estimate is not None and estimate.low >= DOUBTFUL * settings.target_precision
 
 
 def _rates(inputs: Inputs, tags: TagColumns, evidence: AnnotatorEvidence) -> MentionRates:
@@ -125,6 +137,7 @@ def _bars_table(
         "plausible_low": found.plausible_low,
         "plausible_high": found.plausible_high,
         "cut": np.where(cleared, found.cuts, np.inf),
+        "bare_cut": found.bare_cuts,
         "threshold": np.where(cleared, found.thresholds, 1 + 1e-6),
         "precision": np.where(cleared, found.precision, np.nan),
         "precision_low": np.where(cleared, found.precision_low, np.nan),
@@ -136,35 +149,25 @@ def _bars_table(
 
 
 def _checks(
-    found: Bars, estimate: Estimate | None, allowed: bool, needed: int | None, images: int, settings: CalibrateSettings
+    found: Bars,
+    estimate: Estimate | None,
+    of_bare: Estimate | None,
+    needed: int | None,
+    images: int,
+    settings: CalibrateSettings,
 ) -> pa.Table:
-    """``annotator_checks``: a row for the additions' precision, and one for their number."""
+    """``annotator_checks``: a row for the additions' precision, one for that of pictures without captions, and one for
+    the additions' number."""
+    allowed = _proven(estimate, settings)
     share = float(found.added_share[np.isfinite(found.cuts)].sum()) if allowed else 0.0
-    if estimate is not None and allowed:
-        told = (
-            f"Of the tags that are added, {estimate.value:.0%} are right as estimated ({estimate.low:.0%} to "
-            f"{estimate.high:.0%}), out of fold over {images:,} pictures."
-        )
-    else:
-        why = "no tag clears its bar"
-        if estimate is not None:
-            why = f"of what would be added perhaps only {estimate.low:.0%} is right"
-        more = f"about {needed:,} more captioned pictures, or " if needed else ""
-        told = (
-            f"Nothing is added: {why}, out of fold over {images:,} pictures. It would take {more}a stronger annotator: "
-            "docs/annotators.md."
-        )
-    least = DOUBTFUL * settings.target_precision
+    remedy = f"about {needed:,} more captioned pictures, or a" if needed else "a"
     rows = [
-        {
-            "check": "added_precision",
-            "value": estimate.value if estimate else np.nan,
-            "low": estimate.low if estimate else np.nan,
-            "high": estimate.high if estimate else np.nan,
-            "needed": least,
-            "passed": allowed,
-            "told": told,
-        },
+        _precision_check(
+            "added_precision", " to the captions' words", estimate, f"{remedy} stronger annotator", images, settings
+        ),
+        _precision_check(
+            "bare_precision", " to pictures without captions", of_bare, "a stronger annotator", images, settings
+        ),
         {
             "check": "added_a_picture",
             "value": share,
@@ -176,3 +179,35 @@ def _checks(
         },
     ]
     return pa.Table.from_pylist(rows, schema=contract("annotator_checks").schema)
+
+
+def _precision_check(
+    name: str, where: str, estimate: Estimate | None, remedy: str, images: int, settings: CalibrateSettings
+) -> dict[str, Any]:
+    """The row of a precision, and what a person is told: how right additions are, or why there are none."""
+    passed = _proven(estimate, settings)
+    over = f"out of fold over {images:,} pictures"
+    if not images:
+        told = (
+            f"Nothing is added{where}: no picture with a caption or a label is held out to show how right the "
+            "annotator is. Bring some hundred labels of your own (--source labels:FILE.csv): docs/data.md."
+        )
+    elif estimate is not None and passed:
+        told = (
+            f"Of the tags that are added{where}, {estimate.value:.0%} are right as estimated ({estimate.low:.0%} to "
+            f"{estimate.high:.0%}), {over}."
+        )
+    else:
+        why = "no tag clears its bar"
+        if estimate is not None:
+            why = f"of what would be added perhaps only {estimate.low:.0%} is right"
+        told = f"Nothing is added{where}: {why}, {over}. It would take {remedy}: docs/annotators.md."
+    return {
+        "check": name,
+        "value": estimate.value if estimate else np.nan,
+        "low": estimate.low if estimate else np.nan,
+        "high": estimate.high if estimate else np.nan,
+        "needed": DOUBTFUL * settings.target_precision,
+        "passed": passed,
+        "told": told,
+    }

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from models import RAM, label_queries
 from models.conse import ConSE, open_logits
+from storage.bare import IN_SQL
 from storage.schemas import TagSource, contract
 from tasks.annotators.base import Batch
 from tasks.annotators.batches import batches
@@ -157,9 +158,9 @@ class _Rows:
 
 def _test_set(inputs: Inputs) -> TestSet:
     tags = tag_columns(inputs.table("label_system"))
-    pairs = inputs.sql("SELECT image_id FROM pairs WHERE split = 'test' ORDER BY image_id")
+    pairs = inputs.sql(f"SELECT image_id FROM pairs WHERE split = 'test' AND NOT {IN_SQL} ORDER BY image_id")
     if not pairs.num_rows:
-        raise ValueError("there is no image of the split 'test' to measure on: set ingest.test_share above 0")
+        raise ValueError("there is no captioned image of the split 'test' to measure on: set ingest.test_share above 0")
     ids, against = measured(inputs, pairs["image_id"].to_pylist())
     ids = [ids[at] for at in np.unique(np.linspace(0, len(ids) - 1, min(len(ids), PICTURES)).astype(np.intp))]
     wanted = pa.array(ids, pa.string())
@@ -219,7 +220,7 @@ def _ask(candidates: Sequence[Candidate], test: TestSet, inputs: Inputs) -> tupl
 def _model_folders(inputs: Inputs) -> Iterator[tuple[Row, Path]]:
     ablation = inputs.model("ablation") if inputs.has("ablation") else None
     if ablation is not None:
-        yield from ((row, ablation / row) for row in (Row.PARSED, Row.GENERATION))
+        yield from ((row, ablation / row) for row in (Row.PARSED, Row.GENERATION) if (ablation / row).is_dir())
     yield Row.CLEANING, inputs.model("ram") / WHOLE
     fine_tuned = inputs.model("ram_fine_tuned") if inputs.has("ram_fine_tuned") else None
     if fine_tuned is not None:
@@ -282,7 +283,7 @@ def _prevalence(truth: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 _TAGS_AFTER_STAGES = f"""
-WITH train AS (SELECT image_id FROM pairs WHERE split = 'train'),
+WITH train AS (SELECT image_id FROM pairs WHERE split = 'train' AND NOT {IN_SQL}),
 true_tags AS (SELECT *, true AS is_true FROM ({TRUE_TAGS_SQL}) SEMI JOIN train USING (image_id)),
 judged AS (
     SELECT source & {TagSource.CAPTION} > 0 AS parsed, kept, coalesce(is_true, false) AS correct

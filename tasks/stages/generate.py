@@ -4,7 +4,8 @@ Reads pairs, images, features and caption_tags (aligned), the model ``annotator`
 (pinned), and in later rounds previous_generated (aligned), whose captions are kept where the annotator has no
 captioner; writes generated, and generated_rejected: the images that the annotator or the caption judge failed on, which
 have no row in generated.
-A score is the probability that a tag is there, given the picture and that the captions name it, or do not.
+A score is the probability that a tag is there, given the picture and that the captions name it, or do not. Where an
+image came without captions it is given the picture alone, and tags have bars of their own there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from storage.bare import are_bare
 from storage.schemas import contract
 from tasks.annotators.asking import annotated, isolated
 from tasks.annotators.base import Annotator, AnnotatorContext, Batch, named_tags
@@ -94,13 +96,14 @@ def _ask(
 ) -> Said:
     """What the annotator says of the images, calibrated, and how well captions fit."""
     said = Said.nothing(len(batch), batch.named.shape[1])
-    originals = batch.pairs["captions"].to_pylist()
+    originals, bare = batch.pairs["captions"].to_pylist(), are_bare(batch.pairs)
     for rows in annotator.parts(batch):
         part = batch.subset(rows)
         answers = annotated(annotator, part)
         places = np.ix_(rows, annotator.columns)
-        said.scores[places] = calibration.probabilities(answers.scores, batch.named[places])
-        said.predicted[places] = answers.scores >= calibration.cuts
+        nothing_said = bare[rows]
+        said.scores[places] = calibration.probabilities(answers.scores, batch.named[places] | nothing_said[:, None])
+        said.predicted[places] = calibration.added(answers.scores, nothing_said)
         said.failed.update({int(rows[place]): ("annotator_failed", why) for place, why in answers.rejected.items()})
         for row, texts in zip(rows, answers.captions, strict=True):
             said.captions[row] = list(texts[: settings.captions])

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from storage.bare import TOLD_BY, are_bare
 from storage.keys import digest
 from storage.schemas import CONTRACTS, IMAGE
 from storage.store import Part, Snapshot, Store, without
@@ -190,6 +191,12 @@ def conclude(plan: StagePlan, done: dict[str, list[Part]]) -> dict[str, list[str
     return tombstones
 
 
+def told(store: Store, pairs: Snapshot) -> str:
+    """What a run says of the ``pairs`` beside their number: how many of them are bare; "" where none is."""
+    bare = sum(int(are_bare(table).sum()) for table in store.tables(pairs, [*TOLD_BY]))
+    return f"{bare:,} of the pictures came without a caption" if bare else ""
+
+
 def merge_duplicates(
     store: Store, plan: StagePlan, made: Mapping[str, list[Part]]
 ) -> tuple[dict[str, Part], dict[str, list[str]]]:
@@ -302,13 +309,17 @@ def _row_of(
     item: SourceItem, data: bytes, fingerprint: Fingerprint, settings: IngestSettings, held_out: bool
 ) -> dict[str, Any]:
     """The row of `pairs` of an image whose file holds ``data``. Raises :class:`ImageError` for an unfit one."""
+    bare = not item.captions and item.ready_tags is None
+    if bare and settings.bare == "reject":
+        raise ImageError("row_without_caption", "the row has no caption, and ingest.bare says to reject such")
     checked = check_image(data, settings.max_pixels, 2 * HASH_SIDE)
     sha256 = hashlib.sha256(data).hexdigest()
     image_id = sha256[:16]
     return {
         "image_id": image_id,
         "captions": list(item.captions),
-        "split": item.split or _split_of(image_id, settings, held_out),
+        # a bare picture tells nothing in a test; where a caption comes later, its row draws the split
+        "split": item.split or ("train" if bare else _split_of(image_id, settings, held_out)),
         "sources": [item.source],
         "names": [item.name],
         "fingerprints": [str(fingerprint)],

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from storage.bare import are_bare
 from storage.schemas import contract
 from tasks.caption_judges.base import context_of
 from tasks.images.classifiers import unwanted_probability
@@ -51,6 +52,7 @@ def build(
         table = pa.table(
             {
                 **columns,
+                "bare": are_bare(pairs),
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), VECTOR_WIDTH),
                 "caption_fits": pa.array(caption_fits, pa.list_(pa.float32())),
                 "unwanted": pa.array(probabilities, pa.float32()),

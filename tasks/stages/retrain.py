@@ -1,4 +1,4 @@
-"""Training `retrain`: RAM on the tags that were kept.
+"""Training `retrain`: RAM on the tags that were kept, those of images without captions among them.
 
 Reads pairs, features, caption_tags, generated, tag_verdicts, label_system; for a warm start also the last model. The
 model folder holds ``whole`` and, where it is to annotate the next round out of fold, ``fold-0``, ...
@@ -26,7 +26,7 @@ def train(
     settings: TrainSettings, inputs: Inputs, executor: ExecutorSettings, folder: Path, progress: Progress
 ) -> Mapping[str, pa.Table]:
     """Trains RAM into ``folder``; its curves as ``training_log``."""
-    with gather(inputs, settings, folder, "train") as material:
+    with gather(inputs, settings, folder, "train", bare=True) as material:
         material = material.teaching(inputs.sql_by_piece(by_verdicts(settings.soft_targets)), "verdicts")
         captions = material.examples.texts()
         plan = blueprint(settings, material.tags, material.image_encoder, material.image_size, captions)

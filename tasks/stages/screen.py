@@ -2,8 +2,9 @@
 
 Reads measures; writes screening, a row an image with the scores, the decision and its reasons. Nothing is deleted: what
 is set apart is left out by trainings and exports alone, so other thresholds need nothing else to be computed anew.
-Images to evaluate and to calibrate on always stay: of two near-duplicates the one in training falls. Vectors lie in a
-scratch file, of which a bucket at a time is in memory.
+Images to evaluate and to calibrate on always stay: of two near-duplicates the one in training falls; of two in
+training the one without captions, else the smaller. Vectors lie in a scratch file, of which a bucket at a time is in
+memory.
 """
 
 from __future__ import annotations
@@ -41,11 +42,17 @@ def decide(measures: pa.Table, settings: ScreenSettings) -> pa.Table:
 
 
 def _decide(measures: pa.Table, vector_columns: Iterable[pa.ChunkedArray], settings: ScreenSettings) -> pa.Table:
-    # in the order of their worth: held-out images, then the larger, then by id, which never changes
-    held_out = pc.is_in(measures["split"], value_set=pa.array(HELD_OUT))
-    pixels = pc.multiply(measures["width"].cast(pa.int64()), measures["height"].cast(pa.int64()))
-    order = pa.table({"held": pc.cast(held_out, pa.int8()), "pixels": pixels, "image_id": measures["image_id"]})
-    by_worth = pc.sort_indices(order, [("held", "descending"), ("pixels", "descending"), ("image_id", "ascending")])
+    # in the order of their worth: held-out images, captioned ones, the larger, then by id, which never changes
+    held_out = pc.and_not(pc.is_in(measures["split"], value_set=pa.array(HELD_OUT)), measures["bare"])
+    order = pa.table(
+        {
+            "falls": pc.invert(held_out).cast(pa.int8()),
+            "bare": measures["bare"].cast(pa.int8()),
+            "pixels": pc.negate(pc.multiply(measures["width"].cast(pa.int64()), measures["height"].cast(pa.int64()))),
+            "image_id": measures["image_id"],
+        }
+    )
+    by_worth = pc.sort_indices(order, [(name, "ascending") for name in order.column_names])
     measures, protected = measures.take(by_worth), held_out.take(by_worth).to_numpy()
     count = measures.num_rows
     hashes = measures["hash"].to_numpy()

@@ -1,8 +1,8 @@
 """Training `train-ablation`: the table's other rows, which differ from the retrained model in their labels alone.
 
 ``parsed`` learns what the captions name, ``generation`` what the annotator added as well and nothing cleaned, and
-``truth``, where the source knows it, everything: the ceiling. Reads what `retrain` reads, and truth. Each row's
-model is a folder of that name.
+``truth``, where the source knows it, everything: the ceiling. Images without captions are there for ``generation``
+alone. Reads what `retrain` reads, and truth. Each row's model is a folder of that name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def train(
 ) -> Mapping[str, pa.Table]:
     """Trains the rows into ``folder``, tags alone; their curves as ``training_log``."""
     settings = settings.model_copy(update={"caption": False, "folds": 0})
-    with gather(inputs, settings, folder, "train") as material:
+    with gather(inputs, settings, folder, "train", bare=True) as material:
         plan = blueprint(settings, material.tags, material.image_encoder, material.image_size)
         device = str(device_of(executor))
         taught = _taught(settings, inputs, material)
@@ -37,7 +37,9 @@ def train(
 
 
 def _taught(settings: TrainSettings, inputs: Inputs, material: Material) -> Iterator[tuple[Row, Material]]:
-    """Each row, and what it is taught."""
+    """Each row, and what it is taught; a row that there is no image for is left out."""
     for row in OF_STAGES:
         if row != Row.TRUTH or inputs.has("truth"):
-            yield row, material.teaching(inputs.sql_by_piece(by_row(row, settings.soft_targets)), row)
+            own = material.teaching(inputs.sql_by_piece(by_row(row, settings.soft_targets)), row)
+            if len(own.examples):
+                yield row, own

@@ -95,7 +95,8 @@ class TagFits:
 class Calibration:
     """What turns logits into probabilities: one slope, intercept and mention rate a tag, and its threshold.
 
-    ``cuts`` are the logits from which on a tag is predicted; infinite: never.
+    ``cuts`` are the logits from which on a tag is predicted, ``bare_cuts`` those for images that came without captions,
+    where it is the annotator's; infinite: never.
     """
 
     slopes: Floats
@@ -103,6 +104,7 @@ class Calibration:
     mention_rates: Floats
     cuts: Floats
     described: bool = True  # the sigmoid is of what is there; else of what captions name
+    bare_cuts: Floats | float = np.inf
 
     @classmethod
     def identity(cls, thresholds: Sequence[float]) -> Calibration:
@@ -125,8 +127,9 @@ class Calibration:
 
         described = bool(bars.num_rows) and bool(bars["described"][0].as_py())
         return cls(
-            column("slope", 1), column("intercept", 0), column("mention_rate", 1), column("cut", np.inf), described
-        )
+            column("slope", 1), column("intercept", 0), column("mention_rate", 1), column("cut", np.inf), described,
+            column("bare_cut", np.inf),
+        )  # fmt: skip
 
     def probabilities(self, logits: Floats, named: NDArray[np.bool_] | bool | None = None) -> Floats:
         """P(there | image) in 0..1 of logits (..., tags); with ``named`` False, (..., tags), of what no caption names.
@@ -144,6 +147,11 @@ class Calibration:
         if named is None:
             return there
         return np.where(named, there, probability_unnamed(log_odds, self.mention_rates[labels], self.described))
+
+    def added(self, logits: Floats, bare: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(images, tags): which tags are added to images with these ``logits`` (images, tags), of which some (images,)
+        are ``bare``."""
+        return np.where(bare[:, None], logits >= self.bare_cuts, logits >= self.cuts)
 
     def raw_thresholds(self) -> list[float]:
         """The thresholds as plain sigmoid values of the logits: what is written into a model's labels."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from models import label_queries
@@ -26,4 +27,9 @@ def solve(task: Task, progress: Callable[[int, int], None]) -> Solved:
     reader.bias.copy_(solution.ridge.bias)
     solution.ridge.of_plain(student.tokens.to(torch.device("cpu"))).save(task.folder)
     log = [LogRow(at, at, "left_out_error", error) for at, error in enumerate(solution.errors, 1)]
-    return Solved(log, Unseen(solution.logits, task.examples.targets[solution.rows].toarray() > 0))
+    examples = task.examples
+    captioned = np.ones(len(solution.rows), bool) if examples.bare is None else ~examples.bare[solution.rows]
+    if not captioned.any():
+        return Solved(log)
+    rows = solution.rows[captioned]
+    return Solved(log, Unseen(solution.logits[captioned], examples.targets[rows].toarray() > 0))

@@ -242,6 +242,7 @@ class Examples:
     targets: Targets
     captions: StoredRows | None = None  # ``captions``, and ``tags``: the names of each one's; None: none are taught
     weights: NDArray[np.float64] | None = None  # (images,), how often each is seen; None: all alike
+    bare: NDArray[np.bool_] | None = None  # (images,), which came without a caption (storage.bare); None: none
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -254,7 +255,12 @@ class Examples:
             self.targets[indices],
             self.captions.subset(indices) if self.captions is not None else None,
             self.weights[indices] if self.weights is not None else None,
+            self.bare[indices] if self.bare is not None else None,
         )
+
+    def captioned(self) -> Examples:
+        """Those of the images that are not bare."""
+        return self if self.bare is None else self.subset(np.flatnonzero(~self.bare))
 
     def texts(self) -> Iterator[str]:
         """All captions, in the order of their file."""
@@ -263,8 +269,12 @@ class Examples:
                 yield from row["captions"]
 
     def caption_choice(self, indices: Indices, chance: random.Random) -> tuple[list[str], list[list[str]]]:
-        """One of each image's captions, by chance, and the tags that it names."""
+        """One of each image's captions, by chance, and the tags that it names; "" and none where it has no caption."""
         if self.captions is None:
             raise ValueError("these examples have no captions")
-        chosen = [(row, chance.randrange(len(row["captions"]))) for row in self.captions.read(indices)]
-        return [row["captions"][which] for row, which in chosen], [row["tags"][which] for row, which in chosen]
+        texts, tags = [], []
+        for row in self.captions.read(indices):
+            which = chance.randrange(len(row["captions"])) if row["captions"] else None
+            texts.append("" if which is None else row["captions"][which])
+            tags.append([] if which is None else row["tags"][which])
+        return texts, tags

@@ -156,7 +156,8 @@ class _Descent:
         values = {name: value.item() for name, value in whole.items()}
         if not all(map(math.isfinite, values.values())):
             raise TrainingError(self._not_finite(values, step))
-        balance = losses.balance(whole["tagging"], whole["caption"]) if "caption" in whole else None
+        captioned = values.get("caption", 0) > 0  # a batch may have no caption
+        balance = losses.balance(whole["tagging"], whole["caption"]) if captioned else None
         total = losses.total_loss(parts["tagging"], parts.get("caption"), parts.get("distillation"), balance)
         self.accelerator.backward(total * self.accelerator.num_processes)  # gradients are averaged over processes
         return values

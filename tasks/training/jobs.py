@@ -69,7 +69,7 @@ class Job:
     def held_out(self) -> Examples:
         """Images that it does not see, for calibration. Where none are fully described, those of its own fold."""
         own = self.fold is not None and not self.material.described
-        images = self._of_fold(True) if own else self.material.held_out
+        images = self._of_fold(True).captioned() if own else self.material.held_out
         return images.subset(evidence_rows(len(images)))
 
     def _of_fold(self, inside: bool) -> Examples:
@@ -94,7 +94,7 @@ class Job:
             set_thresholds(student.model, evidence, self.settings)
         student.finish()
         tagger_folder.save(student.model.cpu(), self.folder)
-        write_record(self.folder, self.settings, solved.log)
+        write_record(self.folder, self.settings, solved.log, examples.bare is not None and bool(examples.bare.any()))
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def _student(self, examples: Examples, frequencies: NDArray[np.float32]) -> Student:
@@ -231,9 +231,14 @@ def set_thresholds(model: Tagger, evidence: Evidence, settings: TrainSettings) -
     model.set_thresholds(calibration.raw_thresholds())
 
 
-def write_record(folder: Path, settings: TrainSettings, log: Sequence[LogRow]) -> None:
-    """How a model was trained, and its curve, as one JSON file that is there whole or not at all."""
-    record = {"settings": settings.model_dump(mode="json"), "log": [astuple(row) for row in log]}
+def write_record(folder: Path, settings: TrainSettings, log: Sequence[LogRow], bare: bool = False) -> None:
+    """How a model was trained, and its curve, as one JSON file that is there whole or not at all.
+
+    ``bare``: it learnt from images without captions too, from tags that another model gave them.
+    """
+    record: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "log": [astuple(row) for row in log]}
+    if bare:
+        record["bare"] = True
     temporary = folder / f"{RECORD}.writing"
     temporary.write_text(json.dumps(record), encoding="utf-8")
     temporary.replace(folder / RECORD)
@@ -243,6 +248,11 @@ def read_record(folder: Path) -> tuple[TrainSettings, list[LogRow]]:
     """What :func:`write_record` wrote."""
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     return TrainSettings(**record["settings"]), [LogRow(*row) for row in record["log"]]
+
+
+def learnt_bare(folder: Path) -> bool:
+    """Whether the model in ``folder`` learnt from images without captions too."""
+    return bool(json.loads((folder / RECORD).read_text(encoding="utf-8")).get("bare"))
 
 
 def log_table(folders: Mapping[str, Path]) -> pa.Table:

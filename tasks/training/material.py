@@ -31,7 +31,7 @@ from tasks.training.data import (
 from tasks.training.distillation import teacher_of
 from tasks.training.ids import ImageIds, Indices
 from tasks.training.scratch import store_rows
-from tasks.training.targets import BY_CAPTIONS, ids_by_split, store_targets
+from tasks.training.targets import BY_CAPTIONS, are_described, ids_by_split, store_targets
 from tasks.training.whitening import Whitening
 
 
@@ -49,14 +49,21 @@ class Material:
     scratch: Path
 
     def teaching(self, tables: Iterable[pa.Table], name: str) -> Material:
-        """The same images, taught rows (image_id, tag_id, target), which are kept under ``name``."""
+        """The same images, taught rows (image_id, tag_id, target), which are kept under ``name``; bare ones of which
+        these say nothing are left out: they teach nothing."""
         targets = store_targets(tables, self.examples.image_ids, self.tags, self.scratch / name)
-        return replace(self, examples=replace(self.examples, targets=targets))
+        examples = replace(self.examples, targets=targets)
+        if examples.bare is not None:
+            examples = examples.subset(np.flatnonzero(~examples.bare | (targets.counts > 0)))
+        return replace(self, examples=examples)
 
 
 @contextmanager
-def gather(inputs: Inputs, settings: TrainSettings, folder: Path, split: str, at: int = 0) -> Iterator[Material]:
-    """The images of ``split`` and those of ``calibrate``, with what their captions name.
+def gather(
+    inputs: Inputs, settings: TrainSettings, folder: Path, split: str, at: int = 0, bare: bool = False
+) -> Iterator[Material]:
+    """The images of ``split`` and those of ``calibrate``, with what their captions name; bare ones
+    (:mod:`storage.bare`) are among the former where ``bare`` asks for them.
 
     Images are at the lower of the resolutions that are stored, or at the higher one; with ``at`` as another encoder of
     the annotator sees them, at that size. Tokens or pictures, targets and captions lie in a scratch folder within
@@ -64,9 +71,10 @@ def gather(inputs: Inputs, settings: TrainSettings, folder: Path, split: str, at
     """
     tags = tag_columns(inputs.table("label_system"))
     ids = ids_by_split(inputs)
-    train, calibrate = ids[split], ids["calibrate"]
+    alone = ids_by_split(inputs, bare=True)[split] if bare else ImageIds.of(())
+    train, calibrate = ImageIds(np.union1d(ids[split].numbers, alone.numbers)), ids["calibrate"]
     if not len(train):
-        raise ValueError(f"there are no pairs of the split '{split}' to train on")
+        raise ValueError(f"no picture of the split '{split}' has a caption to train on: see docs/annotators.md")
     if not inputs.has("features"):
         raise ValueError("there are no features, so no image to train on: look at the rejected rows of ingest")
     encoder, size = _looks(EncodeSettings(**inputs.snapshots["features"].settings), settings, at)
@@ -89,10 +97,12 @@ def gather(inputs: Inputs, settings: TrainSettings, folder: Path, split: str, at
         captions = None
         if settings.caption:
             captions = store_rows(_captions(inputs, everyone, tags), len(everyone), scratch / "captions")
-        both = Examples(everyone, images, targets, captions, _weights(inputs, everyone, settings))
+        weights = _weights(inputs, everyone, settings)
+        are_bare = np.isin(everyone.numbers, alone.numbers) if len(alone) else None
+        both = Examples(everyone, images, targets, captions, weights, are_bare)
         examples, held_out = both.subset(slice(len(train))), both.subset(slice(len(train), None))
-        # a source that has pairs to fine-tune on describes them, and those to calibrate on, fully
-        described = len(ids["fine_tune"]) > 0
+        # many captions say more of the annotator than a few labels
+        described = len(ids["fine_tune"]) > 0 if len(ids[split]) else are_described(inputs, ids)
         yield Material(tags, encoder, size, examples, held_out, described, whitening, scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

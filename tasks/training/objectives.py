@@ -97,7 +97,7 @@ class Tagging(Objective):
 
 
 class Captioning(Objective):
-    """One of each image's captions, by chance, averaged over the batch's words."""
+    """One of each image's captions, by chance, averaged over the batch's words; images without one take no part."""
 
     name = "caption"
 
@@ -113,6 +113,7 @@ class Captioning(Objective):
     def take(self, images: Indices) -> None:
         texts, tags = self.examples.caption_choice(images, self.chance)
         caption_ids = self.tokenizer.captions(texts)  # (B, L)
+        caption_ids[torch.tensor([not text for text in texts]), 1:] = self.pad_id
         self.asked = {"caption_ids": caption_ids, "tag_token_ids": self.tag_token_ids(tags)}
         self.words = (caption_ids[:, 1:] != self.pad_id).sum(1)  # (B,), that each caption's loss is over
 
@@ -122,7 +123,7 @@ class Captioning(Objective):
     def loss(self, output: TaggerOutput, piece: Piece, images: Tensor) -> Tensor:
         if output.caption_loss is None:
             raise TypeError("the model was asked for captions and gave none")
-        share = float(self.words[piece.places].sum() / self.words.sum()) if piece.share else 0.0
+        share = float(self.words[piece.places].sum() / self.words.sum().clamp(min=1)) if piece.share else 0.0
         return output.caption_loss * share
 
 

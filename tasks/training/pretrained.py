@@ -19,7 +19,7 @@ from tasks.training.calibration import evidence_rows
 from tasks.training.data import store_pictures, tag_columns
 from tasks.training.ids import ImageIds
 from tasks.training.jobs import WHOLE, Progress, evidence_of, set_thresholds, write_record
-from tasks.training.targets import caption_targets, ids_by_split, mention_shares
+from tasks.training.targets import are_described, caption_targets, ids_by_split, mention_shares
 
 BATCH = 8
 
@@ -55,8 +55,7 @@ def adopt(path: str, adoption: Adoption) -> None:
         named = caption_targets(inputs, held_out, columns)[:, places].toarray() > 0
         taught = mention_shares(inputs, ids["train"], columns)[places]
         logits = _logits(model, inputs, held_out, folder / "scratch", adoption.progress)
-        described = len(ids["fine_tune"]) > 0
-        evidence = evidence_of(model, logits, named, taught.astype(np.float32), described)
+        evidence = evidence_of(model, logits, named, taught.astype(np.float32), are_described(inputs, ids))
         evidence.save(own)
         set_thresholds(model, evidence, settings)
     tagger_folder.save(model.cpu(), own)

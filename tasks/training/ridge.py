@@ -4,8 +4,9 @@ Targets are centred and scaled by tag; the weights of two tags covary as their n
 with the covariance of tasks times that of inputs: Bonilla, Chai and Williams 2007, section 2), so that rare tags learn
 from tags that mean something similar. With the eigenvectors Q of the tokens' Gram matrix and V of the tags' covariance
 the solution is W = Q [shares * Q'X'YV] V', shares = v / (q v + penalty), and in these bases every component of every
-image has a leverage h of its own: the answer without image i is exact, (f - h y) / (1 - h), and needs no fold models.
-The penalty is the one with the least leave-one-out error (PRESS: Allen 1974).
+image has a leverage h of its own, 1 / n of it by the means that X and Y are centred with: the answer without image i is
+exact, (f - h y) / (1 - h), and needs no fold models. The penalty is the one with the least leave-one-out error (PRESS:
+Allen 1974).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tasks.training.whitening import Whitening
 FILE = "ridge.safetensors"
 BATCH = 1024
 SHARED = 0.75  # how much of the covariance of two tags' weights follows their names
+POSITIVE = [(1e-3, None), (None, None)]  # the slope, and the intercept
 PENALTIES = [2.0**power for power in range(-2, 7)]  # times the mean eigenvalue of the Gram matrix
 
 
@@ -69,8 +71,9 @@ class Ridge:
         """
         seen, itself = (tokens - self.mean) @ self.axes, (own - self.mean) @ self.axes
         target = standardised(named, self.frequencies) @ self.mixing
-        error = _left_out_error(itself, target, self.shares, self.coefficients)
-        return -((seen * itself) @ self.shares * error) @ self.mixing.T * self.gains
+        error = _left_out_error(itself, target, self.shares, self.coefficients, len(self.seen))
+        leverage = (seen * itself) @ self.shares + 1 / len(self.seen)
+        return -(leverage * error) @ self.mixing.T * self.gains
 
     def learnt_from(self, image_ids: Iterable[str]) -> Tensor:
         """Whether it was solved for each of these images, (B,)."""
@@ -130,7 +133,7 @@ def solve(examples: Examples, queries: Tensor) -> Solution:
     for tokens, named in _batches(examples, everyone):
         rotated, target = (tokens - mean) @ axes, standardised(named, frequencies) @ mixing
         for at, share in enumerate(shares):
-            error = _left_out_error(rotated, target, share, share * product)
+            error = _left_out_error(rotated, target, share, share * product, count)
             errors[at] += float(error.square().sum()) / (count * tags)
     share = shares[int(np.argmin(errors))]
     rows = evidence_rows(count)
@@ -138,7 +141,7 @@ def solve(examples: Examples, queries: Tensor) -> Solution:
     batches = zip(left_out.split(BATCH), taught.split(BATCH), _batches(examples, rows), strict=True)
     for scores, targets, (tokens, named) in batches:
         rotated, target = (tokens - mean) @ axes, standardised(named, frequencies) @ mixing
-        scores[:] = (target - _left_out_error(rotated, target, share, share * product)) @ mixing.T
+        scores[:] = (target - _left_out_error(rotated, target, share, share * product, count)) @ mixing.T
         targets[:] = named
     gains, intercept = _gains(left_out, taught, frequencies)
     logits = left_out.mul_(gains).add_(frequencies.logit() + intercept)
@@ -182,9 +185,12 @@ def standardised(named: Tensor, frequencies: Tensor) -> Tensor:
     return (named - frequencies) / _deviations(frequencies)
 
 
-def _left_out_error(rotated: Tensor, target: Tensor, shares: Tensor, coefficients: Tensor) -> Tensor:
-    """(B, T): targets less the answers for the same images, each without itself; all in the bases Q and V."""
-    return (target - rotated @ coefficients) / (1 - rotated.square() @ shares)
+def _left_out_error(rotated: Tensor, target: Tensor, shares: Tensor, coefficients: Tensor, count: int) -> Tensor:
+    """(B, T): targets less the answers for the same images, each without itself; all in the bases Q and V.
+
+    Of the ``count`` images that were solved for, the mean without one moves with it."""
+    left = (1 - 1 / count - rotated.square() @ shares).clamp(min=1e-6)
+    return (target - rotated @ coefficients) / left
 
 
 def image_numbers(image_ids: Iterable[str]) -> NDArray[np.int64]:
@@ -204,7 +210,10 @@ def _batches(examples: Examples, images: Indices) -> Iterator[tuple[Tensor, Tens
 
 
 def _gains(scores: Tensor, named: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    """(T,) and (): what makes scores (B, T) log-odds beside those of the frequencies, by maximum likelihood."""
+    """(T,) and (): what makes scores (B, T) log-odds beside those of the frequencies, by maximum likelihood.
+
+    The slope is positive: the mean of a tag is less without an image that has it, so that scores turned round would
+    tell an image's tags although they know nothing of it."""
     deviations, odds = scores.std(0).clamp(min=1e-9), frequencies.logit()
 
     def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -217,5 +226,5 @@ def _gains(scores: Tensor, named: Tensor, frequencies: Tensor) -> tuple[Tensor, 
             total += float(F.binary_cross_entropy_with_logits(logits, target, reduction="sum"))
         return total / scores.numel(), slope / scores.numel()
 
-    slope, intercept = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B").x
+    slope, intercept = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=POSITIVE).x
     return slope / deviations, torch.tensor(intercept)

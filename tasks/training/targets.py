@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from storage.bare import TOLD_BY, are_bare
 from storage.schemas import DESCRIBED, TagSource
 from tasks.evaluation.rows import Row
 from tasks.evaluation.true_tags import TRUE_TAGS_SQL
@@ -75,17 +76,19 @@ def by_row(row: Row, soft: bool) -> str:
     raise ValueError(f"the row '{row}' is not trained on labels of the store alone")
 
 
-def ids_by_split(inputs: Inputs) -> Mapping[str, ImageIds]:
+def ids_by_split(inputs: Inputs, bare: bool = False) -> Mapping[str, ImageIds]:
     """The ids of the images of any split, sorted: the order in which every training sees them.
 
-    Images that `screen` set apart are left out.
+    They are those of captioned images, or of the ``bare`` ones (:mod:`storage.bare`). Images that `screen` set apart
+    are left out.
     """
     unfit = np.zeros(0, np.uint64)
     if inputs.has("screening"):
         screening = inputs.table("screening", ["image_id", "kept"])
         unfit = ImageIds.of(screening.filter(pc.invert(screening["kept"]))["image_id"].to_pylist()).numbers
     numbers = defaultdict[str, list[NDArray[np.uint64]]](list)
-    for part in inputs.parts("pairs", ["image_id", "split"]):
+    for part in inputs.parts("pairs", ["image_id", "split", *TOLD_BY]):
+        part = part.filter(pa.array(are_bare(part) == bare))
         for split in part["split"].unique().to_pylist():
             own = part.filter(pc.equal(part["split"], split))
             numbers[split].append(ImageIds.of(own["image_id"].to_pylist()).numbers)
@@ -102,6 +105,17 @@ def described_ids(inputs: Inputs, image_ids: Iterable[str]) -> list[str]:
         places = find(rows["image_id"].to_pylist())
         described[places[places >= 0]] = True
     return list(images.subset(np.flatnonzero(described)))
+
+
+def are_described(inputs: Inputs, of_split: Mapping[str, ImageIds]) -> bool:
+    """Whether what captions and labels of images to calibrate on say is all that these show.
+
+    A source that has pairs to fine-tune on describes them, and those to calibrate on, fully; else a person may have.
+    """
+    if len(of_split["fine_tune"]):
+        return True
+    held_out = of_split["calibrate"]
+    return len(held_out) > 0 and len(described_ids(inputs, held_out)) == len(held_out)
 
 
 def caption_targets(inputs: Inputs, image_ids: Iterable[str], tags: TagColumns) -> csr_matrix:

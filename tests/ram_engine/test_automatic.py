@@ -133,8 +133,13 @@ def test_a_pinned_file_is_a_preset_that_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "arguments", "sentence"),
     [
-        (lambda rows: rows.clear(), (), "no picture with a caption"),
-        (lambda rows: rows[:] and [row.__setitem__(1, "") for row in rows], (), "the row has no caption"),
+        (lambda rows: rows.clear(), (), "no picture that can be used"),
+        (lambda rows: [row.__setitem__(1, "") for row in rows], (), "12 pictures, and no caption to learn from: name"),
+        (
+            lambda rows: [row.__setitem__(1, "") for row in rows],
+            ("--set", "ingest.bare=reject"),
+            "(ingest.bare)",
+        ),
         (lambda rows: [row.append("test") for row in rows], (), "no caption to learn from"),
         (lambda rows: [row.__setitem__(0, f"x{row[0]}") for row in rows], (), "ingest.source.images=DIR"),
         (lambda rows: None, ("--set", "effort=fast"), "quick, normal or thorough, not 'fast'"),

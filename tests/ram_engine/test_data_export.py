@@ -234,6 +234,56 @@ def test_a_csv_and_fiftyones_json_hold_all_rows(truth: Truth, tmp_path: Path) ->
         assert Image.open(io.BytesIO((folder / sample["filepath"]).read_bytes())).size == (384, 384)
 
 
+@pytest.fixture(scope="module")
+def some_bare(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    """The report's store, six of whose pictures came without captions."""
+    return Truth(make_store(str(tmp_path_factory.mktemp("bare") / "store"), bare=6))
+
+
+@pytest.mark.parametrize("format_", ["csv", "coco", "webdataset", "huggingface", "official"])
+def test_pictures_without_captions_leave_with_none_and_come_back(
+    some_bare: Truth, tmp_path: Path, format_: str
+) -> None:
+    folder = export(some_bare, tmp_path, format_)
+    sources: dict[str, Source] = {
+        "csv": CsvSource(path=str(folder / "captions.csv")),
+        "coco": CocoSource(path=str(folder / "captions_train.json")),
+        "webdataset": Img2datasetSource(path=str(folder)),
+        "huggingface": HuggingFaceSource(path=str(folder), tags="tags"),
+        "official": OfficialSource(path=str(folder / "train.json")),
+    }
+    back = ingested(tmp_path, sources[format_])
+    bare = {image_id for image_id, row in some_bare.pairs.items() if not row["captions"]}
+    assert {image_id for image_id, row in back.items() if not row["captions"]} == bare
+    for image_id in bare:
+        named = {tag["name"] for ready in back[image_id]["ready_tags"] or () for tag in ready["tags"]}
+        assert named == (some_bare.tags(image_id) if format_ in ("official", "huggingface") else set())
+        assert back[image_id]["split"] == "train" or format_ == "official"  # whose training file names no split
+    if format_ == "huggingface":
+        assert "6 of them came without captions" in (folder / "README.md").read_text()
+    if format_ == "official":  # the authors' code draws a caption and takes its list
+        entries = json.loads((folder / "train.json").read_text())
+        assert all(len(entry["caption"]) == len(entry["parse_label_id"]) > 0 for entry in entries)
+
+
+def test_a_csv_and_fiftyones_json_say_what_was_added_to_pictures_without_captions(
+    some_bare: Truth, tmp_path: Path
+) -> None:
+    bare = {image_id for image_id, row in some_bare.pairs.items() if not row["captions"]}
+    with (export(some_bare, tmp_path, "csv") / "captions.csv").open(newline="", encoding="utf-8") as file:
+        lines = [row for row in csv.DictReader(file) if row["image_id"] in bare]
+    assert len(lines) == len(bare) == 6
+    for row in lines:
+        assert row["caption"] == ""
+        assert set(filter(None, row["added"].split("; "))) == some_bare.tags(row["image_id"])
+    samples = json.loads((export(some_bare, tmp_path, "fiftyone") / "samples.json").read_text("utf-8"))["samples"]
+    without = [sample for sample in samples if sample["captions"] == []]
+    assert {sample["image_id"] for sample in without} == bare
+    for sample in without:
+        labels = {label["label"] for label in sample["ram_tags"]["classifications"]}
+        assert labels == some_bare.tags(sample["image_id"])
+
+
 def test_the_difference_is_what_the_verdicts_say(truth: Truth, tmp_path: Path) -> None:
     folder = export(truth, tmp_path, "diff")
     rows = pq.read_table(folder / "data" / "changes.parquet").to_pylist()

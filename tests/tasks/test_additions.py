@@ -7,7 +7,7 @@ from tasks.judging import additions
 from tasks.labels import mention_rates
 from tasks.labels.mention_rates import MentionRates
 from tasks.settings.calibrate import CalibrateSettings
-from tasks.training.calibration import TagCounts, fit_tags
+from tasks.training.calibration import DOUBTFUL, TagCounts, fit_tags
 
 TYPES = ["object"] * 8
 SETTINGS = CalibrateSettings()
@@ -56,6 +56,27 @@ def test_what_is_added_is_right_as_often_as_it_is_said_to_be(described: bool) ->
     assert estimate.low - 0.05 < right < estimate.high + 0.1
 
 
+@pytest.mark.parametrize("described", [True, False])
+def test_what_is_added_to_pictures_without_captions_is_right_as_often(described: bool) -> None:
+    logits, there, named = world(6000, 0.8, luck=described)
+    rates = MentionRates(np.full(8, 0.8), np.full(8, 0.03))
+    counts = TagCounts.of(logits, there if described else named)
+    fits = fit_tags(counts, TYPES)
+    bars = additions.bars(counts, fits, rates, described, SETTINGS)
+    fresh_logits, fresh, _ = world(6000, 0.8, 1, described)
+    added = fresh_logits >= bars.bare_cuts
+    assert fresh[added].mean() > SETTINGS.target_precision
+    assert added.sum() <= 1.1 * fresh.sum()  # no more than can show it
+    estimate = additions.measured(
+        halves(logits, there if described else named), TYPES, rates, described, SETTINGS, True
+    )
+    assert estimate is not None
+    assert estimate.low - 0.05 < fresh[added].mean() < estimate.high + 0.1
+    # captions would name most of what is there: the bars of what they leave out are far too high for such pictures
+    found, by_those = (fresh[passing].sum() for passing in (added, fresh_logits >= bars.cuts))
+    assert found > 3 * by_those
+
+
 def test_nothing_is_added_by_an_annotator_that_sees_nothing() -> None:
     logits, there, named = world(500, 0.3)
     np.random.default_rng(3).shuffle(logits)
@@ -64,9 +85,22 @@ def test_nothing_is_added_by_an_annotator_that_sees_nothing() -> None:
     fits = fit_tags(counts, TYPES)
     bars = additions.bars(counts, fits, rates_of(named, there), False, SETTINGS)
     assert np.isinf(bars.cuts).all()
+    assert np.isinf(bars.bare_cuts).all()
     assert not bars.added_share.any()
     assert np.isnan(bars.precision).all()
-    assert additions.measured(own, TYPES, rates_of(named, there), False, SETTINGS) is None
+    for bare in (False, True):
+        assert additions.measured(own, TYPES, rates_of(named, there), False, SETTINGS, bare) is None
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_bars_that_hold_by_luck_are_found_out_on_the_other_half(bare: bool) -> None:
+    """In one half the scores say what is there, in the other nothing: as if the annotator had learnt that half."""
+    logits, _, named = world(4000, 0.5)
+    np.random.default_rng(2).shuffle(logits[1::2])
+    rates = MentionRates(np.full(8, 0.5), np.full(8, 0.03))
+    estimate = additions.measured(halves(logits, named), TYPES, rates, False, SETTINGS, bare)
+    assert estimate is not None
+    assert estimate.low < DOUBTFUL * SETTINGS.target_precision
 
 
 def test_no_tag_is_added_to_more_images_than_it_can_be_in() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from storage.schemas import check, contract
 from storage.store import Snapshot
+from tasks.annotators import evidence as evidence_files
 from tasks.annotators import folder as annotator_folder
 from tasks.annotators.asking import annotated
 from tasks.annotators.base import Annotator, AnnotatorContext, AnnotatorSettings, Answers, Batch, named_tags
@@ -33,6 +35,7 @@ from tasks.stages import calibrate, generate, ground, train_baseline
 from tasks.stages.encode import build
 from tasks.training.calibration import Evidence
 from tasks.training.data import TagColumns, tag_columns
+from tasks.training.jobs import read_record, write_record
 from tests.tasks.stage_inputs import inputs_of
 from tests.tasks.test_encode import pictures, shard
 
@@ -77,7 +80,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inputs, pa.Table,
     assert set(log["model"].to_pylist()) == {
         f"{size}{name}" for size in ("", "at-96/") for name in ("whole", "fold-0", "fold-1")
     }
-    return inputs, table, folder / "model"
+    return inputs, whole.table("pairs"), folder / "model"
 
 
 def contract_of_pairs() -> dict[str, object]:
@@ -216,6 +219,61 @@ class ShakyAnnotator(Annotator):
         return Answers(np.tile(np.array([3.0, -3.0]), (len(batch), 1)), rejected={})
 
 
+def without_captions(table: pa.Table) -> pa.Table:
+    """The same pairs, as if they had come without captions."""
+    rows = [{**row, "captions": []} for row in table.to_pylist()]
+    return pa.Table.from_pylist(rows, contract("pairs").schema)
+
+
+def test_the_whole_model_answers_about_pictures_without_captions_unless_it_learnt_from_such(
+    trained: tuple[Inputs, pa.Table, Path], tmp_path: Path
+) -> None:
+    inputs, table, folder = trained
+    tags = tag_columns(inputs.table("label_system"))
+    bare = without_captions(table)
+
+    def models_of(annotator: TrainedAnnotator, table: pa.Table) -> list[int]:
+        """For each image the fold whose model answers; -1: the whole one."""
+        found, batch = [-2] * table.num_rows, batch_of(inputs, table, tags)
+        for rows in annotator.parts(batch):
+            model = annotator.model_of(batch.subset(rows))
+            for row in rows:
+                found[row] = [annotator.whole, *annotator.folds].index(model) - 1
+        return found
+
+    annotator = opened(folder, tags)
+    own = models_of(annotator, table)
+    assert sorted({*own}) == [-1, 0, 1]
+    assert models_of(annotator, bare) == [-1] * 4
+    learnt = Path(shutil.copytree(folder, tmp_path / "learnt"))
+    for name in ("whole", "fold-0", "fold-1"):
+        write_record(learnt / name, read_record(learnt / name)[0], (), bare=True)
+    assert models_of(opened(learnt, tags), bare) == own
+
+
+def test_a_picture_without_captions_is_scored_as_if_nobody_had_spoken_and_has_bars_of_its_own(
+    trained: tuple[Inputs, pa.Table, Path], tmp_path: Path
+) -> None:
+    inputs, table, folder = trained
+    names = {**dict.fromkeys(contract("tag_bars").schema.names, 0.5), "described": False, "named": 3, "reason": "added"}
+    rows = [{**names, "tag_id": tag, "slope": 1.0, "cut": 20.0, "bare_cut": 20.0 - 40 * tag} for tag in (0, 1)]
+    bars = pa.Table.from_pylist(rows, contract("tag_bars").schema)
+    tables = {"label_system": inputs.table("label_system"), "tag_bars": bars, "features": inputs.table("features")}
+    models = {"annotator": Path(shutil.copytree(folder, tmp_path / "model"))}
+    worker = generate.build(GenerateSettings(), inputs_of(tmp_path, tables, models), EXECUTOR)
+    nothing = contract("caption_tags").schema.empty_table()
+    shard = {name: inputs.table(name) for name in ("images", "features")} | {"caption_tags": nothing}
+    captioned, bare = (
+        check("generated", worker({**shard, "pairs": pairs})["generated"]).to_pylist()
+        for pairs in (table, without_captions(table))
+    )
+    assert all(row["predicted"] == [] for row in captioned)
+    assert all(row["predicted"] == [1] for row in bare)
+    for silent, spoken in zip(bare[3:], captioned[3:], strict=True):  # the same model answers about both
+        more = {score["tag_id"]: score["score"] for score in silent["scores"]}
+        assert all(more[score["tag_id"]] > score["score"] for score in spoken["scores"])
+
+
 def test_an_annotator_that_fails_on_one_image_loses_that_image_alone(
     trained: tuple[Inputs, pa.Table, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +308,30 @@ def test_an_annotator_that_fails_on_one_image_loses_that_image_alone(
     grounded = ground.build(grounding, stage, EXECUTOR)({**shard, "generated": made["generated"]})
     assert check("regions", grounded["regions"]).num_rows == 0
     assert grounded["regions"].schema.field("feature").type.list_size == 1280
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_nothing_is_added_to_pictures_without_captions_by_bars_that_do_not_hold(
+    trained: tuple[Inputs, pa.Table, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sees: bool
+) -> None:
+    """Bars that one half of the pictures sets, where what the annotator ``sees`` in the other is there or is not."""
+    monkeypatch.setitem(ANNOTATORS.members, "shaky", Shaky)
+    chance = np.random.default_rng(0)
+    logits = chance.normal(-4, 3, (3000, 2))
+    named = chance.random(logits.shape) < 1 / (1 + np.exp(-logits))
+    if not sees:
+        chance.shuffle(logits[1::2])
+    labels = [(label.name, label.type) for label in tag_columns(trained[0].table("label_system")).labels]
+    folder = tmp_path / "annotator"
+    folder.mkdir()
+    annotator_folder.write(folder, Shaky())
+    evidence_files.save(folder, Evidence(logits, named, False, np.zeros(2)), labels)
+    tables = {name: trained[0].table(name) for name in ("caption_tags", "label_system")}
+    found = calibrate.reduce(CalibrateSettings(), inputs_of(tmp_path, tables, {"annotator": folder}), EXECUTOR)
+    checks = {row["check"]: row for row in check("annotator_checks", found["annotator_checks"]).to_pylist()}
+    assert checks["bare_precision"]["passed"] is sees
+    assert ("Nothing is added to pictures without captions: of what" in checks["bare_precision"]["told"]) is not sees
+    assert [*np.isfinite(found["tag_bars"]["bare_cut"].to_numpy())] == [sees, sees]
 
 
 def test_tokens_that_were_not_stored_are_no_fault_of_an_image(trained: tuple[Inputs, pa.Table, Path]) -> None:

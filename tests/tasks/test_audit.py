@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,15 @@ TAGS = 8
 IDS = [f"{number:016x}" for number in range(PICTURES)]
 
 
-def pairs(split: str = "train") -> pa.Table:
+BARE = [f"{number:016x}" for number in range(PICTURES, 2 * PICTURES)]
+
+
+def pairs(split: str = "train", bare: Sequence[str] = ()) -> pa.Table:
     row = {"captions": ["."], "split": split, "sources": ["csv"], "names": ["a"]}
     row |= {"fingerprints": ["f"], "sha256": "0", "width": 1, "height": 1, "hash": 0}
-    return pa.Table.from_pylist([row | {"image_id": image_id} for image_id in IDS], contract("pairs").schema)
+    rows = [row | {"image_id": image_id} for image_id in IDS]
+    rows += [row | {"image_id": image_id, "captions": []} for image_id in bare]
+    return pa.Table.from_pylist(rows, contract("pairs").schema)
 
 
 def caption_tags(*captions: list[list[int]]) -> pa.Table:
@@ -35,8 +41,12 @@ def caption_tags(*captions: list[list[int]]) -> pa.Table:
     return pa.Table.from_pylist(rows, contract("caption_tags").schema)
 
 
-def audited(folder: Path, named: pa.Table, written: list[list[int]], scores: np.ndarray) -> dict[str, dict]:
-    """The checks of captions that name ``named``, of generated ones that name ``written``."""
+def audited(
+    folder: Path, named: pa.Table, written: list[list[int]], scores: np.ndarray, bare: Sequence[str] = ()
+) -> dict[str, dict]:
+    """The checks of captions that name ``named``, of generated ones that name ``written``; those of ``bare`` pictures
+    name everything."""
+    written, scores = [*written, *([[*range(TAGS)]] * len(bare))], np.concatenate([scores, scores[: len(bare)]])
     generated = [
         {
             "image_id": image_id,
@@ -47,7 +57,7 @@ def audited(folder: Path, named: pa.Table, written: list[list[int]], scores: np.
             "scores": [{"tag_id": tag, "score": float(score)} for tag, score in enumerate(row)],
             "predicted": [],
         }
-        for image_id, tags, row in zip(IDS, written, scores, strict=True)
+        for image_id, tags, row in zip([*IDS, *bare], written, scores, strict=True)
     ]
     bars = {name: 0.0 for name in contract("tag_bars").schema.names} | {
         "named": 9,
@@ -58,7 +68,7 @@ def audited(folder: Path, named: pa.Table, written: list[list[int]], scores: np.
     feature = pa.list_(pa.float16(), 2)
     regions = contract("regions").schema
     tables = {
-        "pairs": pairs(),
+        "pairs": pairs(bare=bare),
         "caption_tags": named,
         "generated": pa.Table.from_pylist(generated, contract("generated").schema),
         "regions": regions.set(regions.get_field_index("feature"), pa.field("feature", feature)).empty_table(),
@@ -93,6 +103,14 @@ def test_a_judge_is_proven_by_words_that_other_captions_confirm(tmp_path: Path) 
     alone = audited(tmp_path / "one", caption_tags(first), [[]] * PICTURES, scores)
     assert not any(row["passed"] for row in alone.values())
     assert "no picture has several captions" in alone["caption_disagrees"]["told"]
+
+
+def test_pictures_without_captions_prove_nothing(tmp_path: Path) -> None:
+    there, scores = scene(0)
+    named, written = caption_tags([tags[:2] for tags in there]), [tags[:3] for tags in there]
+    without, beside = (audited(tmp_path / str(len(bare)), named, written, scores, bare) for bare in ((), BARE))
+    assert {name: row["told"] for name, row in beside.items()} == {name: row["told"] for name, row in without.items()}
+    assert beside["captioner"] == without["captioner"]
 
 
 def test_a_judge_that_takes_right_words_is_not_proven(tmp_path: Path) -> None:

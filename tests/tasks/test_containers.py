@@ -86,7 +86,10 @@ def test_unfit_members_of_a_tar_are_rows_with_a_reason(tmp_path: Path) -> None:
     with tarfile.open(path, "a") as tar:
         tar.addfile(link)
     items = everything(tmp_path)
-    assert [item.name for item in items if not item.problem] == ["a.tar/good"]
+    assert [(item.name, item.captions != ()) for item in items if not item.problem] == [
+        ("a.tar/good", True),
+        ("a.tar/silent", False),
+    ]
     assert {item.problem[0] for item in items if item.problem and item.name == "a.tar/good"} == {"duplicate_key"}
     found = reasons(items)
     del found["a.tar/good"]
@@ -94,7 +97,6 @@ def test_unfit_members_of_a_tar_are_rows_with_a_reason(tmp_path: Path) -> None:
         "a.tar/../../x": "member_outside_archive",
         "a.tar/twice": "duplicate_key",
         "a.tar/alone": "row_without_image",
-        "a.tar/silent": "row_without_caption",
         "a.tar/odd": "sample_damaged",
         "a.tar/broken": "sample_damaged",
         "a.tar/link": "member_is_link",
@@ -160,7 +162,8 @@ def test_captions_are_texts_lists_of_texts_or_several_columns(tmp_path: Path) ->
     items = everything(tmp_path, Columns(captions=("short", "long")))
     assert items[0].captions == ("a dog", "a dog runs")
     assert json.loads(items[0].extra) == {}
-    assert reasons(items) == {"a.parquet/1": "row_without_caption", "a.parquet/2": "image_missing"}
+    assert items[1].captions == ()
+    assert reasons(items) == {"a.parquet/2": "image_missing"}
     wrong = [{"image": b"1", "caption": [{"raw": "a dog"}]}]
     pq.write_table(pa.Table.from_pylist(wrong), tmp_path / "a.parquet")
     assert reasons(everything(tmp_path)) == {"a.parquet/0": "caption_not_text"}

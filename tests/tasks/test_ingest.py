@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tempfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -23,9 +24,12 @@ from tasks.settings.build_labels import BuildLabelsSettings
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
 from tasks.sources.csv_file import CsvSource
+from tasks.sources.folder import FolderSource
 from tasks.sources.item import SourceItem
 from tasks.sources.listing.fingerprints import Fingerprint, of_image
 from tasks.sources.listing.item_rows import from_table, to_table
+from tasks.sources.mixed import MixedSource
+from tasks.sources.source import Source as SourceSettings
 from tasks.stages import ingest
 
 STAGE = stage_named("ingest")
@@ -218,6 +222,74 @@ def test_settings_that_change_rows_make_them_new(source: Source) -> None:
     assert fingerprint != of_image(item, csv, source.settings.model_copy(update={"test_share": 0.5}), 1)
     assert fingerprint != of_image(replace(item, captions=("x",)), csv, source.settings, 1)
     assert fingerprint == of_image(item, csv, source.settings.model_copy(update={"shard_size": 99}), 1)
+
+
+@pytest.mark.parametrize("shard_size", [2, 256])
+def test_pictures_without_a_caption_come_in_unless_they_are_to_be_rejected(source: Source, shard_size: int) -> None:
+    source.settings = source.settings.model_copy(update={"test_share": 0.99, "shard_size": shard_size})
+
+    def splits() -> dict[str, str]:
+        rows = source.store.table(source.store.snapshot("pairs"), ["names", "split"]).to_pylist()
+        return {row["names"][0]: row["split"] for row in rows}
+
+    source.add("bare.png", "", picture(100))
+    source.add("a.png", "", None)  # that row is no caption
+    source.add("b.png", "picture b, again", None)
+    source.ingest()
+    assert source.captions()["bare.png"] == []
+    assert source.captions()["a.png"] == ["picture a.png"]
+    assert splits() == {**dict.fromkeys(("a.png", "b.png", "c.png", "d.png"), "test"), "bare.png": "train"}
+    pairs = source.store.snapshot("pairs")
+    assert pairs is not None
+    assert ingest.told(source.store, pairs) == "1 of the pictures came without a caption"
+    source.settings = source.settings.model_copy(update={"bare": "reject"})
+    source.ingest()
+    assert source.rejected() == ["row_without_caption"]
+    assert "bare.png" not in source.captions()
+    pairs = source.store.snapshot("pairs")
+    assert pairs is not None
+    assert ingest.told(source.store, pairs) == ""
+    source.settings = source.settings.model_copy(update={"bare": "use"})
+    source.ingest()
+    assert source.rejected() == []
+    assert source.captions()["bare.png"] == []
+    source.rows = [(name, "a caption at last" if name == "bare.png" else text) for name, text in source.rows]
+    source.ingest()
+    assert splits()["bare.png"] == "test"  # as if it had never been without
+
+
+IN_BOTH = st.lists(st.sampled_from(["captioned", "bare", "both"]), min_size=1, max_size=20).map(
+    lambda kinds: [*kinds, "both"]
+)
+
+
+@settings(max_examples=6)
+@given(IN_BOTH, st.integers(1, 9))
+def test_bare_pictures_move_neither_the_ids_nor_the_splits_of_others(kinds: list[str], shard_size: int) -> None:
+    """Whether they are there from the beginning, or come later."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, lines = Path(name), ["image,caption"]
+        for shade, kind in enumerate(kinds):
+            for place in {"captioned": ("images",), "bare": ("more",), "both": ("images", "more")}[kind]:
+                (folder / place).mkdir(exist_ok=True)
+                (folder / place / f"{shade}.png").write_bytes(picture(shade))
+            lines += [f"{shade}.png,shade {shade}"] if kind != "bare" else []
+        (folder / "c.csv").write_text("\n".join(lines))
+        captioned = CsvSource(path=str(folder / "c.csv"))
+        mixed = MixedSource(parts=(FolderSource(path=str(folder / "more")), captioned))
+
+        def split_of(store: str, source: SourceSettings) -> dict[str, tuple[str, bool]]:
+            """By id, the split of each picture and whether it has a caption."""
+            opened = Store(folder / store)
+            shares = {"test_share": 0.3, "calibrate_share": 0.3}
+            ingest_all(opened, IngestSettings(source=source, shard_size=shard_size, **shares))
+            rows = opened.table(opened.snapshot("pairs"), ["image_id", "split", "captions"]).to_pylist()
+            return {row["image_id"]: (row["split"], bool(row["captions"])) for row in rows}
+
+        before, later, at_once = split_of("first", captioned), split_of("first", mixed), split_of("second", mixed)
+        assert later == at_once
+        assert len(later) == len(kinds)
+        assert later == {**dict.fromkeys(later, ("train", False)), **before}
 
 
 WORDS = st.text("0123456789abcdef", min_size=1)

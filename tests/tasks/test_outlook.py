@@ -19,15 +19,16 @@ def test_files_that_are_missing_or_empty_are_named_before_anything_runs(tmp_path
     (images / "there.jpg").write_bytes(b"x" * 3_000_000)  # it is not opened
     (images / "empty.jpg").write_bytes(b"")
     rows = [f"{name}.jpg,a dog" for name in ("there", "empty", "gone 1", "gone 2", "gone 3", "gone 4")]
-    (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *rows, "there.jpg,"]))
-    settings, _ = configuration.configure("tiny", f"csv:{tmp_path / 'captions.csv'}")
-    planned = outlook(Store(tmp_path / "store"), settings, Request())
-    ingest = planned[0]
-    assert ingest.note == (
-        "4 image_missing (gone 1.jpg, gone 2.jpg, gone 3.jpg, ..); 1 image_empty (empty.jpg); "
-        "1 row_without_caption (there.jpg); more than the error budget of 20%: the run would stop there"
-    )
-    assert ingest.bytes == 3_000_000
+    (images / "bare.jpg").write_bytes(b"x" * 1_000_000)
+    (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *rows, "there.jpg,", "bare.jpg,"]))
+    unfit = "4 image_missing (gone 1.jpg, gone 2.jpg, gone 3.jpg, ..); 1 image_empty (empty.jpg); "
+    stops = "; more than the error budget of 20%: the run would stop there"
+    for sets, said in ((), "1 without a caption"), (["ingest.bare=reject"], "1 row_without_caption (bare.jpg)"):
+        settings, _ = configuration.configure("tiny", f"csv:{tmp_path / 'captions.csv'}", sets)
+        planned = outlook(Store(tmp_path / "store"), settings, Request())
+        ingest = planned[0]
+        assert ingest.note == unfit + said + stops
+    assert ingest.bytes == 4_000_000
     assert "fine-tune" not in {one.stage.name for one in planned}  # the source has no pairs for it
     seconds, stored = cost(planned)
     assert seconds > sum(one.seconds for one in planned)

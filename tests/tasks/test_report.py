@@ -108,6 +108,44 @@ def test_precision_and_recall_after_each_stage(store: Store, gathered: dict[str,
         assert steps[name]["recall"] == pytest.approx(right / len(truth), abs=1e-4)
 
 
+def test_pictures_without_captions_are_counted_apart(tmp_path: Path, gathered: dict[str, Any]) -> None:
+    store = make_store(str(tmp_path), bare=12)
+    data = gather(store)
+    bare = {row["image_id"] for row in store.table(store.snapshot("pairs")).to_pylist() if not row["captions"]}
+    verdicts = store.table(store.snapshot("tag_verdicts")).to_pylist()
+    added = [row for row in verdicts if row["image_id"] in bare and row["kept"]]
+    train = {*training_pictures(store)} - bare
+    assert data["bare"] == len(bare) == 12
+    assert gathered["bare"] == 0
+    assert data["growth"]["bare"] == {"images": 12, "added": len(added)}
+    assert data["opening"]["added"][-1] == (
+        f"12 pictures came without captions: {len(added)} tags were added to them, {len(added) / 12:.1f} a picture; "
+        "58% of them are right as estimated (95% interval 49% to 66%)."
+    )
+    assert {*data["growth"]["checks"]} == {"added_precision", "bare_precision"}
+    assert {*gathered["growth"]["checks"]} == {"added_precision"}
+    assert data["flows"][0]["images"] == data["growth"]["images"] == len(train) == 24
+    of_flow = sum(link["count"] for link in data["flows"][0]["links"])
+    assert of_flow == sum(row["image_id"] in train for row in verdicts)
+    assert data["flows"][0]["steps"][0]["precision"] is not None
+    shown = [example for example in data["examples"] if example["bare"]]
+    assert len(shown) == 3
+    for example in shown:
+        assert example["id"] in bare
+        assert example["captions"] == []
+        assert {tag["is_true"] for tag in example["tags"]} == {None}
+    assert {example["id"] for example in data["examples"]} - bare
+
+
+def test_a_report_where_no_picture_has_captions(tmp_path: Path) -> None:
+    data = read_data(make_store(str(tmp_path), bare=36, until="judge"))
+    assert data["bare"] == 36
+    (told,) = data["opening"]["added"]
+    assert told.startswith("36 pictures came without captions: ")
+    assert {*data["growth"]["checks"]} == {"bare_precision"}
+    assert data["flows"][0]["images"] == 0
+
+
 def test_tags_before_the_verdicts_are_those_after_generation(tmp_path: Path, gathered: dict[str, Any]) -> None:
     before = gather(make_store(str(tmp_path), until="generate"))["flows"][0]["steps"]
     after = gathered["flows"][0]["steps"]

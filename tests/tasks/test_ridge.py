@@ -18,12 +18,12 @@ from tasks.training.whitening import Whitening
 IMAGES, WIDTH, TAGS = 60, 8, 5
 
 
-def world(folder: Path, count: int = IMAGES) -> Examples:
+def world(folder: Path, count: int = IMAGES, width: int = WIDTH) -> Examples:
     """Images whose mean tokens say something about their tags."""
     chance = np.random.default_rng(0)
-    tokens = chance.normal(size=(count, 1, WIDTH)).astype(np.float16)
+    tokens = chance.normal(size=(count, 1, width)).astype(np.float16)
     tokens.tofile(folder / "tokens")
-    logits = tokens[:, 0].astype(float) @ chance.normal(size=(WIDTH, TAGS)) - 1
+    logits = tokens[:, 0].astype(float) @ chance.normal(size=(width, TAGS)) - 1
     named = chance.random(logits.shape) < 1 / (1 + np.exp(-logits))
     images = TokenImages(folder / "tokens", tokens.shape, np.arange(count), np.ones(count, np.int64))
     ids = np.random.default_rng(1).integers(0, 2**64, count, np.uint64)
@@ -70,9 +70,12 @@ def test_an_image_that_is_left_out_might_as_well_not_be_there(tmp_path: Path, mo
     penalty = float((variances / solved.shares.double()[-1] - values[-1] * variances).median())
     rest = np.delete(np.arange(IMAGES), out)
     alike = solved.mixing.double() @ variances.diag() @ solved.mixing.T.double()
+    of_rest, named_rest = x[rest].mean(0), y[rest].mean(0)
+    x, y = x - of_rest, y - named_rest
     system = torch.kron(alike, x[rest].T @ x[rest]) + penalty * torch.eye(WIDTH * TAGS).double()
     weights = torch.linalg.solve(system, (x[rest].T @ y[rest] @ alike).T.reshape(-1)).reshape(TAGS, WIDTH).T
-    expected = (asked.double() - solved.mean) @ weights * solved.gains + solved.frequencies.logit() + solved.intercept
+    scores = (asked.double() - solved.mean - of_rest) @ weights + named_rest
+    expected = scores * solved.gains + solved.frequencies.logit() + solved.intercept
     torch.testing.assert_close(answer.double(), expected, rtol=1e-3, atol=2e-3)
     assert (solved.left_out(asked, own, named[[out, out]])[0].abs() > 0.05).any()
 
@@ -87,6 +90,20 @@ def test_answers_about_its_own_images_are_those_that_leave_them_out(tmp_path: Pa
     assert min(solution.errors) < 0.9  # it has learnt something
     unlearnable = replace(examples, targets=examples.targets[np.random.default_rng(1).permutation(IMAGES)])
     assert min(ridge.solve(unlearnable, queries()).errors) > 0.95
+
+
+def test_few_images_tell_nothing_of_themselves(tmp_path: Path) -> None:
+    """Fewer than their tokens have channels: any tags can be learnt, and an image is all of the others' remainder."""
+    examples = world(tmp_path, 12, 40)
+    chance = np.random.default_rng(2)
+    for _ in range(3):
+        shuffled = replace(examples, targets=examples.targets[chance.permutation(12)])
+        solution = ridge.solve(shuffled, queries())
+        named = shuffled.targets.toarray() > 0
+        assert min(solution.errors) > 0.9
+        columns = zip(solution.logits.T, named.T, strict=True)
+        apart = [logits[there].mean() - logits[~there].mean() for logits, there in columns]
+        assert max(apart) < 1
 
 
 def test_whitened_and_plain_tokens_get_the_same_answers(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def measures(**columns: list[object]) -> pa.Table:
         "width": [640] * count,
         "height": [480] * count,
         "hash": [0xF << (10 * at) for at in range(count)],
+        "bare": [False] * count,
         "caption_fits": [[]] * count,
         "unwanted": [None] * count,
         "vector": np.eye(count, 8).tolist(),
@@ -141,6 +142,19 @@ def test_images_fall_for_their_reasons_and_held_out_ones_stay() -> None:
     bounds = ScreenSettings(least_side=90, most_aspect=2, least_caption_fit=0.2, most_unwanted=0.5)
     assert reasons(table, bounds) == [["too_small", "unwanted"], ["too_long"], ["caption_disagrees"], []]
     assert reasons(table) == [["unwanted"], [], [], []]
+
+
+def test_a_captioned_picture_wins_over_a_larger_one_without_captions() -> None:
+    table = measures(hash=[1, 1, 1], width=[640, 1600, 800], bare=[False, True, True])
+    assert reasons(table) == [[], ["duplicate"], ["duplicate"]]
+    assert {*screen.decide(table, ScreenSettings())["duplicate_of"].to_pylist()} == {None, f"{0:016x}"}
+    alone = measures(hash=[1, 1], width=[640, 1600], bare=[True, True])
+    assert reasons(alone) == [["duplicate"], []]
+    # nothing is measured on one that its source holds out, so that no other leaks into it
+    held_out = measures(
+        hash=[1, 1, 0xFF00, 0xFF00], split=["train", "test", "train", "test"], bare=[False, True, True, False]
+    )
+    assert reasons(held_out) == [[], ["duplicate"], ["leaks"], []]
 
 
 def test_trainings_leave_out_what_was_screened(tmp_path: Path) -> None:

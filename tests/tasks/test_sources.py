@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from storage.schemas import DESCRIBED, OF_IMAGE
 from tasks.sources import SourceError, SourceItem
 from tasks.sources.coco import CocoSource
 from tasks.sources.csv_file import CsvSource
+from tasks.sources.folder import FolderSource
 from tasks.sources.labels_file import LabelsSource
 
 
@@ -42,15 +44,8 @@ def test_unfit_rows_of_a_csv_are_kept_with_their_reason(tmp_path: Path, images: 
         b"a.jpg,odd,training\nb.jpg\n"
     )
     items = CsvSource(path=str(tmp_path / "c.csv")).items()
-    assert reasons(items) == [
-        "row_without_caption",
-        "row_without_image",
-        "image_outside_folder",
-        "not_utf8",
-        "unknown_split",
-        "row_without_caption",
-    ]
-    assert [item.captions for item in items if not item.problem] == [("fine",)]
+    assert reasons(items) == ["row_without_image", "image_outside_folder", "not_utf8", "unknown_split"]
+    assert {item.name: item.captions for item in items if not item.problem} == {"a.jpg": ("fine",), "b.jpg": ()}
 
 
 def test_a_csv_without_the_columns_says_so(tmp_path: Path, images: Path) -> None:
@@ -74,20 +69,36 @@ def test_coco_captions_are_listed_with_their_licence(tmp_path: Path, images: Pat
             {"image_id": 7, "caption": "A pet."},
             {"image_id": 99, "caption": "lost"},
             {"image_id": 8, "caption": " "},
+            {"image_id": 7, "caption": ""},
         ],
     }
     (tmp_path / "coco.json").write_text(json.dumps(content))
     items = CocoSource(path=str(tmp_path / "coco.json")).items()
     good = [item for item in items if not item.problem]
     assert [(item.name, item.captions, item.licence, item.url) for item in good] == [
-        ("a.jpg", ("A dog.", "A pet."), "CC BY", "http://x/a.jpg")
+        ("a.jpg", ("A dog.", "A pet."), "CC BY", "http://x/a.jpg"),
+        ("b.jpg", (), None, None),
     ]
-    assert sorted(reasons(items)) == [
-        "row_without_caption",
-        "row_without_caption",
-        "row_without_image",
-        "row_without_image",
-    ]
+    assert reasons(items) == ["row_without_image", "row_without_image"]
+
+
+def test_a_folder_is_listed_with_all_below_it_in_the_order_of_names(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.png", "notes.txt", ".hidden.png", "c/d/e.webp", "c/a.gif", ".cache/x.png", "b.jpg.part"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    items = list(FolderSource(path=str(tmp_path)).items())
+    assert [item.name for item in items] == ["a.png", "b.JPG", "c/a.gif", "c/d/e.webp"]
+    assert all(item.captions == () and item.ready_tags is None and item.version.startswith("1-") for item in items)
+    assert items[2].path == str(tmp_path / "c" / "a.gif")
+    assert [item.name for item in FolderSource(path=str(tmp_path), limit=2).items()] == ["a.png", "b.JPG"]
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    assert reasons(list(FolderSource(path=str(tmp_path / "odd")).items())) == ["not_utf8"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="holds no image: their names end in"):
+        list(FolderSource(path=str(tmp_path / "empty")).items())
+    with pytest.raises(SourceError, match="there is no folder"):
+        list(FolderSource(path=str(tmp_path / "none")).items())
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"images": []}', '{"images": [{}], "annotations": []}'])

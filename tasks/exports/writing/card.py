@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from storage.bare import IN_SQL
 from storage.store import Snapshot
 from tasks.exports.writing.exported_rows import ExportedStore, Selection
 from tasks.machine.inputs import connect
@@ -40,7 +41,7 @@ def card(exported: ExportedStore, selection: Selection, name: str, what: str, fi
         f"# {name}",
         what,
         "## Images",
-        _table(("split", "images"), [(split, f"{count:,}") for split, count in splits]),
+        _table(("split", "images"), [(split, f"{count:,}") for split, count in splits]) + _bare(exported, selection),
         "## Licences",
         _table(("licence", "images"), [(licence.replace("|", "/"), f"{count:,}") for licence, count in licences]),
         "The images and captions stay under the terms of where they come from.",
@@ -61,6 +62,14 @@ def _counts(exported: ExportedStore, column: str, selection: Selection) -> list[
             split=selection.split,
         )
     return [(row["value"], row["images"]) for row in counted.to_pylist()]
+
+
+def _bare(exported: ExportedStore, selection: Selection) -> str:
+    """A sentence on images without captions; "" where there are none."""
+    bare = dict(_counts(exported, f"{IN_SQL}::VARCHAR", selection)).get("true", 0)
+    if not bare:
+        return ""
+    return f"\n\n{bare:,} of them came without captions: no caption names any of their tags."
 
 
 def _made(snapshots: Mapping[str, Snapshot], selection: Selection) -> str:

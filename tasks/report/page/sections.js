@@ -31,7 +31,7 @@ function header(data) {
     element("h1", {}, `What the data engine made of ${data.header.dataset}`),
     verdictBox(data),
     element("p", { class: "quiet" }, `${state} · ${data.header.time} · store `, element("code", {}, data.header.store)),
-    splits && element("p", { class: "quiet" }, `Pictures: ${splits}.`),
+    splits && element("p", { class: "quiet" }, `Pictures: ${splits}.` + (data.bare ? ` ${count(data.bare)} of them came without captions; figures leave these out where it is not said otherwise.` : "")),
     data.findings.length > 0 && element("ul", { class: "findings" }, data.findings.map((text) => element("li", {}, text))),
     tiles(data));
 }
@@ -49,7 +49,7 @@ function verdictBox(data) {
 
 function growthSection(data) {
   const found = data.growth;
-  if (!found) return null;
+  if (!found?.images) return null;
   const { tags, checks } = found;
   const lead = Object.values(checks).map((row) => row.told).filter((text) => text && !data.opening?.added.includes(text));
   const estimated = tags.some((row) => known(row.plausible));
@@ -260,7 +260,7 @@ function exampleCard(example) {
   const lines = [];
   const add = (title, content) => content.length && lines.push(element("dt", {}, title), element("dd", {}, content));
   const quotes = (captions) => captions.slice(0, 5).map((caption) => element("div", {}, "“" + caption + "”"));
-  add(example.captions.length > 1 ? "Captions" : "Caption", quotes(example.captions));
+  add(example.captions.length > 1 ? "Captions" : "Caption", example.bare ? "It came without one." : quotes(example.captions));
   add("Generated", quotes(example.generated));
   for (const [origin, title] of Object.entries(ORIGINS)) {
     add(title[0].toUpperCase() + title.slice(1), example.tags.filter((tag) => tag.kept && tag.origin === origin).map(chip));

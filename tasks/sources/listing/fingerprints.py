@@ -85,6 +85,7 @@ def of_image(item: SourceItem, source: Source, settings: IngestSettings, version
         settings.max_pixels,
         "" if item.split else [settings.calibrate_share, settings.test_share],
         source.package,
+        *([] if item.captions or item.ready_tags is not None else _bare(settings)),
     ]
     return Fingerprint(digest(words), version=item.version or "0-0")
 
@@ -95,5 +96,11 @@ def of_file(file: SourceItem, source: Source, settings: IngestSettings, version:
     shares = [settings.calibrate_share, settings.test_share]
     words = [
         version, file.source, file.name, file.container, chosen, source.most() > 0, settings.max_pixels, shares,
+        *_bare(settings),
     ]  # fmt: skip
     return Fingerprint(digest(words), version=file.version)
+
+
+def _bare(settings: IngestSettings) -> list[str]:
+    """What becomes of bare pictures, where it is not the usual."""
+    return [settings.bare] if settings.bare != "use" else []

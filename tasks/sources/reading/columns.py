@@ -91,8 +91,6 @@ def item_of(
         data, path, problem = _image(row.get(image), folder)
         if problem is not None:
             return SourceItem(name, where, problem=problem)
-    if not captions and tags is None:
-        return SourceItem(name, where, problem=("row_without_caption", "the row has no caption"))
     used = {*named, image, columns.tags, *(_known(row, URLS)), *(_known(row, LICENCES))}
     extra = {
         column: value
