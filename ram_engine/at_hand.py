@@ -65,7 +65,7 @@ def count(ingest: IngestSettings) -> tuple[int, int]:
     """
     pictures = captions = missing = 0
     problems: dict[str, str] = {}
-    for item in list_all(ingest, 0).values():
+    for _, item in list_all(ingest, 0):
         if item.problem is not None:
             problems.setdefault(*item.problem)
         elif item.version == "missing-0":

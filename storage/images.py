@@ -39,12 +39,16 @@ def read_files(store: Store, pairs: Snapshot, images: Snapshot, image_ids: Colle
             break
         ids = store.rows_of(pairs, part, ["image_id"])["image_id"].to_pylist()
         if here := wanted.intersection(ids):
-            records |= _records(store, images.artifact, files[part.partition], here)
+            records |= records_of(store, images.artifact, files[part.partition], here)
             wanted -= here
     return records
 
 
-def _records(store: Store, artifact: str, part: Part, image_ids: Collection[str]) -> dict[str, ImageRecord]:
+def records_of(store: Store, artifact: str, part: Part, image_ids: Collection[str]) -> dict[str, ImageRecord]:
+    """The files of images that all stand in one part; only the row groups that hold them are read.
+
+    Raises :class:`DamagedPartError` as :func:`read_files` does.
+    """
     records: dict[str, ImageRecord] = {}
     wanted = pa.array(sorted(image_ids), pa.string())
     try:

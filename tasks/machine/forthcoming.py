@@ -13,6 +13,8 @@ from storage.store import Store
 from tasks.machine.declaration import Stage
 from tasks.machine.planning import StagePlan, recipe_of
 from tasks.machine.stage_run import StageRun
+from tasks.sources.item import size_in
+from tasks.sources.temporary import temporary_database
 
 MOST_NAMED = 3  # unfit rows that a note names
 
@@ -33,9 +35,10 @@ class Forthcoming:
         before = sum(map(len, latest.tombstones.values())) if latest is not None else 0
         leave = sum(map(len, (work.tombstones or {}).values())) - before
         self.images = max(work.rows, (latest.rows if latest is not None else 0) + work.rows - leave)
-        items = list(new_items(work))
-        if latest is None and not any(item["container"] for item in items):
-            self.splits = {item["split"] for item in items if not item["bare"]}
+        if latest is None:
+            kinds = {(item["split"], item["bare"], bool(item["container"])) for item in new_items(work)}
+            if not any(told_when_read for _, _, told_when_read in kinds):
+                self.splits = {split for split, bare, _ in kinds if not bare}
 
     def lacks(self, split: str) -> bool:
         """Whether it is known that no image of ``split`` that has a caption or labels will be there."""
@@ -82,11 +85,13 @@ def new_items(work: StagePlan) -> Iterator[dict[str, Any]]:
 
 def new_bytes(work: StagePlan) -> int | None:
     """The bytes of the image files that `ingest` will store; None where some are no files before they are read."""
-    items = list(new_items(work))
-    if any(not item["path"] and not item["reason"] for item in items):
-        return None
-    files = {item["path"]: item["version"].partition("-")[0] for item in items if item["path"]}
-    return sum(int(size) for size in files.values() if size.isdigit())
+    files = temporary_database("files (path TEXT, version TEXT)")
+    for item in new_items(work):
+        if item["path"]:
+            files.execute("INSERT INTO files VALUES (?, ?)", (item["path"], item["version"]))
+        elif not item["reason"]:
+            return None
+    return sum(size_in(version) for _, version in files.execute("SELECT DISTINCT path, version FROM files"))
 
 
 def source_note(work: StagePlan) -> str:
@@ -102,10 +107,11 @@ def source_note(work: StagePlan) -> str:
             reason = "row_without_caption" if rejects_bare else ""
         if reason:
             reasons[reason] += 1
-            named.setdefault(reason, []).append(item["name"])
+            if reasons[reason] <= MOST_NAMED:
+                named.setdefault(reason, []).append(item["name"])
     notes = []
     for reason, count in reasons.most_common():
-        shown = ", ".join(named[reason][:MOST_NAMED]) + (", .." if count > MOST_NAMED else "")
+        shown = ", ".join(named[reason]) + (", .." if count > MOST_NAMED else "")
         notes.append(f"{count:,} {reason} ({shown})")
     budget = getattr(work.settings, "error_budget", 1.0)
     if bare and not rejects_bare:

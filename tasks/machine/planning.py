@@ -26,6 +26,8 @@ from tasks.sources.item import file_version
 NOT_READ = "none"  # in place of a key: an optional input is not to be read
 AS_FITTED = "kept as it was fitted, although its inputs changed since (--refit makes it again)"
 
+_splits: dict[tuple[str, str, str], bool] = {}  # by store, snapshot of pairs and split: whether there are some
+
 
 class PlanError(RuntimeError):
     """A stage cannot be planned: an input is missing; the message says which stage makes it."""
@@ -179,7 +181,8 @@ def finish_plan(plan: StagePlan, shards: list[Shard], retry_rejected: bool = Fal
     """Sorts ``shards`` into those whose parts are in the store and those to compute, and finds the snapshot's key."""
     store, stage, force = plan.run.store, plan.stage, plan.run.again.force
     key = digest([plan.stage.name, sorted((shard.partition, shard.key) for shard in shards), plan.tombstones])
-    known = {artifact: _known_parts(store, artifact) for artifact in stage.writes}
+    present = {artifact: store.parts_present(artifact) for artifact in stage.writes}
+    known = {artifact: _known_parts(store.snapshot(artifact), present[artifact]) for artifact in stage.writes}
     retried = _with_rejected_rows(known) if retry_rejected else set()
     if not (force or retried) and complete(plan.run, key):
         return replace(plan, key=key, kept=True)
@@ -187,7 +190,7 @@ def finish_plan(plan: StagePlan, shards: list[Shard], retry_rejected: bool = Fal
     todo = []
     for shard in shards:
         asked = force or shard.key in retried
-        found = {} if asked else _find(store, shard, known)
+        found = {} if asked else _find(store, shard, known, present)
         if len(found) == len(stage.writes):
             for artifact, part in found.items():
                 done[artifact].append(part)
@@ -241,22 +244,23 @@ def _plan_map(plan: StagePlan) -> StagePlan:
     return finish_plan(replace(plan, tombstones=tombstones), shards, plan.run.again.retry_rejected)
 
 
-def _find(store: Store, shard: Shard, known: Mapping[str, Mapping[str, Part]]) -> dict[str, Part]:
+def _find(
+    store: Store, shard: Shard, known: Mapping[str, Mapping[str, Part]], present: Mapping[str, Set[str]]
+) -> dict[str, Part]:
+    """The shard's parts: of those that are ``present`` only such are opened as no snapshot told of."""
     found = {}
     for artifact, parts in known.items():
-        part = parts.get(shard.key) or store.find_part(artifact, shard.key, shard.partition)
+        part = parts.get(shard.key)
+        if part is None and shard.key in present[artifact]:
+            part = store.find_part(artifact, shard.key, shard.partition)
         if part is not None:
             found[artifact] = part
     return found
 
 
-def _known_parts(store: Store, artifact: str) -> dict[str, Part]:
+def _known_parts(latest: Snapshot | None, present: Set[str]) -> dict[str, Part]:
     """The latest snapshot's parts whose files are there, by key: their digests need not be taken again."""
-    latest = store.snapshot(artifact)
-    if latest is None:
-        return {}
-    present = store.parts_present(artifact)
-    return {part.key: part for part in latest.parts if part.key in present}
+    return {part.key: part for part in latest.parts if part.key in present} if latest is not None else {}
 
 
 def _whole_key(stage: Stage, settings: Settings, snapshots: Mapping[str, Snapshot]) -> str:
@@ -377,9 +381,10 @@ def left_out(store: Store, stage: Stage, settings: PipelineSettings) -> str:
     pairs = store.snapshot("pairs")
     if not stage.split or pairs is None:
         return ""
-    if any(_tells(store, pairs, part, stage.split) for part in pairs.parts):
-        return ""
-    return f"no picture that has a caption or labels is of the split '{stage.split}'"
+    asked = (store.url, pairs.key, stage.split)
+    if asked not in _splits:  # a plan asks more than once, and where there are none each part is read for it
+        _splits[asked] = any(_tells(store, pairs, part, stage.split) for part in pairs.parts)
+    return "" if _splits[asked] else f"no picture that has a caption or labels is of the split '{stage.split}'"
 
 
 def _tells(store: Store, pairs: Snapshot, part: Part, split: str) -> bool:

@@ -25,7 +25,7 @@ class IngestSettings(Settings):
     without_effect: ClassVar[frozenset[str]] = Settings.without_effect | {"shard_size"}  # of parts that are there
 
     source: AnySource = Field(SampleSource(), description="Where images and captions come from.")
-    shard_size: int = Field(256, ge=1, description="So many images make a part.")
+    shard_size: int = Field(256, ge=1, description="So many images make a part, or fewer that have 64 MB together.")
     max_pixels: int = Field(64_000_000, ge=1, description="Larger images are rejected before they are decoded.")
     calibrate_share: float = Field(
         0.05, ge=0, lt=1, description="This share is held out for thresholds, where no split is given."

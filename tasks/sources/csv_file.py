@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,34 +27,32 @@ class CsvSource(Source):
     images: ImagesFolder = ""
     limit: Limit = 0
 
-    def items(self) -> list[SourceItem]:
+    def items(self) -> Iterator[SourceItem]:
         """One item an image, with the captions of all its rows."""
         table = CsvFile(self.path, ("image", "caption"), self.images)
-        images: dict[str, _Image] = {}
-        for row in table.rows(_misfit, self.limit):
-            images.setdefault(row.image, _Image(row.line)).add(row)
-        items = [
-            SourceItem(
-                name=name,
-                where=table.where(image.line),
+        for rows in table.by_image(_misfit, self.limit):
+            image = _Image()
+            for row in rows:
+                image.add(row)
+            file = table.folder / rows[0].image
+            yield SourceItem(
+                name=rows[0].image,
+                where=table.where(rows[0].line),
                 captions=tuple(image.captions),
                 split=image.split,
-                path=str(table.folder / name),
-                version=file_version(table.folder / name),
+                path=str(file),
+                version=file_version(file),
                 url=image.url or None,
                 licence=image.licence or None,
                 extra=extra_of(image.extra),
             )
-            for name, image in images.items()
-        ]
-        return items + table.problems
+        yield from table.problems()
 
 
 @dataclass
 class _Image:
     """What the rows of an image say; of two that contradict each other the later one."""
 
-    line: int
     captions: list[str] = field(default_factory=list)
     split: str = ""
     url: str = ""

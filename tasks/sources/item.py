@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+SHARD_BYTES = 64 * 2**20  # of image files in a shard, or in a piece of a file, unless one image alone has more
 SPLITS = ("", "train", "fine_tune", "calibrate", "test")
 
 ReadyTags = tuple[tuple[int, tuple[tuple[str, str], ...]], ...]  # (caption index, ((name, type), ..)), ..
@@ -27,7 +30,7 @@ class SourceItem:
     that is to be seen, where a drawn image's maker knows it: a row of the artifact `truth` but its ``image_id``.
 
     An item with a ``container`` (what kind of file it is) is a whole file of images; with ``rows`` it is a piece of
-    one, which begins at ``start`` (a byte of a tar, else a row).
+    one, which begins at ``start`` (a byte of a tar, else a row) and has ``size`` bytes (0: nobody knows).
     """
 
     name: str
@@ -47,6 +50,12 @@ class SourceItem:
     container: str = ""
     start: int = 0
     rows: int = 0
+    size: int = 0
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of its file, or of the piece of one; 0 where nobody knows."""
+        return self.size if self.container or not self.path else size_in(self.version)
 
 
 def file_version(path: Path) -> str:
@@ -56,6 +65,12 @@ def file_version(path: Path) -> str:
     except OSError:
         return "missing-0"
     return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def size_in(version: str) -> int:
+    """The size that a file's version names; 0 where it is no file's."""
+    size = version.partition("-")[0]
+    return int(size) if size.isdecimal() else 0
 
 
 def images_folder(file: Path, images: str) -> Path:
@@ -70,8 +85,23 @@ def images_folder(file: Path, images: str) -> Path:
 
 
 def inside(folder: Path, name: str) -> bool:
-    """Whether ``name`` stays within ``folder``: a name such as ``../x`` would leave it."""
-    return (folder / name).resolve().is_relative_to(folder.resolve())
+    """Whether ``name`` stays within ``folder``: ``../x`` would leave it, and so would a link to there."""
+    return inside_of(folder)(name)
+
+
+def inside_of(folder: Path) -> Callable[[str], bool]:
+    """The same for many names: the folders in which they lie are looked up once."""
+    real = lru_cache(1024)(os.path.realpath)
+    root = real(folder)
+
+    def holds(name: str) -> bool:
+        parent, last = os.path.split(os.path.join(folder, name))
+        path = os.path.join(real(parent), last)
+        if last in ("", ".", "..") or os.path.islink(path):
+            path = os.path.realpath(path)
+        return path == root or path.startswith(os.path.join(root, ""))
+
+    return holds
 
 
 def extra_of(values: Mapping[str, Any]) -> str:

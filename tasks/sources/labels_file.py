@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -32,31 +33,29 @@ class LabelsSource(Source):
     images: ImagesFolder = ""
     limit: Limit = 0
 
-    def items(self) -> list[SourceItem]:
+    def items(self) -> Iterator[SourceItem]:
         """One item an image, with the tags of all its rows."""
         table = CsvFile(self.path, ("image", "tag"), self.images)
-        images: dict[str, _Image] = {}
-        for row in table.rows(_misfit, self.limit):
-            images.setdefault(row.image, _Image(row.line)).add(row)
-        items = [
-            SourceItem(
-                name=name,
-                where=table.where(image.line),
+        for rows in table.by_image(_misfit, self.limit):
+            image = _Image()
+            for row in rows:
+                image.add(row)
+            file = table.folder / rows[0].image
+            yield SourceItem(
+                name=rows[0].image,
+                where=table.where(rows[0].line),
                 split=image.split,
-                path=str(table.folder / name),
-                version=file_version(table.folder / name),
+                path=str(file),
+                version=file_version(file),
                 ready_tags=((DESCRIBED if image.described else OF_IMAGE, tuple(image.tags)),),
             )
-            for name, image in images.items()
-        ]
-        return items + table.problems
+        yield from table.problems()
 
 
 @dataclass
 class _Image:
     """What the rows of an image say."""
 
-    line: int
     tags: dict[tuple[str, str], None] = field(default_factory=dict)
     split: str = ""
     described: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +11,12 @@ from pydantic import Field
 
 from storage.schemas import OF_IMAGE
 from tasks.settings.base import PathName
-from tasks.sources.item import ReadyTags, SourceError, SourceItem, file_version, images_folder, inside
+from tasks.sources.item import ReadyTags, SourceError, SourceItem, file_version, images_folder, inside_of
+from tasks.sources.reading.json_lists import lists_in
 from tasks.sources.source import Limit, Source
 
-BLOCK = 2**20
+Find = Callable[[str], Path | None]
+
 TAG_LISTS = ("tag_list_types.txt", "tag_list.txt")  # as our own export writes them
 
 
@@ -31,21 +33,19 @@ class OfficialSource(Source):
     images: PathName = Field("", description="The folder of images; empty: the JSON's own.")
     limit: Limit = 0
 
-    def items(self) -> list[SourceItem]:
+    def items(self) -> Iterator[SourceItem]:
         """One item an entry of the training JSON, and one a line of the evaluation list."""
         names = _read_names(self._tag_list())
-        items = []
         if self.path:
             file = Path(self.path)
-            folder = _folder(file, self.images)
+            find = _finder(_folder(file, self.images))
             for number, entry in enumerate(_entries(file)):
                 if self.limit and number == self.limit:
                     break
-                items.append(_training(entry, f"{file.name} entry {number}", folder, names))
+                yield _training(entry, f"{file.name} entry {number}", find, names)
         if self.evaluation:
             file = Path(self.evaluation)
-            items += _evaluation(file, _folder(file, self.images), names)
-        return items
+            yield from _evaluation(file, _finder(_folder(file, self.images)), names)
 
     def place(self) -> str:
         """The training JSON, else the evaluation list."""
@@ -72,35 +72,20 @@ def _folder(file: Path, images: PathName) -> Path:
 
 
 def _entries(file: Path) -> Iterator[Any]:
-    """The elements of a JSON array, one at a time, in the memory of one and a block."""
+    """The entries of a training JSON, one at a time."""
     if not file.is_file():
         raise SourceError(f"the training JSON {file} does not exist")
-    decoder = json.JSONDecoder()
-    with file.open(encoding="utf-8-sig") as stream:
-        text, ended = stream.read(BLOCK).lstrip(), False
-        if not text.startswith("["):
-            raise SourceError(f"{file} is not a training JSON: it must be a list of entries")
-        text = text[1:]
-        while True:
-            text = text.lstrip(" \t\r\n,")
-            try:
-                if text.startswith("]"):
-                    return
-                entry, end = decoder.raw_decode(text)
-                if end == len(text) and not ended:  # a number or a word may go on
-                    raise json.JSONDecodeError("more to come", text, end)
-            except json.JSONDecodeError as error:
-                if ended:
-                    raise SourceError(f"{file} is damaged JSON near '{text[:40]}': {error.msg}") from error
-                block = stream.read(max(BLOCK, len(text)))
-                ended = not block
-                text += block
-                continue
-            yield entry
-            text = text[end:]
+    try:
+        for key, entries in lists_in(file):
+            if key:
+                raise SourceError(f"{file} is not a training JSON: it must be a list of entries")
+            yield from entries
+    except json.JSONDecodeError as error:
+        near = error.doc[error.pos : error.pos + 40]
+        raise SourceError(f"{file} is damaged JSON near '{near}': {error.msg}") from error
 
 
-def _training(entry: Any, where: str, folder: Path, names: list[tuple[str, str]]) -> SourceItem:
+def _training(entry: Any, where: str, find: Find, names: list[tuple[str, str]]) -> SourceItem:
     if not isinstance(entry, dict) or not isinstance(entry.get("image_path"), str):
         return SourceItem(where, where, problem=("row_without_image", "the entry has no `image_path`"))
     name = entry["image_path"]
@@ -122,7 +107,7 @@ def _training(entry: Any, where: str, folder: Path, names: list[tuple[str, str]]
     except (IndexError, TypeError, ValueError) as error:
         return SourceItem(name, where, problem=("unknown_label", f"a label is none of the {len(names)} tags: {error}"))
     # a caption without a list of its own, beside others that have one, names nothing
-    image = _find(folder, name)
+    image = find(name)
     if image is None:
         return SourceItem(name, where, problem=("image_outside_folder", "the name leads out of the folder of images"))
     texts = tuple(dict.fromkeys(caption.strip() for caption in captions))
@@ -132,21 +117,21 @@ def _training(entry: Any, where: str, folder: Path, names: list[tuple[str, str]]
     return SourceItem(name, where, texts, path=str(image), version=file_version(image), ready_tags=tags)
 
 
-def _evaluation(file: Path, folder: Path, names: list[tuple[str, str]]) -> list[SourceItem]:
+def _evaluation(file: Path, find: Find, names: list[tuple[str, str]]) -> Iterator[SourceItem]:
     """Lines ``file.jpg,131 139`` (ids) or ``path,tag,tag`` (names); an image may have none."""
     if not file.is_file():
         raise SourceError(f"the evaluation list {file} does not exist")
-    known, items = dict(names), []
+    known = dict(names)
     for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
         where = f"{file.name} line {number}"
         name, _, rest = line.partition(",")
         if not name.strip():
-            items.append(SourceItem(where, where, problem=("row_without_image", "the line names no image")))
+            yield SourceItem(where, where, problem=("row_without_image", "the line names no image"))
             continue
-        image = _find(folder, name.strip())
+        image = find(name.strip())
         if image is None:
             detail = "the name leads out of the folder of images"
-            items.append(SourceItem(name, where, problem=("image_outside_folder", detail)))
+            yield SourceItem(name, where, problem=("image_outside_folder", detail))
             continue
         words = [word.strip() for word in rest.split(",") if word.strip()]
         try:
@@ -157,11 +142,10 @@ def _evaluation(file: Path, folder: Path, names: list[tuple[str, str]]) -> list[
             else:
                 tags = ((OF_IMAGE, tuple((word, known[word]) for word in words)),)
         except (IndexError, ValueError) as error:
-            items.append(SourceItem(name, where, problem=("unknown_label", f"a label is none of the tags: {error}")))
+            yield SourceItem(name, where, problem=("unknown_label", f"a label is none of the tags: {error}"))
             continue
         version = file_version(image)
-        items.append(SourceItem(name, where, split="test", path=str(image), version=version, ready_tags=tags))
-    return items
+        yield SourceItem(name, where, split="test", path=str(image), version=version, ready_tags=tags)
 
 
 def _ready(lists: list[tuple[int, list[int]]], names: list[tuple[str, str]]) -> ReadyTags:
@@ -171,9 +155,15 @@ def _ready(lists: list[tuple[int, list[int]]], names: list[tuple[str, str]]) -> 
     return tuple((at, tuple(names[tag] for tag in ids)) for at, ids in lists)
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    """The image's file: the lists leave the suffix out at times. None where the name leads out of the folder."""
-    if not inside(folder, name):
-        return None
-    places = (folder / name, folder / f"{name}.jpg", folder / "images" / name)
-    return next((file for file in places if file.is_file()), folder / name)
+def _finder(folder: Path) -> Find:
+    """A function that gives an image's file, whose suffix the lists leave out at times; None where its name leads out
+    of the folder."""
+    holds = inside_of(folder)
+
+    def find(name: str) -> Path | None:
+        if not holds(name):
+            return None
+        places = (folder / name, folder / f"{name}.jpg", folder / "images" / name)
+        return next((file for file in places if file.is_file()), folder / name)
+
+    return find

@@ -10,11 +10,12 @@ read where the file's name, size or time is new, and then its contents are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +23,7 @@ import pyarrow.compute as pc
 from storage.bare import TOLD_BY, are_bare
 from storage.keys import digest
 from storage.schemas import CONTRACTS, IMAGE
-from storage.store import Part, Snapshot, Store, without
+from storage.store import Part, Snapshot, Store
 from tasks.images.decoding import ImageError, check_image, read_image
 from tasks.images.perceptual_hash import HASH_SIDE, perceptual_hash
 from tasks.machine.cores import cores
@@ -32,14 +33,16 @@ from tasks.machine.stage_run import Again, StageRun
 from tasks.machine.worker import Shard
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
-from tasks.sources.item import SourceItem
+from tasks.sources.item import SHARD_BYTES, SourceItem
 from tasks.sources.listing.current import list_all, named_sources
+from tasks.sources.listing.duplicates import duplicates
 from tasks.sources.listing.fingerprints import Fingerprint
-from tasks.sources.listing.item_rows import from_table, ready_rows, to_table
+from tasks.sources.listing.index import Listed, ListedItems, Listing
+from tasks.sources.listing.item_rows import from_table, ready_rows
 from tasks.sources.listing.merging import merge
 from tasks.sources.source import Source
 
-ItemsByPrint = Mapping[Fingerprint, SourceItem]
+T = TypeVar("T")
 
 
 def plan(run: StageRun) -> StagePlan:
@@ -50,15 +53,15 @@ def plan(run: StageRun) -> StagePlan:
     if latest is not None:  # the images of a part that was lost are read from the source again
         present = store.parts_present("pairs") & store.parts_present("images")
         latest = replace(latest, parts=tuple(part for part in latest.parts if part.key in present))
-    items = list_all(settings, run.stage.version, _known_pieces(store, latest))
-    unclaimed, tombstones = _compared(items, latest, _known_rows(store, latest), again)
+    listing = Listing(list_all(settings, run.stage.version, _known_pieces(store, latest)))
+    unclaimed, tombstones = _compared(listing, latest, _known_rows(store, latest), again)
+    retried = [latest.key] if latest is not None and again.retry_rejected else []  # its first part stays as it is
     shards = []
-    for chunk in _chunks({fingerprint.unread(): item for fingerprint, item in unclaimed.items()}, settings.shard_size):
-        retried = [latest.key] if latest is not None and again.retry_rejected else []  # its first part stays as it is
-        key = digest(["ingest", [str(fingerprint) for fingerprint in chunk], *retried])
+    for items in _in_shards(_unread(listing, unclaimed), settings.shard_size, lambda item: (item.images, item.bytes)):
+        key = digest(["ingest", [item.fingerprint for item in items], *retried])
         tombstones.pop(key, None)  # the same items came back: their part is alive again
-        rows = sum(item.rows or 1 for item in chunk.values())
-        shards.append(Shard(key=key, partition=key, tables={"items": to_table(chunk)}, rows=rows))
+        listed = ListedItems(listing, (item.number for item in items))
+        shards.append(Shard(key=key, partition=key, tables=listed, rows=sum(item.images for item in items)))
     if latest is not None:
         new = {shard.partition for shard in shards}
         shards += [
@@ -71,51 +74,83 @@ def plan(run: StageRun) -> StagePlan:
 
 
 def _compared(
-    items: ItemsByPrint, latest: Snapshot | None, known: Iterator[_KnownRow], again: Again
-) -> tuple[ItemsByPrint, dict[str, list[str]]]:
-    """The items to read, and the tombstones by partition of what left, where the ``known`` rows are what was read."""
+    listing: Listing, latest: Snapshot | None, known: Iterator[_KnownRow], again: Again
+) -> tuple[Iterator[int], dict[str, list[str]]]:
+    """The numbers of the items to read, and the tombstones by partition of what left.
+
+    The ``known`` rows are what was read before.
+    """
     tombstones = {} if latest is None else {key: list(ids) for key, ids in latest.tombstones.items()}
-    by_size = _by_size(items)
-    unclaimed = dict(items)
-    homes: dict[Fingerprint, str] = {}
-    parted: list[tuple[_KnownRow, Fingerprint]] = []
+    claimed = bytearray(listing.numbers.stop)  # a byte an item
+    homes: dict[int, str] = {}
+    parted: list[tuple[_KnownRow, int]] = []
     for row in known:
-        matched = [
-            fingerprint if fingerprint in items else _same_contents(fingerprint, row, by_size)
-            for fingerprint in row.fingerprints
-        ]
-        present = [fingerprint for fingerprint in matched if fingerprint is not None]
+        matched = [(_matched(listing, fingerprint, row), fingerprint.of_piece) for fingerprint in row.fingerprints]
+        present = [(number, of_piece) for number, of_piece in matched if number is not None]
+        pieces = [number for number, of_piece in present if of_piece]
         if len(present) == len(matched) and not (row.rejected and again.retry_rejected):
-            for fingerprint in present:
-                unclaimed.pop(fingerprint, None)
-            if len(present) == 1 and present[0].of_piece:
-                homes[present[0]] = row.partition
+            for number, _ in present:
+                claimed[number] = 1
+            if len(present) == 1:
+                homes |= dict.fromkeys(pieces, row.partition)
         else:
             tombstones.setdefault(row.partition, []).append(row.row_id)
-            parted += [(row, fingerprint) for fingerprint in present if fingerprint.of_piece]
+            parted += [(row, number) for number in pieces]
     # An image whose other source left: where its row within the piece is still there it is alive again, else the piece
     # is read again, as it is for a rejected row that is to be retried.
-    for row, fingerprint in parted:
-        home = homes.get(fingerprint, row.partition)
+    reread: dict[int, None] = {}
+    for row, number in parted:
+        home = homes.get(number, row.partition)
         if home != row.partition and row.row_id in tombstones.get(home, ()):
             tombstones[home].remove(row.row_id)
-        else:
-            unclaimed[fingerprint] = items[fingerprint]
-    return unclaimed, {partition: ids for partition, ids in tombstones.items() if ids}
+        elif claimed[number]:
+            reread[number] = None
+    unclaimed = (number for number in listing.numbers if not claimed[number])
+    return chain(unclaimed, reread), {partition: ids for partition, ids in tombstones.items() if ids}
 
 
-def _chunks(items: ItemsByPrint, size: int) -> Iterator[dict[Fingerprint, SourceItem]]:
-    """Items by fingerprint in groups of ``size`` images; a piece of a file stays whole."""
-    chunk: dict[Fingerprint, SourceItem] = {}
-    rows = 0
-    for fingerprint, item in items.items():
-        chunk[fingerprint] = item
-        rows += item.rows or 1
-        if rows >= size:
-            yield chunk
-            chunk, rows = {}, 0
-    if chunk:
-        yield chunk
+def _matched(listing: Listing, known: Fingerprint, row: _KnownRow) -> int | None:
+    """The listed item of a fingerprint, or of a file that only was touched: its digest decides; None where it left."""
+    number = listing.find(known)
+    if number is None and row.sha256:
+        for touched, path in listing.of_its_size(known):
+            if hashlib.sha256(Path(path).read_bytes()).hexdigest() == row.sha256:
+                return touched
+    return number
+
+
+def _unread(listing: Listing, numbers: Iterable[int]) -> Iterator[Listed]:
+    """The listed items of these numbers, pieces of files as they are before they are read, and those once."""
+    pieces: set[str] = set()
+    for item in map(listing.__getitem__, numbers):
+        known = Fingerprint.parse(item.fingerprint)
+        if known.of_piece:
+            item = item._replace(fingerprint=str(known.unread()))
+            if item.fingerprint in pieces:
+                continue
+            pieces.add(item.fingerprint)
+        yield item
+
+
+def _in_shards(items: Iterable[T], size: int, weigh: Callable[[T], tuple[int, int]]) -> Iterator[list[T]]:
+    """Items in groups of ``size`` images, or of fewer that have SHARD_BYTES together; an item stays whole.
+
+    ``weigh`` gives the number of an item's images and their bytes.
+    """
+    group: list[T] = []
+    images = weight = 0
+    for item in items:
+        its_images, its_bytes = weigh(item)
+        if group and weight + its_bytes > SHARD_BYTES:
+            yield group
+            group, images, weight = [], 0, 0
+        group.append(item)
+        images, weight = images + its_images, weight + its_bytes
+        if images >= size:
+            yield group
+            group, images, weight = [], 0, 0
+    if group:
+        yield group
 
 
 def build(
@@ -181,11 +216,10 @@ def conclude(plan: StagePlan, done: dict[str, list[Part]]) -> dict[str, list[str
 
     Raises :class:`StageFailedError` where the source has no image at all.
     """
-    store, new = plan.run.store, {shard.key for shard in plan.shards}
-    made = {artifact: [part for part in done[artifact] if part.key in new] for artifact in ("pairs", "images")}
-    merged, tombstones = merge_duplicates(store, plan, made)
-    for artifact, part in merged.items():
-        done[artifact].append(part)
+    merged, tombstones = merge_duplicates(plan, done)
+    there = {part.key for part in done["pairs"]}  # merged before, and alive again
+    for artifact, parts in merged.items():
+        done[artifact] += [part for part in parts if part.key not in there]
     if not any(part.rows for parts in done.values() for part in parts):
         raise StageFailedError("ingest: the source holds no image; check its path and columns")
     return tombstones
@@ -198,44 +232,38 @@ def told(store: Store, pairs: Snapshot) -> str:
 
 
 def merge_duplicates(
-    store: Store, plan: StagePlan, made: Mapping[str, list[Part]]
-) -> tuple[dict[str, Part], dict[str, list[str]]]:
+    plan: StagePlan, done: Mapping[str, list[Part]]
+) -> tuple[dict[str, list[Part]], dict[str, list[str]]]:
     """One photograph under several names is one image with all its captions.
 
-    Looks for images of the parts just ``made`` that stand in another part as well. Returns a part for each artifact
-    that holds them merged (empty where there are none), and the tombstones with their single rows added.
+    Returns parts of each artifact that hold, merged, the images that stand in several of the parts ``done``, and the
+    tombstones with their single rows added.
     """
-    tombstones = {key: list(ids) for key, ids in (plan.tombstones or {}).items()}
-    parts, files = ([*((plan.done or {}).get(artifact, ())), *made[artifact]] for artifact in ("pairs", "images"))
-    ids = [
-        without(store.read_part("pairs", part, ["image_id"]), tombstones.get(part.partition, []))["image_id"]
-        for part in parts
-    ]
-    counts = pc.value_counts(pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string()))
-    several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    if not len(several):
-        return {}, tombstones
-    double: dict[str, list[Part]] = {}
-    for part, own in zip(parts, ids, strict=True):
-        for image_id in own.filter(pc.is_in(own, value_set=several)).to_pylist():
-            double.setdefault(image_id, []).append(part)
-    file_of = {part.partition: part for part in files}
-    rows, images = [], []
-    for image_id, homes in double.items():
-        rows.append(merge([_row(store, "pairs", part, image_id) for part in homes]))
-        images.append(_row(store, "images", file_of[homes[0].partition], image_id))
-        for part in homes:
-            tombstones.setdefault(part.partition, []).append(image_id)
-    key = digest(["ingest", "merged", sorted(fingerprint for row in rows for fingerprint in row["fingerprints"])])
-    tombstones.pop(key, None)
-    tables = {
-        "pairs": pa.Table.from_pylist(rows, CONTRACTS["pairs"].schema),
-        "images": pa.Table.from_pylist(images, CONTRACTS["images"].schema),
-    }
-    return {
-        artifact: store.write_part(artifact, key, key, tables.get(artifact, CONTRACTS[artifact].schema.empty_table()))
-        for artifact in plan.stage.writes
-    }, tombstones
+    store, settings = plan.run.store, IngestSettings.model_validate(plan.settings)
+    gone = dict(plan.tombstones or {})
+    tombstones = {partition: list(ids) for partition, ids in gone.items()}
+    pairs, images = (
+        Snapshot(artifact, plan.key, plan.stage.name, plan.recipe, tuple(done[artifact]), tombstones=gone)
+        for artifact in ("pairs", "images")
+    )
+    merged: dict[str, list[Part]] = {artifact: [] for artifact in plan.stage.writes}
+    doubles = duplicates(store, pairs, images)
+    for shard in _in_shards(doubles, settings.shard_size, lambda double: (1, len(double.image["bytes"]))):
+        for double in shard:
+            for part in double.parts:
+                tombstones.setdefault(part.partition, []).append(double.row["image_id"])
+        told = sorted([double.row["image_id"], *double.row["fingerprints"]] for double in shard)
+        key = digest(["ingest", "merged", told])  # images of one piece have one fingerprint
+        tombstones.pop(key, None)
+        files = [{"image_id": double.row["image_id"], "image": double.image} for double in shard]
+        tables = {
+            "pairs": pa.Table.from_pylist([double.row for double in shard], CONTRACTS["pairs"].schema),
+            "images": pa.Table.from_pylist(files, CONTRACTS["images"].schema),
+        }
+        for artifact, parts in merged.items():
+            table = tables.get(artifact, CONTRACTS[artifact].schema.empty_table())
+            parts.append(store.write_part(artifact, key, key, table))
+    return merged, tombstones
 
 
 @dataclass(frozen=True)
@@ -275,27 +303,9 @@ def _known_pieces(store: Store, latest: Snapshot | None) -> Iterator[Fingerprint
         for part in snapshot.parts:
             texts = store.read_part(snapshot.artifact, part, [column])[column]
             flat = pc.list_flatten(texts) if column == "fingerprints" else texts
-            fingerprints = map(Fingerprint.parse, filter(None, pc.unique(flat).to_pylist()))
+            dotted = flat.filter(pc.match_substring(flat, "."))  # a single image's has none, but in its version
+            fingerprints = map(Fingerprint.parse, pc.unique(dotted).to_pylist())
             yield from (fingerprint for fingerprint in fingerprints if fingerprint.of_piece)
-
-
-def _by_size(items: ItemsByPrint) -> Mapping[tuple[str, str], list[tuple[Fingerprint, SourceItem]]]:
-    """Items with a file, by all of their fingerprint but the time."""
-    grouped: dict[tuple[str, str], list[tuple[Fingerprint, SourceItem]]] = {}
-    for fingerprint, item in items.items():
-        if item.path and not item.container and not item.version.startswith("missing"):
-            grouped.setdefault(fingerprint.but_time, []).append((fingerprint, item))
-    return grouped
-
-
-def _same_contents(
-    known: Fingerprint, row: _KnownRow, by_size: Mapping[tuple[str, str], list[tuple[Fingerprint, SourceItem]]]
-) -> Fingerprint | None:
-    """The listed fingerprint of a file that only was touched: its digest decides; None where it left or changed."""
-    for listed, item in by_size.get(known.but_time, ()):
-        if row.sha256 and hashlib.sha256(Path(item.path).read_bytes()).hexdigest() == row.sha256:
-            return listed
-    return None
 
 
 def _contents(item: SourceItem) -> bytes:
@@ -346,13 +356,6 @@ def _split_of(image_id: str, settings: IngestSettings, held_out: bool) -> str:
     if share < settings.test_share:
         return "test"
     return "calibrate" if share < settings.test_share + settings.calibrate_share else "train"
-
-
-def _row(store: Store, artifact: str, part: Part, image_id: str) -> dict[str, Any]:
-    table = store.read_part(artifact, part)
-    index = table["image_id"].to_pylist().index(image_id)
-    row: dict[str, Any] = table.slice(index, 1).to_pylist()[0]
-    return row
 
 
 def _rejected(item: SourceItem, fingerprint: Fingerprint, reason: str, detail: str) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def test_webdataset_shards_are_read_by_the_library_and_by_ours(truth: Truth, tmp
 
 def test_coco_files_hold_tags_regions_and_captions(truth: Truth, tmp_path: Path) -> None:
     folder = export(truth, tmp_path, "coco")
-    items = CocoSource(path=str(folder / "captions_train.json")).items()
+    items = list(CocoSource(path=str(folder / "captions_train.json")).items())
     assert {item.captions for item in items} == {
         tuple(caption.strip() for caption in row["captions"]) for row in truth.pairs.values() if row["split"] == "train"
     }
@@ -189,8 +189,9 @@ def test_the_official_files_come_back_with_their_tags(truth: Truth, tmp_path: Pa
     lists = [(folder / name).read_text().splitlines() for name in ("tag_list.txt", "tag_list_threshold.txt")]
     assert lists[0] == [row["name"] for row in sorted(truth.label.values(), key=lambda row: row["tag_id"])]
     assert set(lists[1]) == {"0.68"}  # this store has no model
-    items = OfficialSource(path=str(folder / "train.json"), evaluation=str(folder / "test_annots.txt")).items()
-    by_name = OfficialSource(evaluation=str(folder / "test_tags.txt")).items()
+    source = OfficialSource(path=str(folder / "train.json"), evaluation=str(folder / "test_annots.txt"))
+    items = list(source.items())
+    by_name = list(OfficialSource(evaluation=str(folder / "test_tags.txt")).items())
     assert Counter(item.split for item in items) == {"": 36, "test": 4}
     ids = {row["names"][0]: image_id for image_id, row in truth.pairs.items()}
     for item in items:
@@ -213,7 +214,7 @@ def test_the_official_files_come_back_with_their_tags(truth: Truth, tmp_path: Pa
 
 def test_a_csv_and_fiftyones_json_hold_all_rows(truth: Truth, tmp_path: Path) -> None:
     folder = export(truth, tmp_path, "csv")
-    items = CsvSource(path=str(folder / "captions.csv")).items()
+    items = list(CsvSource(path=str(folder / "captions.csv")).items())
     assert Counter(item.split for item in items) == {"train": 36, "test": 4}
     assert {item.captions for item in items} == {
         tuple(caption.strip() for caption in row["captions"]) for row in truth.pairs.values()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tasks.sources import SourceError, SourceItem, official
 from tasks.sources.official import OfficialSource
+from tasks.sources.reading import json_lists, parquet, tars
 from tasks.sources.reading.columns import Columns
 from tasks.sources.reading.containers import divide, list_folder, read
 
@@ -150,6 +151,36 @@ def test_parquet_is_read_whole_whatever_its_row_groups(tmp_path: Path, rows_a_gr
     assert {item.licence for item in items} == {"MIT"}
 
 
+def test_large_images_make_smaller_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a tar, of row groups of one row, and of one large row group; nothing is lost at a cut."""
+    for module in (tars, parquet):
+        monkeypatch.setattr(module, "SHARD_BYTES", 100_000)
+    sizes = [30_000, 30_000, 30_000, 30_000, 250_000, 30_000, 30_000, 30_000]
+    rows = [{"image": b"x" * size, "caption": f"dog {number}"} for number, size in enumerate(sizes)]
+    write_tar(
+        tmp_path / "tar" / "a.tar",
+        [
+            (f"{number}.{suffix}", data)
+            for number, row in enumerate(rows)
+            for suffix, data in (("jpg", row["image"]), ("txt", row["caption"].encode()))
+        ],
+    )
+    cuts = {"tar": [4, 1, 3], "single": [3, 1, 1, 3], "together": [1] * 8}
+    for name, rows_a_group in (("single", 1), ("together", 8)):
+        (tmp_path / name).mkdir()
+        pq.write_table(
+            pa.Table.from_pylist(rows), tmp_path / name / "a.parquet", row_group_size=rows_a_group,
+            use_dictionary=False, compression="none",
+        )  # fmt: skip
+    for name, expected in cuts.items():
+        (listed,) = list_folder(str(tmp_path / name), Columns())
+        pieces = list(divide(listed))
+        assert [piece.rows for piece in pieces] == expected
+        assert sum(piece.size for piece in pieces) == pytest.approx(sum(sizes), rel=0.1)
+        items = [item for piece in pieces for item in read(piece, Columns())]
+        assert [(item.data, item.captions) for item in items] == [(row["image"], (row["caption"],)) for row in rows]
+
+
 def test_captions_are_texts_lists_of_texts_or_several_columns(tmp_path: Path) -> None:
     rows = [
         {"img": b"1", "short": "a dog", "long": ["a dog runs", None, "a dog"], "vector": [0.5]},
@@ -227,7 +258,7 @@ def test_evaluation_lists_are_read_by_index_and_by_name(official_folder: Path) -
     for name, text in lists.items():
         (official_folder / f"{name}.txt").write_text(text)
         listed = OfficialSource(evaluation=str(official_folder / f"{name}.txt"), images=str(official_folder / "images"))
-        found[name] = listed.items()
+        found[name] = list(listed.items())
     by_index, by_name = found["index"], found["name"]
     assert [item.ready_tags for item in by_index[:3]] == [
         ((-1, (("dog", ""), ("red", "attribute"))),),
@@ -249,14 +280,14 @@ def test_a_json_list_is_read_in_blocks_of_any_size(
 ) -> None:
     file = tmp_path_factory.mktemp("json") / "a.json"
     file.write_text(json.dumps(entries, indent=1))
-    before, official.BLOCK = official.BLOCK, block
+    before, json_lists.BLOCK = json_lists.BLOCK, block
     try:
         assert list(official._entries(file)) == entries
         file.write_text(json.dumps(entries)[:-1] + ", {")
         with pytest.raises(SourceError, match="damaged JSON"):
             list(official._entries(file))
     finally:
-        official.BLOCK = before
+        json_lists.BLOCK = before
 
 
 def test_a_damaged_header_in_the_middle_is_told(tmp_path: Path) -> None:

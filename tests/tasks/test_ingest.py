@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import struct
 import tempfile
 import zlib
@@ -27,7 +28,8 @@ from tasks.sources.csv_file import CsvSource
 from tasks.sources.folder import FolderSource
 from tasks.sources.item import SourceItem
 from tasks.sources.listing.fingerprints import Fingerprint, of_image
-from tasks.sources.listing.item_rows import from_table, to_table
+from tasks.sources.listing.index import ListedItems, Listing
+from tasks.sources.listing.item_rows import from_table
 from tasks.sources.mixed import MixedSource
 from tasks.sources.source import Source as SourceSettings
 from tasks.stages import ingest
@@ -315,10 +317,14 @@ ITEMS = st.builds(
 )
 
 
-@given(st.dictionaries(FINGERPRINTS, ITEMS))
-def test_items_go_to_their_worker_and_come_back_as_they_were(items: dict[Fingerprint, SourceItem]) -> None:
-    assert dict(from_table(to_table(items))) == items
-    for fingerprint in items:
+@given(st.lists(st.tuples(FINGERPRINTS, ITEMS), min_size=1))
+def test_items_are_listed_and_come_to_their_worker_as_they_were(items: list[tuple[Fingerprint, SourceItem]]) -> None:
+    listing = Listing(items)
+    sent = pickle.loads(pickle.dumps(ListedItems(listing, listing.numbers)))
+    assert list(from_table(sent["items"])) == list(dict(items).items())
+    by_number = dict(zip(listing.numbers, dict(items), strict=True))
+    assert {listing.find(fingerprint): fingerprint for fingerprint in dict(items)} == by_number
+    for fingerprint, _ in items:
         assert Fingerprint.parse(str(fingerprint)) == fingerprint
         assert fingerprint.read([]).unread() == fingerprint.unread()
 

@@ -13,6 +13,7 @@ from tasks.sources import SourceError, SourceItem
 from tasks.sources.coco import CocoSource
 from tasks.sources.csv_file import CsvSource
 from tasks.sources.folder import FolderSource
+from tasks.sources.item import inside_of
 from tasks.sources.labels_file import LabelsSource
 
 
@@ -35,7 +36,42 @@ def test_a_csv_groups_the_captions_of_an_image(tmp_path: Path, images: Path) -> 
     assert first.captions == ("A dog, running", "A pet")
     assert (first.split, second.split) == ("", "test")
     assert first.path == str(images / "a.jpg")
-    assert len(CsvSource(path=str(tmp_path / "c.csv"), limit=1).items()) == 1
+    assert len(list(CsvSource(path=str(tmp_path / "c.csv"), limit=1).items())) == 1
+
+
+def test_names_and_links_that_lead_out_of_a_folder_are_told(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"x")
+    (images / "sub").mkdir()
+    (images / "out").symlink_to(tmp_path)
+    (images / "link.jpg").symlink_to(tmp_path / "secret")
+    (images / "good.jpg").symlink_to(images / "a.jpg")
+    (images / "sub" / "up").symlink_to(images)
+    (tmp_path / "images-2").mkdir()
+    holds = inside_of(images)
+    names = [
+        "a.jpg",
+        "sub/none.jpg",
+        "sub/../a.jpg",
+        "good.jpg",
+        "sub/up/a.jpg",
+        "",
+        ".",
+        "sub/..",
+        str(images / "a.jpg"),
+    ]
+    names += [
+        "..",
+        "../secret",
+        "out/secret",
+        "link.jpg",
+        "sub/up/../../secret",
+        "/etc/passwd",
+        "../images-2/a.jpg",
+        "out",
+    ]
+    for name in names:
+        assert holds(name) == (images / name).resolve().is_relative_to(images.resolve()), name
+    assert [name for name in names if holds(name)] == names[:9]
 
 
 def test_unfit_rows_of_a_csv_are_kept_with_their_reason(tmp_path: Path, images: Path) -> None:
@@ -43,7 +79,7 @@ def test_unfit_rows_of_a_csv_are_kept_with_their_reason(tmp_path: Path, images: 
         b"image,caption,split\na.jpg,fine,\nb.jpg,,\n,no image,\n../x.jpg,outside,\na.jpg,caf\xe9,\n"
         b"a.jpg,odd,training\nb.jpg\n"
     )
-    items = CsvSource(path=str(tmp_path / "c.csv")).items()
+    items = list(CsvSource(path=str(tmp_path / "c.csv")).items())
     assert reasons(items) == ["row_without_image", "image_outside_folder", "not_utf8", "unknown_split"]
     assert {item.name: item.captions for item in items if not item.problem} == {"a.jpg": ("fine",), "b.jpg": ()}
 
@@ -51,9 +87,9 @@ def test_unfit_rows_of_a_csv_are_kept_with_their_reason(tmp_path: Path, images: 
 def test_a_csv_without_the_columns_says_so(tmp_path: Path, images: Path) -> None:
     (tmp_path / "c.csv").write_text("file,text\na.jpg,hello\n")
     with pytest.raises(SourceError, match=r"lacks \['caption', 'image'\]"):
-        CsvSource(path=str(tmp_path / "c.csv")).items()
+        list(CsvSource(path=str(tmp_path / "c.csv")).items())
     with pytest.raises(SourceError, match="does not exist"):
-        CsvSource(path=str(tmp_path / "none.csv")).items()
+        list(CsvSource(path=str(tmp_path / "none.csv")).items())
 
 
 def test_coco_captions_are_listed_with_their_licence(tmp_path: Path, images: Path) -> None:
@@ -73,7 +109,7 @@ def test_coco_captions_are_listed_with_their_licence(tmp_path: Path, images: Pat
         ],
     }
     (tmp_path / "coco.json").write_text(json.dumps(content))
-    items = CocoSource(path=str(tmp_path / "coco.json")).items()
+    items = list(CocoSource(path=str(tmp_path / "coco.json")).items())
     good = [item for item in items if not item.problem]
     assert [(item.name, item.captions, item.licence, item.url) for item in good] == [
         ("a.jpg", ("A dog.", "A pet."), "CC BY", "http://x/a.jpg"),
@@ -105,7 +141,7 @@ def test_a_folder_is_listed_with_all_below_it_in_the_order_of_names(tmp_path: Pa
 def test_what_is_not_coco_says_what_is_missing(tmp_path: Path, images: Path, text: str) -> None:
     (tmp_path / "coco.json").write_text(text)
     with pytest.raises(SourceError, match="is not COCO captions"):
-        CocoSource(path=str(tmp_path / "coco.json")).items()
+        list(CocoSource(path=str(tmp_path / "coco.json")).items())
 
 
 def test_labels_of_ones_own_name_their_pictures_and_say_whether_they_name_everything(
@@ -116,7 +152,7 @@ def test_labels_of_ones_own_name_their_pictures_and_say_whether_they_name_everyt
         "a.jpg,dog,object,test,\na.jpg,grass,,,yes\nb.jpg,cat,,,\nc.jpg,,,calibrate,yes\n"
         "d.jpg,,,,\n,dog,,,\n../e.jpg,dog,,,\nf.jpg,dog,,train,\ng.jpg,dog,animal,,\nh.jpg,dog,,,perhaps\n"
     )
-    items = LabelsSource(path=str(tmp_path / "l.csv")).items()
+    items = list(LabelsSource(path=str(tmp_path / "l.csv")).items())
     good = {item.name: item for item in items if item.problem is None}
     assert good["a.jpg"].ready_tags == ((DESCRIBED, (("dog", "object"), ("grass", ""))),)
     assert good["a.jpg"].path == str(images / "a.jpg")
@@ -136,4 +172,4 @@ def test_labels_of_ones_own_name_their_pictures_and_say_whether_they_name_everyt
     )
     (tmp_path / "other.csv").write_text("image,caption\n")
     with pytest.raises(SourceError, match=r"lacks \['tag'\]"):
-        LabelsSource(path=str(tmp_path / "other.csv")).items()
+        list(LabelsSource(path=str(tmp_path / "other.csv")).items())

@@ -5,11 +5,11 @@ A file of many images is divided into pieces; one that was divided before and st
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from tasks.settings.ingest import IngestSettings
-from tasks.sources.item import SourceItem
+from tasks.sources.item import SourceItem, size_in
 from tasks.sources.listing.fingerprints import Fingerprint, contents_key, of_file, of_image
 from tasks.sources.source import Source
 
@@ -28,35 +28,38 @@ def named_sources(source: Source) -> dict[str, Source]:
 
 def list_all(
     settings: IngestSettings, version: int, known: Iterable[Fingerprint] = ()
-) -> dict[Fingerprint, SourceItem]:
-    """All items of all sources by their fingerprints, files of many images divided into pieces.
+) -> Iterator[tuple[Fingerprint, SourceItem]]:
+    """All items of all sources with their fingerprints, one by one, files of many images divided into pieces.
 
-    ``version`` is the stage's; ``known`` are the pieces of files that were read before.
+    ``version`` is the stage's; ``known`` are the pieces of files that were read before. A source may list an item
+    twice.
     """
     read_before: dict[tuple[str, str], set[Fingerprint]] = {}
     for fingerprint in known:
         read_before.setdefault(fingerprint.but_time, set()).add(fingerprint)
-    items: dict[Fingerprint, SourceItem] = {}
     for name, source in named_sources(settings.source).items():
         left = source.most() or None
         for listed in source.items():
             item = replace(listed, source=name)
             if not item.container:
-                items[of_image(item, source, settings, version)] = item
+                yield of_image(item, source, settings, version), item
                 continue
             whole = of_file(item, source, settings, version)
             before = read_before.get(whole.but_time, set())
             before = {piece for piece in before if piece.version == item.version} or before
             if before and left is None and all(_same(fingerprint, item, source) for fingerprint in before):
-                items |= {fingerprint: _piece(item, fingerprint) for fingerprint in sorted(before)}
+                of_a_row = size_in(item.version) // sum(fingerprint.rows for fingerprint in before)
+                for fingerprint in sorted(before):
+                    yield fingerprint, replace(_piece(item, fingerprint), size=fingerprint.rows * of_a_row)
                 continue
+            unread = {fingerprint.unread(): fingerprint for fingerprint in sorted(before)}
             for piece in _divided(item, source, left):
                 left = None if left is None else left - piece.rows
                 if piece.container:
-                    items[_known_or_new(piece, whole, before)] = piece
+                    new = replace(whole, start=piece.start, rows=piece.rows)
+                    yield unread.get(new, new), piece
                 else:  # what is wrong with the file
-                    items[of_image(piece, source, settings, version)] = piece
-    return items
+                    yield of_image(piece, source, settings, version), piece
 
 
 def _divided(file: SourceItem, source: Source, left: int | None) -> list[SourceItem]:
@@ -70,11 +73,6 @@ def _divided(file: SourceItem, source: Source, left: int | None) -> list[SourceI
         if piece.rows or not piece.container:
             pieces.append(piece)
     return pieces
-
-
-def _known_or_new(piece: SourceItem, whole: Fingerprint, before: Iterable[Fingerprint]) -> Fingerprint:
-    new = replace(whole, start=piece.start, rows=piece.rows)
-    return next((known for known in before if known.unread() == new), new)
 
 
 def _same(known: Fingerprint, file: SourceItem, source: Source) -> bool:

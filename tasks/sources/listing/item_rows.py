@@ -1,20 +1,23 @@
-"""Items as rows of a table, in which a shard of `ingest` is sent to its worker, and back."""
+"""Items as rows of a table, in which they are listed and sent to the workers of `ingest`, and back."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
+from pyarrow.json import ParseOptions, ReadOptions, read_json
 
 from storage.schemas import READY_TAGS
 from tasks.sources.item import ReadyTags, SourceItem
 from tasks.sources.listing.fingerprints import Fingerprint
 
 PLAIN = (
-    "name", "where", "split", "path", "version", "url", "licence", "extra", "source", "container", "start", "rows",
+    "name", "where", "split", "path", "version", "url", "licence", "extra", "source", "container",
+    "start", "rows", "size",
 )  # fmt: skip
-NUMBERS = ("start", "rows")
+NUMBERS = ("start", "rows", "size")
 SCHEMA = pa.schema(
     [
         *((name, pa.int64() if name in NUMBERS else pa.string()) for name in PLAIN),
@@ -27,22 +30,32 @@ SCHEMA = pa.schema(
 )
 
 
-def to_table(items: Mapping[Fingerprint, SourceItem]) -> pa.Table:
-    """A row an item."""
-    rows = []
-    for fingerprint, item in items.items():
-        reason, detail = item.problem or (None, None)
-        rows.append(
-            {
-                **{name: getattr(item, name) for name in PLAIN},
-                "captions": item.captions,
-                "ready_tags": ready_rows(item.ready_tags),
-                "fingerprint": str(fingerprint),
-                "reason": reason,
-                "detail": detail,
-            }
-        )
-    return pa.Table.from_pylist(rows, SCHEMA)
+def as_json(fingerprint: Fingerprint, item: SourceItem) -> str:
+    """An item as a row of JSON."""
+    reason, detail = item.problem or (None, None)
+    return json.dumps(
+        {
+            **{name: getattr(item, name) for name in PLAIN},
+            "captions": item.captions,
+            "ready_tags": ready_rows(item.ready_tags),
+            "fingerprint": str(fingerprint),
+            "reason": reason,
+            "detail": detail,
+        }
+    )
+
+
+def path_in(row: str) -> str:
+    """The path of the image file that a row of JSON is of; "" where it is none."""
+    item = json.loads(row)
+    return "" if item["container"] else item["path"]
+
+
+def to_table(rows: Iterable[str]) -> pa.Table:
+    """A table of at least one row of JSON."""
+    text = "\n".join(rows).encode()
+    blocks = ReadOptions(use_threads=False, block_size=len(text) + 1)  # a block has to hold a row
+    return read_json(pa.BufferReader(text), blocks, ParseOptions(explicit_schema=SCHEMA))
 
 
 def from_table(table: pa.Table) -> Iterator[tuple[Fingerprint, SourceItem]]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.sources.item import SourceItem
+from tasks.sources.item import SHARD_BYTES, SourceItem
 from tasks.sources.reading.columns import Columns, item_of
 
 PIECE = 256  # rows, by whole row groups
-LARGEST = 2048  # rows: larger row groups are cut
+LARGEST = 2048  # rows: larger row groups are cut, as those with more than SHARD_BYTES are
 
 
 def misfit(path: Path, columns: Columns) -> str:
@@ -44,13 +44,22 @@ def misfit(path: Path, columns: Columns) -> str:
 def divide_parquet(item: SourceItem) -> Iterator[SourceItem]:
     """The pieces of a file: only its footer is read."""
     metadata = pq.read_metadata(item.path)
-    start = rows = 0
-    for group in range(metadata.num_row_groups):
-        rows += metadata.row_group(group).num_rows
-        if rows >= PIECE or group + 1 == metadata.num_row_groups:
-            for at in range(start, start + rows, LARGEST):
-                yield replace(item, start=at, rows=min(LARGEST, start + rows - at))
-            start, rows = start + rows, 0
+    start = rows = size = 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        if rows and (rows >= PIECE or size + group.total_byte_size > SHARD_BYTES):
+            yield from _cut(replace(item, start=start, rows=rows, size=size))
+            start, rows, size = start + rows, 0, 0
+        rows, size = rows + group.num_rows, size + group.total_byte_size
+    yield from _cut(replace(item, start=start, rows=rows, size=size))
+
+
+def _cut(piece: SourceItem) -> Iterator[SourceItem]:
+    """A piece in as many as it takes: of LARGEST rows, and of SHARD_BYTES where its rows are of one size."""
+    end = piece.start + piece.rows
+    rows = max(1, min(LARGEST, piece.rows * SHARD_BYTES // max(1, piece.size)))
+    for start in range(piece.start, end, rows):
+        cut = min(rows, end - start)
+        yield replace(piece, start=start, rows=cut, size=piece.size * cut // piece.rows)
 
 
 def read_parquet(piece: SourceItem, columns: Columns) -> Iterator[SourceItem]:
@@ -66,7 +75,7 @@ def read_parquet(piece: SourceItem, columns: Columns) -> Iterator[SourceItem]:
                 groups.append(group)
             at += rows
         number, left = piece.start, piece.rows
-        for batch in file.iter_batches(batch_size=PIECE, row_groups=groups):
+        for batch in file.iter_batches(batch_size=min(PIECE, piece.rows), row_groups=groups):
             passed = min(skip, batch.num_rows)
             skip -= passed
             for row in batch.slice(passed, left).to_pylist():

@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.sources.item import SourceItem
+from tasks.sources.item import SHARD_BYTES, SourceItem, size_in
 from tasks.sources.reading.columns import Columns, item_of
 
-PIECE = 256  # samples
+PIECE = 256  # samples, or as many as reach SHARD_BYTES
 BLOCK = 512  # bytes of a tar: it ends with blocks of zeros
 MEMBER_BYTES = 512 * 2**20
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
@@ -34,8 +34,8 @@ def divide_tar(item: SourceItem) -> Iterator[SourceItem]:
                     continue
                 member_key = _key(member.name)
                 if member_key != key:
-                    if rows == PIECE:
-                        yield _piece(item, first, rows)
+                    if rows == PIECE or member.offset - first >= SHARD_BYTES:
+                        yield _piece(item, first, rows, member.offset - first)
                         first, rows = member.offset, 0
                     key, rows = member_key, rows + 1
             file.seek(tar.offset)  # a header that is no header ends an archive as silently as its end does
@@ -46,7 +46,7 @@ def divide_tar(item: SourceItem) -> Iterator[SourceItem]:
     if broken:
         yield SourceItem(item.name, item.name, problem=("archive_damaged", broken), version=item.version)
     if rows:
-        yield _piece(item, first, rows)
+        yield _piece(item, first, rows, size_in(item.version) - first)
 
 
 def read_tar(piece: SourceItem, columns: Columns) -> Iterator[SourceItem]:
@@ -100,7 +100,7 @@ def divide_statuses(item: SourceItem) -> Iterator[SourceItem]:
         return
     failed = len(status) - (pc.sum(pc.equal(status, "success")).as_py() or 0)
     if failed:
-        yield _piece(item, 0, failed)
+        yield _piece(item, 0, failed, 0)
 
 
 def read_statuses(piece: SourceItem, columns: Columns) -> Iterator[SourceItem]:
@@ -155,8 +155,8 @@ def _key(name: str) -> str:
     return f"{folder}{slash}{last.partition('.')[0]}"
 
 
-def _piece(item: SourceItem, start: int, rows: int) -> SourceItem:
+def _piece(item: SourceItem, start: int, rows: int, size: int) -> SourceItem:
     return SourceItem(
         item.name, item.where, path=item.path, version=item.version, source=item.source, container=item.container,
-        start=start, rows=rows,
+        start=start, rows=rows, size=size,
     )  # fmt: skip
