@@ -317,6 +317,7 @@ ITEMS = st.builds(
 )
 
 
+@settings(max_examples=25)
 @given(st.lists(st.tuples(FINGERPRINTS, ITEMS), min_size=1))
 def test_items_are_listed_and_come_to_their_worker_as_they_were(items: list[tuple[Fingerprint, SourceItem]]) -> None:
     listing = Listing(items)
