@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -374,5 +375,15 @@ def main() -> None:
     except (PlanError, SourceError, StageFailedError, StoreError, ValueError, OSError) as error:
         if os.environ.get("RAM_ENGINE_TRACEBACK"):
             raise
-        console.print(f"ram-engine: {error}", style="red", markup=False)
-        sys.exit(1)
+        _fail(str(error))
+    except sqlite3.Error as error:
+        if os.environ.get("RAM_ENGINE_TRACEBACK"):
+            raise
+        folder = os.environ.get("TMPDIR") or "/var/tmp"  # SQLite's, which need not be Python's
+        _fail(f"{error}: a source is listed in a file in {folder}; name a folder with more room in TMPDIR")
+
+
+def _fail(message: str) -> NoReturn:
+    """Tells a person what is wrong, and ends."""
+    console.print(f"ram-engine: {message}", style="red", markup=False)
+    sys.exit(1)
