@@ -39,9 +39,9 @@ def caption_loss(logits: Tensor, caption_ids: Tensor, pad_id: int = 0, ignore_fi
     """
     targets = caption_ids.masked_fill(caption_ids == pad_id, -100)
     targets[:, :ignore_first] = -100
-    if not (targets[:, 1:] >= 0).any():
-        return logits.sum() * 0
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten(), label_smoothing=0.1)
+    words = targets[:, 1:].flatten()
+    summed = F.cross_entropy(logits[:, :-1].flatten(0, 1), words, label_smoothing=0.1, reduction="sum")
+    return summed / (words != -100).sum().clamp(min=1)
 
 
 def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
