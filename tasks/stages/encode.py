@@ -29,7 +29,8 @@ from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
 from tasks.settings.executor import ExecutorSettings
 
-BATCH_PIXELS = 6 * 384 * 384  # of a batch: larger ones are no faster on a CPU and take more memory
+BATCH_PIXELS = 2 * 384 * 384  # of a batch on a CPU, where larger ones are slower and take more memory
+GPU_BATCH_PIXELS = 16 * BATCH_PIXELS
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in shares of a picture's width and height
 WHOLE: Box = (0, 0, 1, 1)
 
@@ -44,10 +45,15 @@ class SizedEncoder:
     prepare: Callable[[Image.Image], torch.Tensor]
     encode: Callable[[torch.Tensor], torch.Tensor]
 
+    @property
+    def batch_size(self) -> int:
+        """Pictures that it looks at together."""
+        return max(1, (BATCH_PIXELS if self.device.type == "cpu" else GPU_BATCH_PIXELS) // self.size**2)
+
     def features(self, views: Sequence[tuple[str, int, torch.Tensor]]) -> pa.Table:
         """The rows of `features` of some views: an image's id, the view's number and the view as it was prepared."""
         ids, numbers, images = zip(*views, strict=True)
-        batches = torch.stack(images).split(_batch_size(self.size))
+        batches = torch.stack(images).split(self.batch_size)
         with torch.inference_mode():
             tokens = np.concatenate([self.encode(batch.to(self.device)).half().cpu().numpy() for batch in batches])
         return pa.table(
@@ -76,7 +82,7 @@ def build(
     def encode(shard: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
         pairs, images = shard["pairs"], shard["images"]
         files = ImageFiles(lambda: images)
-        together = max(1, min(_batch_size(encoders[0].size), math.ceil(len(pairs) / cores())))
+        together = max(1, min(encoders[0].batch_size, math.ceil(len(pairs) / cores())))
 
         def look(start: int) -> dict[int, pa.Table]:
             rows = files.rows(pairs.slice(start, together), ("captions", "split", "width", "height"))
@@ -146,10 +152,6 @@ def augment(image: Image.Image, crop: Box, mirrored: bool) -> Image.Image:
         x0, y0, x1, y1 = (round(share * side) for share, side in zip(crop, sides, strict=True))
         image = image.crop((x0, y0, x1, y1))
     return ImageOps.mirror(image) if mirrored else image
-
-
-def _batch_size(size: int) -> int:
-    return max(1, BATCH_PIXELS // size**2)
 
 
 def _views_at(size: int, split: str, settings: EncodeSettings) -> int:
