@@ -156,3 +156,16 @@ def test_a_file_system_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.M
     killed.touch()  # by a run that had the name and was killed before it gave the file
     assert store.write_part("caption_tags", "killed", "p", caption_tags()).rows == ROWS
     assert [name for name in store.names("caption_tags/parts") if name.startswith(".")] == []
+
+
+def test_any_bit_of_a_footer_may_flip(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (part,) = published(store, "caption_tags", caption_tags().slice(0, 1)).parts
+    file = Path(store.part_file("caption_tags", part))
+    whole = file.read_bytes()
+    for bit in range(8 * len(whole) - 8, 8 * (len(whole) // 2), -7):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(data)
+        with pytest.raises(DamagedPartError):
+            store.read_part("caption_tags", part)
