@@ -67,7 +67,7 @@ TEXT_STAGES = ("parse-captions", "build-labels", "assign-tags", "fit-clusters", 
 PICTURE_STAGES = ("ingest", "encode", "measure", "screen")
 ELSEWHERE = ("start", "between", "end")  # rows of what no stage took
 PROJECTED = 14_000_000  # rows
-LINEAR = {"architecture": "tag2text", "decoder_layers": 0, "evidence": "mean", "caption": False}
+LINEAR = {"architecture": "tag2text", "decoder_layers": 0, "evidence": "mean"}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {  # such as `auto` chooses for thousands of photographs, with one encoder
     "build_labels": {"min_count": 5, "total": 1000},
     "encode": {"image_encoder": "tf_efficientnet_lite0", "image_size": 224, "views": 1, "fine_tune_size": 0},

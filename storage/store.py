@@ -203,7 +203,7 @@ class Store:
         path = self._path(self._part_path(artifact, key))
         try:
             with self.fs.open(path, "rb") as file:
-                size = self.fs.size(path)
+                size = file.seek(0, os.SEEK_END)
                 footer = parquet.read_footer(file, size)
         except FileNotFoundError:
             return None

@@ -62,6 +62,15 @@ def test_a_full_and_a_read_only_disk_are_named_and_cost_nothing_that_was_done(pr
         assert Store(store).snapshot("phrases") is not None
 
 
+def test_a_run_that_fails_leaves_a_report_of_what_was_done(copied_store: Path) -> None:
+    (copied_store / "report.html").unlink()
+    too_few = ("--force", "build-labels", "--set", "build_labels.min_count=100000")
+    failed = ram_engine("run", "--preset", "tiny", "--store", str(copied_store), *too_few, check=False)
+    assert failed.returncode == 1
+    assert "there is no tag to learn" in failed.stdout
+    assert (copied_store / "report.html").is_file()
+
+
 def test_two_runs_of_a_stage_at_once_compute_each_shard_once(prefect_api: str, copied_store: Path) -> None:
     from flows.stages import judge
 

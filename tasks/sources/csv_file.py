@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import Field
 
 from tasks.settings.base import PathName
-from tasks.sources.item import SPLITS, SourceItem, extra_of, file_version
+from tasks.sources.item import SPLITS, SourceItem, extra_of
 from tasks.sources.reading.csv_rows import CsvFile, CsvRow, Problem
 from tasks.sources.source import ImagesFolder, Limit, Source
 
@@ -34,14 +34,10 @@ class CsvSource(Source):
             image = _Image()
             for row in rows:
                 image.add(row)
-            file = table.folder / rows[0].image
-            yield SourceItem(
-                name=rows[0].image,
-                where=table.where(rows[0].line),
+            yield replace(
+                table.item(rows),
                 captions=tuple(image.captions),
                 split=image.split,
-                path=str(file),
-                version=file_version(file),
                 url=image.url or None,
                 licence=image.licence or None,
                 extra=extra_of(image.extra),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from storage.schemas import DESCRIBED, OF_IMAGE
 from tasks.settings.base import PathName
-from tasks.sources.item import SourceItem, file_version
+from tasks.sources.item import SourceItem
 from tasks.sources.reading.csv_rows import CsvFile, CsvRow, Problem
 from tasks.sources.source import ImagesFolder, Limit, Source
 
@@ -40,15 +40,8 @@ class LabelsSource(Source):
             image = _Image()
             for row in rows:
                 image.add(row)
-            file = table.folder / rows[0].image
-            yield SourceItem(
-                name=rows[0].image,
-                where=table.where(rows[0].line),
-                split=image.split,
-                path=str(file),
-                version=file_version(file),
-                ready_tags=((DESCRIBED if image.described else OF_IMAGE, tuple(image.tags)),),
-            )
+            ready_tags = ((DESCRIBED if image.described else OF_IMAGE, tuple(image.tags)),)
+            yield replace(table.item(rows), split=image.split, ready_tags=ready_tags)
         yield from table.problems()
 
 

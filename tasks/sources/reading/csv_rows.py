@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 
-from tasks.sources.item import SourceError, SourceItem, images_folder, inside_of
+from tasks.sources.item import SourceError, SourceItem, file_version, images_folder, inside_of
 from tasks.sources.temporary import temporary_database
 
 Problem = tuple[str, str]  # a reason and a sentence
@@ -77,10 +77,16 @@ class CsvFile:
         for _, rows in islice(rows_by_image, limit or None):
             yield [CsvRow(line, json.loads(cells)) for _, line, cells, _ in rows]
 
+    def item(self, rows: Sequence[CsvRow]) -> SourceItem:
+        """The image of some rows, without what they say of it."""
+        name = rows[0].image
+        file = self.folder / name
+        return SourceItem(name, self._where(rows[0].line), path=str(file), version=file_version(file))
+
     def problems(self) -> Iterator[SourceItem]:
         """The rows that :meth:`by_image` found unfit."""
         for name, line, *problem in self._database.execute("SELECT * FROM unfit ORDER BY line"):
-            yield SourceItem(name, self.where(line), problem=(problem[0], problem[1]))
+            yield SourceItem(name, self._where(line), problem=(problem[0], problem[1]))
 
     def _rows(self) -> Iterator[CsvRow]:
         with self.file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
@@ -88,7 +94,7 @@ class CsvFile:
             for cells in reader:
                 yield CsvRow(reader.line_num, {name: value or "" for name, value in cells.items() if name is not None})
 
-    def where(self, line: int) -> str:
+    def _where(self, line: int) -> str:
         """A line as people are told of it."""
         return f"{self.file.name} line {line}"
 
