@@ -33,11 +33,11 @@ from flows.stages import options, run_name, stage_flows
 from storage.store import DamagedPartError, Store
 from tasks.machine import planning
 from tasks.machine.outlook import PlannedStage, Request, cost, outlook
+from tasks.machine.repairs import repairing
 from tasks.machine.stage_run import StageRun
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.pipeline import PipelineSettings
 
-MOST_REPAIRS = 100  # damaged parts that one run computes again: a failing disk has many
 PATIENCE_SECONDS = (1, 2, 5, 10, 20, 40)  # a server that is away for a minute costs a run nothing
 
 
@@ -55,7 +55,7 @@ def pipeline(
     """The whole engine, from captions to a retrained tagger: runs every stage that is not up to date."""
     opened = Store(store)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
-    coming = outlook(opened, settings, request, planned)
+    coming = repairing(opened, lambda: outlook(opened, settings, request, planned), tell_of_damage)
     announce(coming)
     outcomes: dict[str, dict[str, Any]] = {}
 
@@ -65,7 +65,7 @@ def pipeline(
 
     try:
         with plans_at_hand(stage.work for stage in coming if stage.work is not None), reported_at_the_end():
-            repairing(opened, run_all)
+            repairing(opened, run_all, tell_of_damage)
     except Exception:
         finish(store, settings.rounds, return_state=True)  # what was done is to be seen
         raise
@@ -94,16 +94,10 @@ def announce(coming: list[PlannedStage]) -> None:
     )
 
 
-def repairing(store: Store, call: Callable[[], Any]) -> Any:
-    """Calls again where a damaged part was found: it is removed, so that the stage that makes it computes it again."""
-    for _ in range(MOST_REPAIRS):
-        try:
-            return call()
-        except DamagedPartError as error:
-            store.remove_part(error.artifact, error.part)
-            console.print(f"  {error}")
-            get_run_logger().warning("%s", error)
-    return call()
+def tell_of_damage(message: str) -> None:
+    """Says what a run computes again, in the terminal and in its log."""
+    console.print(f"  {message}", markup=False)
+    get_run_logger().warning("%s", message)
 
 
 def _run_all(

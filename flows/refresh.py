@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from flows.parameters import RETRAIN_SHARE, STORE, TOLERANCE, USUAL_EXECUTOR, Share, Url
-from flows.pipeline import bring_up_to_date, repairing
+from flows.pipeline import bring_up_to_date, tell_of_damage
 from flows.progress import console
 from flows.showing import show
 from flows.stage_report import reported_at_the_end, whole_report
@@ -18,6 +18,7 @@ from storage.store import Snapshot, Store
 from tasks.machine import refreshing
 from tasks.machine.declaration import Stage
 from tasks.machine.refreshing import Made
+from tasks.machine.repairs import repairing
 from tasks.machine.stage_run import Again, StageRun
 from tasks.settings.executor import ExecutorSettings
 
@@ -48,7 +49,8 @@ def _refresh(
 ) -> dict[str, Any]:
     """What was computed, and what became of the model."""
     trained = of_round("ram", made.rounds)
-    outcome: dict[str, Any] = {"computed": repairing(opened, lambda: _refresh_data(opened, made, executor))}
+    computed = repairing(opened, lambda: _refresh_data(opened, made, executor), tell_of_damage)
+    outcome: dict[str, Any] = {"computed": computed}
     last = refreshing.newest(opened, trained)
     pairs = opened.snapshot("pairs")
     change = refreshing.change_since(opened, last)

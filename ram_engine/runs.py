@@ -18,6 +18,7 @@ from storage.names import of_round
 from storage.store import Snapshot, Store, StoreError
 from tasks.machine import planning, training_process
 from tasks.machine.outlook import Request, outlook
+from tasks.machine.repairs import repairing
 from tasks.machine.rounds import last_round
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.pipeline import PipelineSettings
@@ -32,7 +33,7 @@ def run(
 ) -> None:
     """Runs the pipeline; where everything is up to date no server is started and nothing is recomputed."""
     store = Store(url)
-    planned = outlook(store, settings, request)
+    planned = repairing(store, lambda: outlook(store, settings, request), tell)
     todo = [one.stage for one in planned if one.state not in ("done", "kept")]
     if not todo:
         for one in planned:

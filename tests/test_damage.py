@@ -71,7 +71,7 @@ def test_sixty_flipped_bits_are_found_wherever_they_are_read(copied_store: Path,
     is_found_wherever_it_is_read(copied_store, artifact, 60)
 
 
-def is_mended_by_a_run(folder: Path, artifacts: tuple[str, ...], force: str) -> None:
+def is_mended_by_a_run(folder: Path, artifacts: tuple[str, ...], force: str, named: bool = True) -> None:
     store = Store(folder)
     before = {}
     for artifact in artifacts:
@@ -80,7 +80,7 @@ def is_mended_by_a_run(folder: Path, artifacts: tuple[str, ...], force: str) -> 
         file.write_bytes(flipped(file.read_bytes(), random.Random(artifact)))
     run = ram_engine("run", "--preset", "tiny", "--store", str(folder), "--force", force)
     for artifact, snapshot in before.items():
-        assert f"{artifact}/parts/" in run.stdout + run.stderr
+        assert not named or f"{artifact}/parts/" in run.stdout + run.stderr
         mended = Store(folder).snapshot(artifact)
         assert mended is not None
         assert mended.parts == snapshot.parts
@@ -94,5 +94,8 @@ def test_a_run_mends_what_it_finds(copied_store: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("artifact", ARTIFACTS)
 def test_a_run_mends_each_artifact(copied_store: Path, artifact: str) -> None:
-    reader = next((stage.name for stage in stages(1) if artifact in stage.inputs.values()), ARTIFACTS[artifact])
-    is_mended_by_a_run(copied_store, (artifact,), reader)
+    readers = [stage.name for stage in stages(1) if artifact in stage.inputs.values()]
+    unread = "judge"  # what no stage reads the report does, after any run
+    if artifact.endswith("_log"):  # but the curves of trainings, which only the stage itself makes anew
+        unread = ARTIFACTS[artifact]
+    is_mended_by_a_run(copied_store, (artifact,), next(iter(readers), unread), named=not artifact.endswith("_log"))

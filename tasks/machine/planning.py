@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from storage.bare import TOLD_BY, are_bare
 from storage.keys import digest, digest_bytes
 from storage.names import SnapshotName, first_round_name
-from storage.store import Part, Snapshot, Store
+from storage.store import DamagedPartError, Part, Snapshot, Store
 from tasks.machine.dag import MOST_ROUNDS, stages
 from tasks.machine.declaration import Stage
 from tasks.machine.stage_run import StageRun
@@ -130,7 +130,8 @@ def gather(run: StageRun) -> dict[str, Snapshot]:
     chosen = {name.artifact: _chosen(run, name) for name in map(SnapshotName.parse, run.again.inputs)}
     snapshots: dict[str, Snapshot] = {}
     for alias, artifact in stage.inputs.items():
-        snapshot = chosen[artifact] if artifact in chosen else store.snapshot(artifact)
+        latest = _latest_whole if alias in stage.carried else Store.snapshot
+        snapshot = chosen[artifact] if artifact in chosen else latest(store, artifact)
         if snapshot is not None:
             snapshots[alias] = snapshot
         elif alias not in stage.optional:
@@ -140,6 +141,16 @@ def gather(run: StageRun) -> dict[str, Snapshot]:
                 f"{maker} before it, or the whole pipeline"
             )
     return snapshots
+
+
+def _latest_whole(store: Store, artifact: str) -> Snapshot | None:
+    """The latest snapshot, or where parts of it are gone, since they were damaged, the newest that has all of its own.
+
+    A stage that goes on from its own result would wait for it for ever.
+    """
+    latest, present = store.snapshot(artifact), store.parts_present(artifact)
+    newest_first = [latest, *store.snapshots(artifact)] if latest is not None else []
+    return next((one for one in newest_first if one and all(part.key in present for part in one.parts)), None)
 
 
 def _chosen(run: StageRun, name: SnapshotName) -> Snapshot | None:
@@ -383,7 +394,10 @@ def left_out(store: Store, stage: Stage, settings: PipelineSettings) -> str:
         return ""
     asked = (store.url, pairs.key, stage.split)
     if asked not in _splits:  # a plan asks more than once, and where there are none each part is read for it
-        _splits[asked] = any(_tells(store, pairs, part, stage.split) for part in pairs.parts)
+        try:
+            _splits[asked] = any(_tells(store, pairs, part, stage.split) for part in pairs.parts)
+        except DamagedPartError:  # nothing is known before the run has computed it again
+            return ""
     return "" if _splits[asked] else f"no picture that has a caption or labels is of the split '{stage.split}'"
 
 

@@ -51,7 +51,7 @@ def plan(run: StageRun) -> StagePlan:
     settings = IngestSettings.model_validate(run.settings)
     latest = None if again.force else store.snapshot("pairs")
     if latest is not None:  # the images of a part that was lost are read from the source again
-        present = store.parts_present("pairs") & store.parts_present("images")
+        present = set.intersection(*map(store.parts_present, run.stage.writes))
         latest = replace(latest, parts=tuple(part for part in latest.parts if part.key in present))
     listing = Listing(list_all(settings, run.stage.version, _known_pieces(store, latest)))
     unclaimed, tombstones = _compared(listing, latest, _known_rows(store, latest), again)
