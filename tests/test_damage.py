@@ -83,7 +83,8 @@ def is_mended_by_a_run(folder: Path, artifacts: tuple[str, ...], force: str, nam
         assert not named or f"{artifact}/parts/" in run.stdout + run.stderr
         mended = Store(folder).snapshot(artifact)
         assert mended is not None
-        assert mended.parts == snapshot.parts
+        parts = [[(part.key, part.digest if named else "") for part in of.parts] for of in (mended, snapshot)]
+        assert parts[0] == parts[1]  # a training that is made anew may round otherwise
         assert list(store.tables(mended))
 
 
