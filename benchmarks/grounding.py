@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.ops import box_convert
 
-from models.label_queries import minilm_folder
 from models.regions import GroundingDinoProposer, grounding_dino
+from models.sentence_encoder import minilm_folder
 from tasks.machine.allocator import keep_memory
 
 NAMES = (

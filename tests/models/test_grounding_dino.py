@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from models.label_queries import minilm_folder
 from models.regions import GroundingDinoProposer, grounding_dino
+from models.sentence_encoder import minilm_folder
 from storage.store import Store
 from tests.conftest import ram_engine
 
