@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from PIL import Image
@@ -14,33 +15,39 @@ from tasks.images.decoding import OVERSAMPLING, ImageError, picture
 from tasks.report.views import Views
 
 QUALITY = 72
+KEPT = 200  # thumbnails: some 3 MB
 MARGIN = 0.1  # of a crop's larger side, so that one sees where the region lies
+
+
+_thumbnails: dict[tuple[str, int], str] = {}  # the pages of a run's stages show the same pictures; by digest and size
 
 
 class Pictures:
     """The images of some ids, decoded when they are asked for and no larger than they are shown, the last one kept."""
 
     def __init__(self, views: Views, image_ids: Iterable[str]) -> None:
-        ids = sorted(set(image_ids))
-        sizes = (
-            views.rows(
-                "SELECT image_id, width, height FROM pairs "
-                "SEMI JOIN (SELECT unnest($ids) AS image_id) USING (image_id)",
-                ids=ids,
-            )
-            if ids
-            else []
-        )
-        files = views.files(ids) if ids else {}
-        self._records: dict[str, dict[str, Any]] = {
-            row["image_id"]: {**row, "image": files[row["image_id"]]} for row in sizes if row["image_id"] in files
-        }
+        self._views, self._ids = views, sorted(set(image_ids))
         self._last: tuple[tuple[str, int], Image.Image | None] = (("", 0), None)
+
+    @cached_property
+    def _records(self) -> dict[str, dict[str, Any]]:
+        sizes = self._views.rows(
+            "SELECT image_id, width, height FROM pairs SEMI JOIN (SELECT unnest($ids) AS image_id) USING (image_id)",
+            ids=self._ids,
+        )
+        files = self._views.files(self._ids)
+        return {row["image_id"]: {**row, "image": files[row["image_id"]]} for row in sizes if row["image_id"] in files}
 
     def thumbnail(self, image_id: str, size: int) -> str:
         """The whole picture within ``size`` x ``size`` pixels; empty where it cannot be read any more."""
+        if (image_id, size) in _thumbnails:
+            return _thumbnails[image_id, size]
         picture = self._decoded(image_id, size)
-        return "" if picture is None else to_data_uri(picture, size)
+        if picture is None:
+            return ""
+        if len(_thumbnails) == KEPT:
+            _thumbnails.pop(next(iter(_thumbnails)))
+        return _thumbnails.setdefault((image_id, size), to_data_uri(picture, size))
 
     def crop(self, image_id: str, box: Sequence[float], size: int) -> str:
         """The region x0, y0, x1, y1 (shares of width and height) with a margin, within ``size`` x ``size`` pixels."""
