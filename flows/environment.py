@@ -17,6 +17,10 @@ SERVER = {
     # what a killed run held of a concurrency limit is known to the next server too, and runs out
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
+FOR_ONE_RUN = {  # of a server that ends with it: nobody sees a page of blocks, and to fill it takes two seconds
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",  # else a later server on the same folder takes it for done
+}
 LOCAL = {
     **SERVER,
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",

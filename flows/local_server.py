@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 from starlette.responses import JSONResponse
@@ -33,20 +34,28 @@ def server_settings(origin: str, secret: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def local_server(log: str, port: int = 0, secret: str = "") -> Iterator[str]:
+def local_server(
+    log: str,
+    port: int = 0,
+    secret: str = "",
+    settings: Mapping[str, str] = MappingProxyType({}),
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Iterator[str]:
     """The API's address; flows of this process report to it while the block runs.
 
     The server's own output goes to the file ``log``. Port 0 is any free one; without a ``secret`` there is a new one,
-    which is in the environment as PREFECT_API_AUTH_STRING while the block runs. Raises OSError naming ``log`` where
-    the server does not come up.
+    which is in the environment as PREFECT_API_AUTH_STRING while the block runs. ``settings`` are more of Prefect's for
+    the server alone; ``meanwhile`` is called while it starts, and may import Prefect. Raises OSError naming ``log``
+    where the server does not come up.
     """
     secret = secret or guard.new_secret()
     with guard.listen(port) as listening:
         url = f"{guard.origin_of(listening)}/api"
-        server = start(listening, secret, log)
+        server = start(listening, secret, log, settings)
     try:
-        wait_for(url, secret, server, log)
         with _reporting_to(url, secret):
+            meanwhile()
+            wait_for(url, secret, server, log)
             yield url
     finally:
         server.terminate()
@@ -57,16 +66,15 @@ def local_server(log: str, port: int = 0, secret: str = "") -> Iterator[str]:
             server.wait()
 
 
-def start(listening: socket.socket, secret: str, log: str) -> subprocess.Popen[bytes]:
+def start(listening: socket.socket, secret: str, log: str, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Starts a server behind the guard on a socket of :func:`guard.listen`, which it inherits."""
-    settings = server_settings(guard.origin_of(listening), secret)
     with open(log, "ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "flows.local_server", str(listening.fileno()), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **settings},
+            env={**os.environ, **settings, **server_settings(guard.origin_of(listening), secret)},
             pass_fds=[listening.fileno()],
             start_new_session=True,
         )
@@ -128,6 +136,9 @@ def serve(listening: socket.socket, secret: str, others: tuple[str, ...] = (), l
     """Serves Prefect behind the guard in this process, whose environment holds :func:`server_settings`."""
     from prefect.server.api.server import create_app  # only now: it reads its settings when it is first imported
 
+    from flows import empty_database
+
+    empty_database.make()
     pages = _signed_in(create_app(final=True))
     guard.serve(pages, listening, secret, others, own_websockets=True, log_level=log_level)
 

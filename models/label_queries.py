@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -51,7 +52,7 @@ def build(
     if not Path(weights).exists():
         known = version(MINILM) if text_encoder == MINILM else text_encoder
         content = json.dumps([list(labels), text_encoder, known, list(prompts)]).encode()
-        folder = Path(cache) if cache is not None else user_cache()
+        folder = Path(cache) if cache is not None else platformdirs.user_cache_path("ram-engine")
         file = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
         if file.is_file():
             return load_file(file)["label_queries"]
@@ -80,11 +81,6 @@ def described(descriptions: Sequence[Sequence[str]], text_encoder: str = MINILM)
         raise ValueError(f"every label needs as many descriptions as the others, but there are {sorted(counts)}")
     flat = [text for each in descriptions for text in each]
     return build(flat, text_encoder, ["{}"]).unflatten(0, (len(descriptions), -1))
-
-
-def user_cache() -> Path:
-    """Where results are kept between runs: ``XDG_CACHE_HOME``, else ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ram-engine"
 
 
 @lru_cache(maxsize=2)

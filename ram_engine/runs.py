@@ -6,14 +6,13 @@ import contextlib
 import importlib
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from flows.environment import local_prefect
+from flows.environment import FOR_ONE_RUN, local_prefect
 from storage.names import of_round
 from storage.store import Snapshot, Store, StoreError
 from tasks.machine import planning, training_process
@@ -41,14 +40,14 @@ def run(
                 planning.point_to(one.work)
         tell("everything is up to date: nothing to compute")
         return
-    # While the server starts this process would wait: it may as well load torch.
-    ahead = threading.Thread(target=importlib.import_module, args=("tasks.annotators.models",), daemon=True)
-    if any(stage.uses_model for stage in todo):
-        ahead.start()
+
+    def load() -> None:
+        from flows import pipeline, stages  # noqa: F401
+
+        if any(stage.uses_model for stage in todo):
+            importlib.import_module("tasks.annotators.models")
 
     def compute() -> None:
-        if ahead.is_alive():
-            ahead.join()  # two threads that import the same modules may find them half made
         from flows.pipeline import pipeline
         from flows.run_stage import plans_at_hand
 
@@ -66,7 +65,7 @@ def run(
                 refit=request.refit,
             )
 
-    with_server(store, compute)
+    with_server(store, compute, load)
 
 
 def verdict_lines(store: Store) -> list[str]:
@@ -76,15 +75,18 @@ def verdict_lines(store: Store) -> list[str]:
     return lines(store)
 
 
-def with_server(store: Store, action: Callable[[], Any]) -> Any:
-    """Calls ``action`` with a Prefect API to report to: the one that is configured, else a server for this call."""
+def with_server(store: Store, action: Callable[[], Any], meanwhile: Callable[[], None] = lambda: None) -> Any:
+    """Calls ``action`` with a Prefect API to report to: the one that is configured, else a server for this call.
+
+    ``meanwhile`` is called while such a server starts.
+    """
     home = prefect_home(store)
     with local_prefect(home), alone(store):
         if os.environ.get("PREFECT_API_URL"):
             return action()
         from flows.local_server import local_server
 
-        with local_server(str(home / "server.log")):
+        with local_server(str(home / "server.log"), settings=FOR_ONE_RUN, meanwhile=meanwhile):
             return action()
 
 
