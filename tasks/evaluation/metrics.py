@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -43,34 +43,41 @@ class Ranking:
             raise ValueError("there are scores that are not numbers")
 
     @cached_property
-    def _images_of_tags(self) -> NDArray[np.intp]:
+    def _images_of_tags(self) -> NDArray[np.int32]:
         """(tags, images): each tag's images in a row of its own, the highest score first."""
-        return np.argsort(-self.scores.T, axis=1, kind="stable")
-
-    @property
-    def order(self) -> NDArray[np.intp]:
-        """(images, tags): the same in columns."""
-        return self._images_of_tags.T
-
-    def last_of_equals(self) -> NDArray[np.intp]:
-        """(images, tags): in each tag's order the place of the last image of the same score, which passes with it."""
-        ordered = np.take_along_axis(self.scores, self.order, axis=0)
-        ends = np.ones(ordered.shape, bool)
-        ends[:-1] = ordered[1:] != ordered[:-1]
-        places = np.where(ends, np.arange(len(ends))[:, None], len(ends))
-        return np.minimum.accumulate(places[::-1], axis=0)[::-1]
+        order = np.empty(self.scores.T.shape, np.int32)
+        for tags in self._blocks():
+            order[tags] = np.argsort(-self.scores.T[tags], axis=1, kind="stable")
+        return order
 
     @cached_property
     def _hits(self) -> _Hits:
-        tags, places = np.nonzero(self.relevant().T)
-        last = self.last_of_equals()[places, tags]
-        keys = tags * len(self.truth) + places  # ascending
-        within = np.searchsorted(keys, tags * len(self.truth) + last, side="right")
-        return _Hits(tags, self.order[places, tags], last, np.searchsorted(tags, tags), within)
+        found: list[_Hits] = []
+        for block in self._blocks():
+            truth, scores = self._ordered(block)
+            tags, places = np.nonzero(truth)
+            last = last_of_equals(scores)[tags, places]
+            keys = tags * len(self.truth) + places  # ascending
+            before = sum(len(hits.tags) for hits in found)
+            found.append(
+                _Hits(
+                    tags + block.start,
+                    self._images_of_tags[block][tags, places].astype(np.intp),
+                    last,
+                    before + np.searchsorted(tags, tags),
+                    before + np.searchsorted(keys, tags * len(self.truth) + last, side="right"),
+                )
+            )
+        return _Hits(*(np.concatenate([getattr(hits, field.name) for hits in found]) for field in fields(_Hits)))
 
-    def relevant(self) -> Truth:
-        """(images, tags): whether the image at this place of the tag's order has the tag."""
-        return np.take_along_axis(self.truth, self.order, axis=0)
+    def _blocks(self) -> list[slice]:
+        """Of tags, of which one is gone through at a time: what all take is many times the scores."""
+        return [slice(first, first + BLOCK) for first in range(0, self.truth.shape[1], BLOCK)] or [slice(0, 0)]
+
+    def _ordered(self, tags: slice) -> tuple[Truth, NDArray[np.floating]]:
+        """(tags, images) of a block: whether the image at this place of the tag's order has the tag, and its score."""
+        order = self._images_of_tags[tags]
+        return np.take_along_axis(self.truth.T[tags], order, 1), np.take_along_axis(self.scores.T[tags], order, 1)
 
     def average_precisions(self, weights: Array | None = None) -> Array:
         """The non-interpolated average precision of each tag, (tags,) in 0..1; NaN for a tag that no image has.
@@ -82,10 +89,10 @@ class Ranking:
         counts = weights.astype(np.int32)  # sums of which are exact, and three times as fast
         tags, right = hits.tags, weights[hits.images]
         seen = np.empty(len(tags))
-        for first in range(0, self.truth.shape[1], BLOCK):  # such blocks stay in the processor's cache
-            own = slice(*np.searchsorted(tags, [first, first + BLOCK]))
-            passed = counts.take(self._images_of_tags[first : first + BLOCK]).cumsum(axis=1, dtype=np.int32)
-            seen[own] = passed[tags[own] - first, hits.last[own]]
+        for block in self._blocks():  # such blocks stay in the processor's cache
+            own = slice(*np.searchsorted(tags, [block.start, block.stop]))
+            passed = counts.take(self._images_of_tags[block]).cumsum(axis=1, dtype=np.int32)
+            seen[own] = passed[tags[own] - block.start, hits.last[own]]
         summed_up = np.concatenate([[0.0], right.cumsum()])
         reached = summed_up[hits.within] - summed_up[hits.first]
         total = self._weights_of_tags(weights)
@@ -119,20 +126,28 @@ class Ranking:
 
         These look at the truth: what they give is a bound, not what a user gets.
         """
-        last = self.last_of_equals()
-        reached = np.take_along_axis(self.relevant().cumsum(axis=0), last, axis=0)
-        worth = 2 * reached / (last + 1 + self.truth.sum(axis=0))
-        ordered = np.take_along_axis(self.scores, self.order, axis=0).astype(np.float64)
-        best = np.take_along_axis(ordered, worth.argmax(axis=0)[None], axis=0)[0]
-        return np.where(self.truth.any(axis=0), best, np.inf)
+        best = np.full(self.truth.shape[1], np.inf)
+        for block in self._blocks():
+            truth, scores = self._ordered(block)
+            last, present = last_of_equals(scores), truth.sum(axis=1)
+            reached = np.take_along_axis(truth.cumsum(axis=1), last, 1)
+            worth = 2 * reached / (last + 1 + present[:, None])
+            at_best = np.take_along_axis(scores, worth.argmax(axis=1)[:, None], 1)[:, 0]
+            best[block] = np.where(present > 0, at_best, np.inf)
+        return best
+
+
+def last_of_equals(ordered: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Of scores in descending order (tags, images) the place of the last one of the same value: all pass together."""
+    ends = np.ones(ordered.shape, bool)
+    ends[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
+    places = np.where(ends, np.arange(ordered.shape[1]), ordered.shape[1])
+    return np.minimum.accumulate(places[:, ::-1], axis=1)[:, ::-1]
 
 
 def average_precisions(truth: Truth, scores: NDArray[np.floating]) -> Array:
     """The non-interpolated average precision of each tag, (tags,) in 0..1; NaN for a tag that no image has."""
-    _same_shape(truth, scores)
-    starts = range(0, truth.shape[1], BLOCK)  # an order of all tags' images is many times as large as their scores
-    blocks = [Ranking(truth[:, at : at + BLOCK], scores[:, at : at + BLOCK]).average_precisions() for at in starts]
-    return np.concatenate([np.zeros(0), *blocks])
+    return Ranking(truth, scores).average_precisions()
 
 
 def mean_average_precision(truth: Truth, scores: NDArray[np.floating]) -> float:
