@@ -9,17 +9,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from tasks.images.vector_file import VectorFile
 
 BUCKET = 512  # images that are compared with each other
 BRANCHES = 16  # that a larger bucket is split into
 SAMPLE = 4096  # of a bucket that k-means sees
 BUCKETINGS = 2
-ROWS = 65_536  # that are assigned at a time
+ROWS = 8_192  # that are assigned at a time
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
@@ -37,7 +41,7 @@ class Neighbours:
     pairs: Ints
 
 
-def find(vectors: Floats, hashes: NDArray[np.uint64], most_bits: int, least_cosine: float) -> Neighbours:
+def find(vectors: Floats | VectorFile, hashes: NDArray[np.uint64], most_bits: int, least_cosine: float) -> Neighbours:
     """Compares images by L2-normalised ``vectors`` (n, d) and 64-bit ``hashes`` (n,).
 
     Near-duplicates are those whose hashes differ in at most ``most_bits`` or whose cosine is at least ``least_cosine``.
@@ -45,8 +49,9 @@ def find(vectors: Floats, hashes: NDArray[np.uint64], most_bits: int, least_cosi
     count = len(vectors)
     nearest, cosine = np.full(count, -1, np.int64), np.full(count, -1, np.float32)
     found = [_equal_hashes(hashes)] if most_bits >= 0 else []
-    for seed in range(BUCKETINGS):
-        for bucket in buckets(vectors, seed):
+    # buckets are small: a second thread saves little, and where all cores are busy it makes this five times as long
+    with threadpool_limits(1):
+        for bucket in chain.from_iterable(buckets(vectors, seed) for seed in range(BUCKETINGS)):
             rows = vectors[bucket].astype(np.float32)
             near = rows @ rows.T
             np.fill_diagonal(near, -1)
@@ -61,7 +66,7 @@ def find(vectors: Floats, hashes: NDArray[np.uint64], most_bits: int, least_cosi
     return Neighbours(nearest, cosine, pairs)
 
 
-def buckets(vectors: Floats, seed: int) -> Iterator[Ints]:
+def buckets(vectors: Floats | VectorFile, seed: int) -> Iterator[Ints]:
     """The places of images that are like each other, at most ``BUCKET`` of them at a time; every image once."""
     chance = np.random.default_rng(seed)
     waiting = [np.arange(len(vectors))]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +22,13 @@ from numpy.typing import NDArray
 
 from storage.schemas import contract
 from tasks.images.near_duplicates import find, keep
+from tasks.images.vector_file import VectorFile, Vectors, vector_file
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.screen import ScreenSettings
 
 HELD_OUT = ("test", "calibrate")
-ROWS = 65_536  # whose cosines are computed at a time
-Vectors = NDArray[np.float16]
+ROWS = 8_192  # whose cosines are computed at a time
 
 
 def reduce(settings: ScreenSettings, inputs: Inputs, executor: ExecutorSettings) -> Mapping[str, pa.Table]:
@@ -56,8 +58,10 @@ def _decide(measures: pa.Table, vector_columns: Iterable[pa.ChunkedArray], setti
     measures, protected = measures.take(by_worth), held_out.take(by_worth).to_numpy()
     count = measures.num_rows
     hashes = measures["hash"].to_numpy()
-    with tempfile.TemporaryDirectory(prefix="ram-engine-") as scratch:
-        vectors = _in_order(vector_columns, by_worth.to_numpy(), Path(scratch) / "vectors")
+    with (
+        tempfile.TemporaryDirectory(prefix="ram-engine-") as scratch,
+        _in_order(vector_columns, by_worth.to_numpy(), Path(scratch) / "vectors") as vectors,
+    ):
         near = find(vectors, hashes, settings.hash_bits, settings.least_cosine)
         alone, falls_for = keep(near.pairs, count, protected)
         # scores are those of the image that it falls for, else of the one that is most like it
@@ -99,18 +103,19 @@ def _decide(measures: pa.Table, vector_columns: Iterable[pa.ChunkedArray], setti
     return table.select(contract("screening").schema.names)
 
 
-def _in_order(columns: Iterable[pa.ChunkedArray], order: NDArray[np.integer], file: Path) -> Vectors:
-    """The vectors (images, width) of columns that follow each other, in ``order``, as a map of ``file``."""
+@contextmanager
+def _in_order(columns: Iterable[pa.ChunkedArray], order: NDArray[np.integer], file: Path) -> Iterator[VectorFile]:
+    """The vectors (images, width) of columns that follow each other, in ``order``, in a new ``file``."""
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    vectors: Vectors = np.zeros((len(order), 0), np.float16)
-    start = 0
-    for rows in _matrices(columns):
-        if not start:
-            vectors = np.memmap(file, np.float16, "w+", shape=(len(order), rows.shape[1]))
-        vectors[place[start : start + len(rows)]] = rows
-        start += len(rows)
-    return vectors
+    matrices = _matrices(columns)
+    first = next(matrices, np.zeros((0, 0), np.float16))
+    with vector_file(file, len(order), first.shape[1]) as vectors:
+        start = 0
+        for rows in chain([first], matrices):
+            vectors[place[start : start + len(rows)]] = rows
+            start += len(rows)
+        yield vectors
 
 
 def _matrices(columns: Iterable[pa.ChunkedArray]) -> Iterator[Vectors]:
@@ -120,7 +125,7 @@ def _matrices(columns: Iterable[pa.ChunkedArray]) -> Iterator[Vectors]:
                 yield chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
 
 
-def _cosines(vectors: Vectors, other: NDArray[np.int64]) -> NDArray[np.float32]:
+def _cosines(vectors: VectorFile, other: NDArray[np.int64]) -> NDArray[np.float32]:
     """Of each vector with that of its ``other`` image."""
     cosine = np.zeros(len(other), np.float32)
     for start in range(0, len(other), ROWS):
