@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +47,20 @@ class VectorFile:
         return np.arange(*places.indices(self._count)) if isinstance(places, slice) else places
 
 
-@contextmanager
-def vector_file(file: Path, count: int, width: int) -> Iterator[VectorFile]:
+def new_vectors(file: Path, count: int, width: int) -> AbstractContextManager[VectorFile]:
     """A new file of so many vectors."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    return _open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, count, width)
+
+
+def stored_vectors(file: Path, count: int) -> AbstractContextManager[VectorFile]:
+    """The ``count`` vectors of a file that is there."""
+    width = file.stat().st_size // np.dtype(np.float16).itemsize // max(1, count)
+    return _open(file, os.O_RDONLY, count, width)
+
+
+@contextmanager
+def _open(file: Path, flags: int, count: int, width: int) -> Iterator[VectorFile]:
+    descriptor = os.open(file, flags, 0o600)
     try:
         yield VectorFile(descriptor, count, width)
     finally:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from storage.schemas import contract
 from tasks.images.near_duplicates import find, keep
-from tasks.images.vector_file import VectorFile, Vectors, vector_file
+from tasks.images.vector_file import VectorFile, Vectors, new_vectors
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.screen import ScreenSettings
@@ -110,7 +110,7 @@ def _in_order(columns: Iterable[pa.ChunkedArray], order: NDArray[np.integer], fi
     place[order] = np.arange(len(order))
     matrices = _matrices(columns)
     first = next(matrices, np.zeros((0, 0), np.float16))
-    with vector_file(file, len(order), first.shape[1]) as vectors:
+    with new_vectors(file, len(order), first.shape[1]) as vectors:
         start = 0
         for rows in chain([first], matrices):
             vectors[place[start : start + len(rows)]] = rows

@@ -1,7 +1,7 @@
 """What a training reads: its tags, and the images as stored tokens or as pictures.
 
-Both kinds of images are written once into a scratch file that is then memory-mapped, in the order in which the store
-has them: several trainings share it, and it may be larger than the memory.
+Both kinds of images are written once into a scratch file, in the order in which the store has them: several trainings
+share it, and it may be larger than the memory.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from models import Label
 from models.image_encoder import Preprocessing
 from tasks.images.decoding import may_mirror, picture
 from tasks.images.tokens import token_matrix
+from tasks.images.vector_file import stored_vectors
 from tasks.machine.inputs import Inputs
 from tasks.settings.encode import EncodeSettings
 from tasks.stages.encode import views_of
@@ -79,27 +80,28 @@ class TokenImages:
     def __len__(self) -> int:
         return len(self.first)
 
-    def _open(self) -> NDArray[np.float16]:
-        # not kept: an object that holds an open map would pickle all of its contents
-        return np.memmap(self.file, np.float16, "r", shape=self.shape)
+    def _tokens(self, rows: NDArray[np.float16]) -> Tensor:
+        """Float32 tokens (B, tokens, width) of rows of the file."""
+        return torch.from_numpy(rows.astype(np.float32).reshape(-1, *self.shape[1:]))
 
     def batches(self, order: Sequence[Indices], seed: int, pieces: Iterable[Indices] | None = None) -> Iterator[Tensor]:
         """Float32 tokens (B, tokens, width) of ``pieces``, by default of the whole batches of ``order``.
 
         Each image shows one of its views, by chance: which, follows from ``order`` and ``seed`` alone.
         """
-        shown, tokens = self._shown(order, seed), self._open()
-        for indices in order if pieces is None else pieces:
-            yield torch.from_numpy(tokens[shown[indices]].astype(np.float32))
+        shown = self._shown(order, seed)
+        with stored_vectors(self.file, self.shape[0]) as tokens:
+            for indices in order if pieces is None else pieces:
+                yield self._tokens(tokens[shown[indices]])
 
     def taught(self, order: Sequence[Indices], seed: int, pieces: Iterable[Indices] | None = None) -> Iterator[Tensor]:
         """What the teacher says about the views that :meth:`batches` shows for the same arguments."""
         if self.teacher is None:
             raise ValueError("these tokens were stored without a teacher")
         shown = self._shown(order, seed)
-        said = np.memmap(self.teacher, np.float16, "r").reshape(self.shape[0], -1)
-        for indices in order if pieces is None else pieces:
-            yield torch.from_numpy(said[shown[indices]].astype(np.float32))
+        with stored_vectors(self.teacher, self.shape[0]) as said:
+            for indices in order if pieces is None else pieces:
+                yield torch.from_numpy(said[shown[indices]].astype(np.float32))
 
     def _shown(self, order: Sequence[Indices], seed: int) -> Indices:
         """The row of the view that each image shows, (images,)."""
@@ -113,20 +115,22 @@ class TokenImages:
 
         That may be the file that they are in, where ``change`` makes no row larger.
         """
-        tokens, changed = self._open(), torch.zeros(0)
-        with file.open("r+b" if file == self.file else "wb") as written:
+        changed = torch.zeros(0)
+        with (
+            stored_vectors(self.file, self.shape[0]) as tokens,
+            file.open("r+b" if file == self.file else "wb") as written,
+        ):
             for start in range(0, self.shape[0], MAP_BATCH):
-                changed = change(torch.from_numpy(tokens[start : start + MAP_BATCH].astype(np.float32)))
+                changed = change(self._tokens(tokens[start : start + MAP_BATCH]))
                 written.write(changed.numpy().astype(np.float16).tobytes())
-            del tokens
             written.truncate()
         return self.shape[0], *changed.shape[1:]
 
     def whole(self, order: Iterable[Indices]) -> Iterator[Tensor]:
         """The tokens of the whole pictures."""
-        tokens = self._open()
-        for indices in order:
-            yield torch.from_numpy(tokens[self.first[indices]].astype(np.float32))
+        with stored_vectors(self.file, self.shape[0]) as tokens:
+            for indices in order:
+                yield self._tokens(tokens[self.first[indices]])
 
     def subset(self, indices: Indices | slice) -> TokenImages:
         return replace(self, first=self.first[indices], views=self.views[indices])

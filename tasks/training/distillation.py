@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -115,13 +114,12 @@ class ClipFeatures(Teacher):
 
     def store(self, images: TokenImages, views: Iterator[tuple[int, list[Image.Image]]], file: Path) -> None:
         prepare = self.model.preprocessing.transform()
-        written: NDArray[np.float16] | None = None
-        for row, pictures in views:
-            features = self.model(torch.stack([prepare(picture) for picture in pictures])).numpy()
-            if written is None:
-                written = np.memmap(file, np.float16, "w+", shape=(images.shape[0], features.shape[1]))
-            written[row : row + len(pictures)] = features
-        del written  # writes what is still in memory
+        with file.open("wb") as stored:
+            for row, pictures in views:
+                features = self.model(torch.stack([prepare(picture) for picture in pictures])).numpy()
+                written = features.astype(np.float16).tobytes()
+                stored.seek(row * len(written) // len(pictures))
+                stored.write(written)
 
     def of_pictures(self, images: Tensor) -> Tensor:
         return self.model(self.model.view(images, self.student))

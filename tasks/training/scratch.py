@@ -1,4 +1,4 @@
-"""What a training keeps in files beside its images: they are memory-mapped, and opened where they are read.
+"""What a training keeps in files beside its images, which are opened where they are read.
 
 The objects hold a few bytes an image, which is all that is in memory, and all that is sent to other processes.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -82,10 +81,10 @@ class StoredRows:
 
     def read(self, images: Indices) -> Iterator[dict[str, Any]]:
         """The rows of some of the images, one after the other."""
-        with self.file.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as contents:
+        with self.file.open("rb") as stored:
             for first in self.first[images].tolist():
-                contents.seek(first)
-                yield pickle.load(contents)
+                stored.seek(first)
+                yield pickle.load(stored)
 
     def subset(self, images: Indices | slice) -> StoredRows:
         return replace(self, first=self.first[images])
