@@ -62,6 +62,8 @@ def clone(folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(Path(sys.prefix))
+    for name in ("pyproject.toml", "constraints.txt"):  # else `make` would install this copy into that environment
+        os.utime(folder / name, (0, 0))
     file, tiny = folder / "prefect.yaml", configure("tiny")[0].model_dump(mode="json")
     content = yaml.safe_load(file.read_text())
     for one in content["deployments"]:
