@@ -37,15 +37,21 @@ class Preprocessing:
 
     def transform(self) -> v2.Compose:
         """PIL image in RGB -> float tensor (3, image_size, image_size), normalised."""
+        return v2.Compose([self.resize(), self.normalise()])
+
+    def resize(self) -> v2.Compose:
+        """The first step alone: PIL image in RGB -> bytes (3, image_size, image_size)."""
         size = [self.image_size, self.image_size]
         # torch resizes bytes as Pillow does, to the last bit of a few, in a fraction of the time
-        return v2.Compose([v2.ToImage(), v2.Resize(size, InterpolationMode.BICUBIC), self.to_tensor()])
+        return v2.Compose([v2.ToImage(), v2.Resize(size, InterpolationMode.BICUBIC)])
+
+    def normalise(self) -> v2.Compose:
+        """The last step alone: bytes (..., 3, H, W) of one picture or many -> normalised floats."""
+        return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(self.mean), list(self.std))])
 
     def to_tensor(self) -> v2.Compose:
-        """The last step alone, for augmentations of one's own: an RGB PIL image -> normalised float tensor."""
-        return v2.Compose(
-            [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(self.mean), list(self.std))]
-        )
+        """For augmentations of one's own: an RGB PIL image -> normalised float tensor of its size."""
+        return v2.Compose([v2.ToImage(), self.normalise()])
 
 
 class ImageEncoder(nn.Module):

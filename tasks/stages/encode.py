@@ -42,7 +42,8 @@ class SizedEncoder:
     name: str
     size: int
     device: torch.device
-    prepare: Callable[[Image.Image], torch.Tensor]
+    prepare: Callable[[Image.Image], torch.Tensor]  # to bytes
+    normalise: Callable[[torch.Tensor], torch.Tensor]  # of a batch: Python's share of it is that of a single picture
     encode: Callable[[torch.Tensor], torch.Tensor]
 
     @property
@@ -55,7 +56,8 @@ class SizedEncoder:
         ids, numbers, images = zip(*views, strict=True)
         batches = torch.stack(images).split(self.batch_size)
         with torch.inference_mode():
-            tokens = np.concatenate([self.encode(batch.to(self.device)).half().cpu().numpy() for batch in batches])
+            encoded = (self.encode(self.normalise(batch.to(self.device))) for batch in batches)
+            tokens = np.concatenate([batch.half().cpu().numpy() for batch in encoded])
         return pa.table(
             {
                 "image_id": pa.array(ids, pa.string()),
@@ -176,7 +178,8 @@ def _encoder(name: str, size: int, device: torch.device) -> SizedEncoder:
             warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, whose successor needs a compiler
             traced = torch.jit.trace(encoder, torch.zeros(1, 3, size, size), check_trace=False)
             encoder = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
-    return SizedEncoder(name, size, device, preprocessing(name, size).transform(), encoder)
+    prepared = preprocessing(name, size)
+    return SizedEncoder(name, size, device, prepared.resize(), prepared.normalise(), encoder)
 
 
 def _empty(width: int) -> pa.Table:

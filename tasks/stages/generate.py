@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.bare import are_bare
-from storage.schemas import contract
+from storage.schemas import TAG_SCORE, contract
 from tasks.annotators.asking import annotated, isolated
 from tasks.annotators.base import Annotator, AnnotatorContext, Batch, named_tags
 from tasks.annotators.folder import open_annotator
@@ -133,17 +133,18 @@ def _judge_captions(
 
 def _table(batch: Batch, said: Said, caption_tags: TagIds, kept: NDArray[np.bool_], tags: TagColumns) -> pa.Table:
     """``generated``: a row for each image that the annotator answered about."""
+    ids = pa.array(tags.ids, pa.int32())
     columns = {
         "image_id": batch.ids,
         "captions": said.captions,
         "caption_tag_ids": caption_tags,
         "caption_fits": said.fits,
         "original_caption_fits": said.original_fits,
-        "scores": [_scored(tags.ids, scores, of_row) for scores, of_row in zip(said.scores, kept, strict=True)],
-        "predicted": [[tags.ids[at] for at in np.flatnonzero(row)] for row in said.predicted],
+        "scores": _scored(ids, said.scores, kept),
+        "predicted": _lists(said.predicted, ids.take(pa.array(np.nonzero(said.predicted)[1]))),
     }
     schema = contract("generated").schema
-    table = pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema})
+    table = pa.table(columns).select(schema.names).cast(schema)
     return table.filter(np.array([row not in said.failed for row in range(len(batch))], bool)) if said.failed else table
 
 
@@ -183,7 +184,17 @@ def _best(scores: NDArray[np.float32], predicted: NDArray[np.bool_], count: int)
     return best & ~predicted
 
 
-def _scored(tag_ids: Sequence[int], scores: NDArray[np.float32], kept: NDArray[np.bool_]) -> list[dict[str, float]]:
-    columns = np.flatnonzero(kept)
-    columns = columns[np.argsort(-scores[columns], kind="stable")]
-    return [{"tag_id": tag_ids[int(at)], "score": float(scores[at])} for at in columns]
+def _scored(tag_ids: pa.Array, scores: NDArray[np.float32], kept: NDArray[np.bool_]) -> pa.ListArray:
+    """For each image the tags that are kept and their scores, the best first."""
+    best_first = np.argsort(-np.where(kept, scores, -np.inf), axis=1, kind="stable")
+    counts = kept.sum(axis=1)
+    columns = best_first[np.arange(kept.shape[1]) < counts[:, None]]
+    values = scores[np.repeat(np.arange(len(kept)), counts), columns]
+    entries = [tag_ids.take(pa.array(columns)), pa.array(values)]
+    return _lists(kept, pa.StructArray.from_arrays(entries, fields=list(TAG_SCORE)))
+
+
+def _lists(members: NDArray[np.bool_], values: pa.Array) -> pa.ListArray:
+    """A list an image of as many ``values``, which follow each other, as it has ``members`` (images, tags)."""
+    ends = np.append(0, np.cumsum(members.sum(axis=1)))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)
