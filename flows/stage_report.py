@@ -21,6 +21,7 @@ from tasks.machine.declaration import Stage
 from tasks.machine.stage_run import StageOutcome
 from tasks.settings.base import Settings, defaults
 
+TAGS_OF_PICTURES = {"caption_tags", "generated", "tag_verdicts"}  # what changes a picture's tags
 REPORT_SECONDS = 300.0  # so old may the report be while a run of many stages goes on
 
 _written: contextvars.ContextVar[list[float]] = contextvars.ContextVar("written")  # when the report was, last
@@ -61,7 +62,7 @@ def write_reports(store: str, stage: Stage, settings: Settings, outcome: StageOu
     page = stage_page(stage, settings, outcome, operator.contact_sheet(opened, rounds))
     opened.write_text(f"reports/{stage.name}.md", page)
     show(create_markdown_artifact, page, key=stage.name, description=outcome.line())
-    if {"label_system", "caption_tags"} & set(map(first_round_name, stage.inputs.values())):
+    if TAGS_OF_PICTURES & set(map(first_round_name, stage.writes)):
         if counts := operator.tag_counts(opened, rounds):
             about = "the most frequent tags of the training pictures"
             show(create_table_artifact, counts, key="tag-counts", description=about)
