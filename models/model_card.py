@@ -43,7 +43,7 @@ def card(config: TaggerConfig, labels: Sequence[Label], sections: Mapping[str, s
         *([opening] if opening else []),
         f"Tags a picture with words of everyday language{any_label}{captions}. Image encoder {config.image_encoder} at "
         f"{config.image_size} pixels, recognition decoder {config.decoder_layers} x {config.hidden}.",
-        '```python\nfrom ram_engine import Tagger\n\ntagger = Tagger.from_pretrained("this folder or its hub id")\n'
+        '```python\nfrom ram_engine import Tagger\n\ntagger = Tagger.from_pretrained("FOLDER or hub:OWNER/NAME")\n'
         'tagger(["photo.jpg"])\n```',
         "## Tags and thresholds",
         table(("type", "tags", "lowest threshold", "median", "highest"), rows),

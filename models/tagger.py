@@ -260,7 +260,7 @@ class Tagger(nn.Module, ModelHubMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Tagger:
-        """A model folder, or a model of the hub as OWNER/NAME; ``options`` as of ``snapshot_download``.
+        """A model folder, or a model of the hub as ``hub:OWNER/NAME``; ``options`` as of ``snapshot_download``.
 
         Raises FileNotFoundError for what is neither, and :class:`models.weights.WeightsError` where the hub has or
         gives none.

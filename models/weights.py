@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+HUB = "hub:"  # before OWNER/NAME: a path that was mistyped is no question to the hub
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SECONDS = 3
 
@@ -20,17 +21,19 @@ class WeightsError(ValueError):
 
 
 def model_folder(name: str | Path, **options: Any) -> Path:
-    """The folder of a model: ``name`` itself, or that of the hub's model of this name (OWNER/NAME), downloaded if need
-    be; ``options`` go to ``huggingface_hub.snapshot_download``.
+    """The folder of a model: ``name`` itself, or of ``hub:OWNER/NAME`` that of the hub's model, downloaded if need be;
+    ``options`` go to ``huggingface_hub.snapshot_download``.
 
-    Raises FileNotFoundError where ``name`` is no folder and does not look like a model of the hub either: a path whose
-    first folder is there is a path that was mistyped.
+    Raises FileNotFoundError for what is neither, :class:`WeightsError` where the hub has or gives no such model.
     """
-    if Path(name).is_dir():
-        return Path(name)
     text = str(name)
-    if not HUB_NAME.fullmatch(text) or Path(text).parts[0] in (".", "..") or Path(text).parent.exists():
+    if not text.startswith(HUB):
+        if Path(name).is_dir():
+            return Path(name)
         raise FileNotFoundError(f"there is no model folder {text}{_neighbours(Path(text))}")
+    text = text.removeprefix(HUB)
+    if not HUB_NAME.fullmatch(text):
+        raise FileNotFoundError(f"'{text}' is no name of a model of the hub: write {HUB}OWNER/NAME")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -39,9 +42,9 @@ def model_folder(name: str | Path, **options: Any) -> Path:
         return Path(snapshot_download(text, local_files_only=local, **options))
     except LocalEntryNotFoundError as error:
         why = no_hub()
-        raise WeightsError(f"there is no model folder {text}, and no model of this name in the cache; {why}") from error
+        raise WeightsError(f"the hub's model {text} is not in the cache; {why}") from error
     except RepositoryNotFoundError as error:
-        raise WeightsError(f"there is no model folder {text}, and the hub shows you no model of this name") from error
+        raise WeightsError(f"the hub shows you no model {text}") from error
     except HfHubHTTPError as error:
         raise WeightsError(f"the hub did not give the model {text}: {error}") from error
 
@@ -50,7 +53,7 @@ def _neighbours(path: Path) -> str:
     """The model folders beside a path that is not there."""
     beside = path.parent
     found = sorted(each.parent.name for each in beside.glob("*/config.json")) if beside.is_dir() else []
-    return f" ({beside} has {', '.join(found[:8])})" if found else "; a model of the hub is named OWNER/NAME"
+    return f" ({beside} has {', '.join(found[:8])})" if found else f"; a model of the hub is named {HUB}OWNER/NAME"
 
 
 @cache

@@ -39,8 +39,8 @@ def evaluate(
         list[str],
         typer.Option(
             "--model",
-            help="A model folder or hub id, store, conse, open_clip:MODEL[:PRETRAINED] or detector:GRAPH,CLASSES; "
-            "repeatable: a row each.",
+            help="A model folder or hub:OWNER/NAME, store, conse, open_clip:MODEL[:PRETRAINED] or "
+            "detector:GRAPH,CLASSES; repeatable: a row each.",
         ),
     ] = ["store"],  # noqa: B006 - typer reads the default and never changes it
     scores: Annotated[Path, typer.Option(help="The folder that keeps the scores.")] = Path("scores"),

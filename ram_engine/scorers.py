@@ -39,7 +39,7 @@ def scorer(model: str, labels: Sequence[Label], store: str) -> Scorer:
     """The scorer that ``model`` names.
 
     ``store`` (its best model), ``conse``, ``open_clip:MODEL[:PRETRAINED]``, ``detector:GRAPH,CLASSES`` (classes with
-    more words for each after commas, see :func:`read_classes`), else a model folder, an exported one or a hub id.
+    more words for each after commas, see :func:`read_classes`), else a model folder, an exported one or hub:OWNER/NAME.
     """
     if model.startswith(label_queries.OPEN_CLIP):
         return _clip(model, labels)

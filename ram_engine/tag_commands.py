@@ -25,7 +25,9 @@ SECONDS = 20  # between two lines of progress where no bar can be drawn
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 Images = Annotated[list[str], typer.Argument(help="Files, folders or globs.")]
-ModelOption = Annotated[str, typer.Option("--model", help="A model folder or hub id; default: the store's best model.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="A model folder or hub:OWNER/NAME; default: the store's best.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 

