@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -48,10 +49,21 @@ class DatasetsSource(HuggingFaceSource):
         """The rows of a piece, in order, with images as the files that they were."""
         rows = self._data().with_format("arrow")[item.start : item.start + item.rows].to_pylist()
         for number, row in enumerate(rows, item.start):
-            yield item_of(row, self.named_columns(), f"{item.name}/{number}", f"{item.name} row {number}", None)
+            where = f"{item.name} row {number}"
+            yield item_of(row, self.named_columns(), f"{item.name}/{number}", where, _folders(self.path))
 
     def _data(self) -> Any:
         return _load(self.path, self.configuration, self.subset)
+
+
+def _folders(name: str) -> list[Path]:
+    """Where the library has the files of a data set: its own folder, or what of the hub's cache is the data set's."""
+    if Path(name).is_dir():
+        return [Path(name)]
+    from datasets import config
+    from huggingface_hub import constants
+
+    return [Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}", Path(config.EXTRACTED_DATASETS_PATH)]
 
 
 @lru_cache(maxsize=2)

@@ -102,6 +102,26 @@ def test_a_data_set_is_loaded_by_its_name(tmp_path: Path) -> None:
         ingest_all(store, IngestSettings(source=DatasetsSource(path=str(tmp_path / "none"))))
 
 
+def test_a_data_set_names_no_file_outside_of_its_folder(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    data, secret = tmp_path / "data", tmp_path / "secret.png"
+    (data / "images").mkdir(parents=True)
+    secret.write_bytes(picture(7))
+    (data / "images" / "own.png").write_bytes(picture(8))
+    (data / "images" / "link.png").symlink_to(secret)
+    paths = [str(secret), "../secret.png", "images/link.png", "images/own.png", str(data / "images" / "own.png"), ""]
+    rows = [{"image": {"bytes": None, "path": path}, "caption": f"number {at}"} for at, path in enumerate(paths)]
+    image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    schema = pa.schema({"image": image, "caption": pa.string()})
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), data / "train.parquet")
+    source = DatasetsSource(path=str(data), image="image", captions=["caption"])
+    (file,) = source.items()
+    (piece,) = source.divide(file)
+    problems = [item.problem[0] if item.problem else item.path for item in source.read(piece)]
+    own = str(data / "images" / "own.png")
+    assert problems == [*["image_outside_folder"] * 3, own, own, "image_missing"]
+
+
 def test_a_limit_takes_the_first_images(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", range(10))
     store = Store(tmp_path / "store")

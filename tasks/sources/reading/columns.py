@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,17 @@ class Columns:
 
 
 def item_of(
-    row: Mapping[str, Any], columns: Columns, name: str, where: str, folder: Path | None, data: bytes | None = None
+    row: Mapping[str, Any],
+    columns: Columns,
+    name: str,
+    where: str,
+    folders: Sequence[Path] = (),
+    data: bytes | None = None,
 ) -> SourceItem:
     """The item of a row; unfit ones carry their problem.
 
-    ``data`` is the image file where it is no column. A path within ``folder`` may stand for it; without a ``folder``
-    paths are those of a library that found the files itself.
+    ``data`` is the image file where it is no column. A path within one of the ``folders`` may stand for it, and no
+    other: a row may come from anyone, and would make any picture of this machine a part of the data.
     """
     status = row.get("status")
     if isinstance(status, str) and status != "success":
@@ -88,7 +93,7 @@ def item_of(
     tags = _tags(row.get(columns.tags)) if columns.tags else None
     path = ""
     if data is None:
-        data, path, problem = _image(row.get(image), folder)
+        data, path, problem = _image(row.get(image), folders)
         if problem is not None:
             return SourceItem(name, where, problem=problem)
     used = {*named, image, columns.tags, *(_known(row, URLS)), *(_known(row, LICENCES))}
@@ -115,7 +120,7 @@ def item_of(
     )
 
 
-def _image(value: Any, folder: Path | None) -> tuple[bytes | None, str, tuple[str, str] | None]:
+def _image(value: Any, folders: Sequence[Path]) -> tuple[bytes | None, str, tuple[str, str] | None]:
     """File contents or path of an image column's value, and what is wrong with it."""
     if isinstance(value, bytes):
         return value, "", None
@@ -125,9 +130,10 @@ def _image(value: Any, folder: Path | None) -> tuple[bytes | None, str, tuple[st
         value = value.get("path")
     if not isinstance(value, str) or not value:
         return None, "", ("image_missing", "the row holds neither the image's bytes nor its path")
-    if folder is not None and not inside(folder, value):
+    folder = next((folder for folder in folders if inside(folder, value)), None)
+    if folder is None:
         return None, "", ("image_outside_folder", f"'{value}' leads out of the folder of the data")
-    return None, str(folder / value) if folder is not None else value, None
+    return None, str(folder / value), None
 
 
 def _tags(value: Any) -> ReadyTags:

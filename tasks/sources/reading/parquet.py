@@ -80,7 +80,7 @@ def read_parquet(piece: SourceItem, columns: Columns) -> Iterator[SourceItem]:
             skip -= passed
             for row in batch.slice(passed, left).to_pylist():
                 where = f"{piece.name} row {number}"
-                yield item_of(row, columns, f"{piece.name}/{row.get('image_id') or number}", where, path.parent)
+                yield item_of(row, columns, f"{piece.name}/{row.get('image_id') or number}", where, [path.parent])
                 number, left = number + 1, left - 1
             if not left:
                 return

@@ -109,7 +109,7 @@ def read_statuses(piece: SourceItem, columns: Columns) -> Iterator[SourceItem]:
     table = pq.read_table(piece.path, columns=names)
     for row in table.filter(pc.not_equal(pc.fill_null(table["status"], "unknown"), "success")).to_pylist():
         row["status"] = row["status"] or "unknown"
-        yield item_of(row, columns, f"{piece.name}/{row.get('key')}", f"{piece.name} {row.get('url')}", None)
+        yield item_of(row, columns, f"{piece.name}/{row.get('key')}", f"{piece.name} {row.get('url')}")
 
 
 def _sample(
@@ -133,7 +133,7 @@ def _sample(
     if not suffix:
         held = ", ".join(sample) or "nothing"
         return SourceItem(name, name, problem=("row_without_image", f"the sample holds {held}"))
-    return item_of(row, columns, name, name, None, sample[suffix])
+    return item_of(row, columns, name, name, data=sample[suffix])
 
 
 def _unfit(member: tarfile.TarInfo, suffix: str, sample: dict[str, bytes]) -> tuple[str, str] | None:
