@@ -151,7 +151,7 @@ def _view(connection: duckdb.DuckDBPyConnection, store: Store, view: str, snapsh
     if not files:
         connection.register(view, _empty(contract(snapshot.artifact).schema))
         return
-    quoted = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    quoted = ", ".join("'" + _literal(file).replace("'", "''") + "'" for file in files)
     query = f"SELECT entries.* EXCLUDE (filename) FROM read_parquet([{quoted}], filename = true) AS entries"
     gone = [{"file": file_of[part.key], "row_id": row} for part in filled for row in snapshot.gone(part.partition)]
     if gone:
@@ -159,6 +159,11 @@ def _view(connection: duckdb.DuckDBPyConnection, store: Store, view: str, snapsh
         connection.register(f"{view}_gone", pa.Table.from_pylist(gone))
         query += f" ANTI JOIN {view}_gone AS gone ON entries.filename = gone.file AND entries.{column} = gone.row_id"
     connection.execute(f"CREATE VIEW {view} AS {query}")
+
+
+def _literal(path: str) -> str:
+    """A path as the pattern that is it alone: DuckDB takes every name for a pattern, and reads what else fits."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", path)
 
 
 def _empty(schema: pa.Schema) -> pa.Table:

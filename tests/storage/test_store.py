@@ -16,6 +16,7 @@ from storage.schemas import CONTRACTS, ContractError
 from storage.store import DamagedPartError, Part, Snapshot, Store, StoreError
 from tasks.machine.inputs import Inputs
 from tasks.machine.refreshing import promote
+from tests.tasks.stage_inputs import inputs_of
 
 
 def caption_tags(*rows: tuple[str, int, list[int]]) -> pa.Table:
@@ -76,6 +77,30 @@ def test_an_artifact_without_images_keeps_its_rows_when_an_image_leaves(tmp_path
     assert Inputs(store, {"candidates": published}).sql("SELECT sum(count) AS n FROM candidates")["n"].to_pylist() == [
         2
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "neighbour"),
+    [
+        ("st[1]", "st1"),
+        ("a*", "ab"),
+        ("a?", "ab"),
+        ("[a-c]", "b"),
+        ("{a,b}", "a"),
+        ("it's", "its"),
+        ("50%", "50"),
+        ("**", "x"),
+    ],
+)
+def test_a_store_beside_another_reads_its_own_rows(tmp_path: Path, name: str, neighbour: str) -> None:
+    sums = {}
+    for folder, count in ((name, 3), (neighbour, 50)):
+        rows = [{"lemma": "x", "type": "object", "count": count}]
+        inputs = inputs_of(
+            tmp_path / folder, {"candidates": pa.Table.from_pylist(rows, CONTRACTS["candidates"].schema)}
+        )
+        sums[folder] = inputs.sql("SELECT sum(count) AS n FROM candidates")["n"][0].as_py()
+    assert sums == {name: 3, neighbour: 50}
 
 
 def test_a_flipped_bit_and_a_missing_file_are_found(tmp_path: Path) -> None:
