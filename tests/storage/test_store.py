@@ -93,13 +93,13 @@ def test_an_artifact_without_images_keeps_its_rows_when_an_image_leaves(tmp_path
     ],
 )
 def test_a_store_beside_another_reads_its_own_rows(tmp_path: Path, name: str, neighbour: str) -> None:
-    sums = {}
-    for folder, count in ((name, 3), (neighbour, 50)):
-        rows = [{"lemma": "x", "type": "object", "count": count}]
-        inputs = inputs_of(
-            tmp_path / folder, {"candidates": pa.Table.from_pylist(rows, CONTRACTS["candidates"].schema)}
-        )
-        sums[folder] = inputs.sql("SELECT sum(count) AS n FROM candidates")["n"][0].as_py()
+    words = CONTRACTS["candidates"].schema
+    inputs = {
+        folder: inputs_of(tmp_path / folder, {"candidates": pa.table([["x"], ["object"], [count]], schema=words)})
+        for folder, count in ((name, 3), (neighbour, 50))
+    }
+    query = "SELECT sum(count) AS n FROM candidates"
+    sums = {folder: of_folder.sql(query)["n"][0].as_py() for folder, of_folder in inputs.items()}
     assert sums == {name: 3, neighbour: 50}
 
 
