@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ from typing import IO, Any
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from storage import parts as parquet
 from storage.keys import digest, digest_bytes
@@ -132,12 +134,17 @@ class Snapshot:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Snapshot:
-        parts = tuple(Part(**part) for part in value["parts"])
+        """The inverse of :meth:`to_json`; raises AttributeError, KeyError, TypeError or ValueError for others."""
         inputs = {alias: SnapshotName.parse(name) for alias, name in value["inputs"].items()}
-        return cls(**{**value, "parts": parts, "inputs": inputs})
+        return _snapshot_adapter().validate_python({**value, "inputs": inputs})
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "inputs": {alias: str(name) for alias, name in self.inputs.items()}}
+
+
+@functools.cache
+def _snapshot_adapter() -> TypeAdapter[Snapshot]:
+    return TypeAdapter(Snapshot)
 
 
 class Store:
@@ -157,10 +164,12 @@ class Store:
             if not create:
                 raise StoreError(f"there is no store at {self.url}; `ram-engine run --store {self.url}` makes one")
             self.write_json("store.json", {"format": FORMAT})
-        elif marker["format"] != FORMAT:
-            mend = "upgrade ram-engine" if marker["format"] > FORMAT else "read it with the version that made it"
+        elif not isinstance(marker, dict) or not isinstance(marker.get("format"), int):
+            raise self._unusable("store.json", "does not say which format the store has")
+        elif (made := marker["format"]) != FORMAT:
+            mend = "upgrade ram-engine" if made > FORMAT else "read it with the version that made it"
             raise StoreError(
-                f"the store at {self.url} has format {marker['format']}, and this version of ram-engine reads format "
+                f"the store at {self.url} has format {made}, and this version of ram-engine reads format "
                 f"{FORMAT}: {mend}, or name another store with --store"
             )
 
@@ -349,13 +358,27 @@ class Store:
         key = key or self.latest_key(artifact)
         if not key:
             return None
-        value = self.read_json(f"{artifact}/snapshots/{key}.json")
-        return None if value is None else Snapshot.from_json(value)
+        file = f"{artifact}/snapshots/{key}.json"
+        value = self.read_json(file)
+        if value is None:
+            return None
+        try:
+            snapshot = Snapshot.from_json(value)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._unusable(file, f"is no snapshot ({str(error).splitlines()[0]})") from error
+        if (snapshot.artifact, snapshot.key) != (artifact, key):
+            raise self._unusable(file, f"is the snapshot {snapshot.name}")
+        return snapshot
 
     def latest_key(self, artifact: str) -> str:
         """The key of the latest snapshot, which is not read for that; "" where there is none."""
-        pointer = self.read_json(f"{artifact}/latest.json")
-        return "" if pointer is None else str(pointer["snapshot"])
+        file = f"{artifact}/latest.json"
+        pointer = self.read_json(file)
+        if pointer is None:
+            return ""
+        if not isinstance(pointer, dict) or not isinstance(pointer.get("snapshot"), str):
+            raise self._unusable(file, "names no snapshot")
+        return str(pointer["snapshot"])
 
     def snapshots(self, artifact: str) -> list[Snapshot]:
         """All snapshots of an artifact, the newest first."""
@@ -452,8 +475,11 @@ class Store:
         try:
             text = self.read_text(name)
             return None if text is None else json.loads(text)
-        except json.JSONDecodeError as error:
-            raise StoreError(f"{self._path(name)} is not JSON ({error}): remove it and run again") from error
+        except (ValueError, RecursionError) as error:  # bytes that are no text among them
+            raise self._unusable(name, f"is not JSON ({error})") from error
+
+    def _unusable(self, name: str, why: str) -> StoreError:
+        return StoreError(f"{self._path(name)} {why}: remove it and run again")
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file; a reader sees the old or the new one, never half."""

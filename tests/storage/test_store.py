@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,3 +234,49 @@ def test_a_candidate_is_the_latest_only_when_it_is_promoted(tmp_path: Path) -> N
     assert {one.key for one in store.snapshots("caption_tags")} == {first.key, held.key}
     promote(store, [held])
     assert store.snapshot("caption_tags") == replace(held, held_back="")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["store.json", "candidates/latest.json", "candidates/snapshots/k.json"]), st.data())
+def test_a_file_of_a_store_is_what_it_should_be_or_named(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    store = Store(folder)
+    published = store.publish(Snapshot("candidates", "k", "assign-tags", "recipe", figures={"seconds": 1.0}))
+    whole = json.loads((folder / name).read_text())
+    fields = st.sampled_from(sorted(whole))
+    changed = st.builds(lambda field, value: json.dumps({**whole, field: value}).encode(), fields, JSON)
+    lacking = st.builds(lambda field: json.dumps({k: v for k, v in whole.items() if k != field}).encode(), fields)
+    content = data.draw(
+        st.binary(max_size=20) | st.builds(lambda value: json.dumps(value).encode(), JSON) | changed | lacking
+    )
+    (folder / name).write_bytes(content)
+    said, opened = "", None
+    try:
+        opened = Store(folder).snapshot("candidates")
+    except StoreError as error:
+        said = str(error)
+    assert not said or name in said or "has format" in said
+    assert opened is None or (opened.key == published.key and isinstance(opened.created, float))
+
+
+def test_a_snapshot_of_another_artifact_is_not_taken(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for artifact in ("candidates", "phrases"):
+        store.publish(Snapshot(artifact, "k", "stage", "recipe"))
+    (tmp_path / "candidates/snapshots/k.json").write_bytes((tmp_path / "phrases/snapshots/k.json").read_bytes())
+    with pytest.raises(StoreError, match="is the snapshot phrases@k: remove it"):
+        store.snapshot("candidates")
+
+
+def test_a_file_that_nests_without_end_is_named(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text("[" * 100_000)
+    with pytest.raises(StoreError, match=r"store.json is not JSON"):
+        Store(tmp_path)
