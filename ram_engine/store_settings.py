@@ -40,7 +40,7 @@ def settle(
     effort, sets = _effort(sets)
     outside = [one for one in sets if one.startswith(("ingest.", "executor."))]
     plain, executor = configuration.configure({}, source, outside)
-    store = Store(url)
+    store = Store(url, create=None)
     named = bool(source) or any(one.startswith("ingest.source") for one in outside)
     last = None if named else _last_source(store)
     ingest = plain.ingest if last is None else plain.ingest.model_copy(update={"source": last})

@@ -19,6 +19,7 @@ import dataclasses
 import errno
 import functools
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -150,10 +151,11 @@ def _snapshot_adapter() -> TypeAdapter[Snapshot]:
 class Store:
     """An artifact store below ``url`` (a local folder, or any fsspec URL such as ``s3://bucket/run``).
 
-    Raises :class:`StoreError` where there is no store and ``create`` is false, or where a newer version made it.
+    Where there is none, one is made; without ``create`` :class:`StoreError` is raised, and with None it is an empty one
+    that is only read. Raises StoreError where another version made it.
     """
 
-    def __init__(self, url: str | os.PathLike[str], create: bool = True) -> None:
+    def __init__(self, url: str | os.PathLike[str], create: bool | None = True) -> None:
         self.url = os.fspath(url)
         # without a cache: other processes write too
         self.fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
@@ -161,9 +163,10 @@ class Store:
         self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
         marker = self.read_json("store.json")
         if marker is None:
-            if not create:
+            if create is False:
                 raise StoreError(f"there is no store at {self.url}; `ram-engine run --store {self.url}` makes one")
-            self.write_json("store.json", {"format": FORMAT})
+            if create:
+                self.write_json("store.json", {"format": FORMAT})
         elif not isinstance(marker, dict) or not isinstance(marker.get("format"), int):
             raise self._unusable("store.json", "does not say which format the store has")
         elif (made := marker["format"]) != FORMAT:
@@ -172,6 +175,14 @@ class Store:
                 f"the store at {self.url} has format {made}, and this version of ram-engine reads format "
                 f"{FORMAT}: {mend}, or name another store with --store"
             )
+
+    @property
+    def free_bytes(self) -> float:
+        """What the disk has room for; infinite where the store is one of objects."""
+        if not self.is_local:
+            return math.inf
+        folder = Path(self.root).absolute()
+        return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
 
     # parts
 
