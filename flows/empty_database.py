@@ -7,8 +7,8 @@ every fresh store's first run.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
-import shutil
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -25,32 +25,45 @@ def make() -> None:
     url = make_url(setting.get_secret_value() if setting else "sqlite://")
     if url.get_backend_name() != "sqlite" or not url.database or Path(url.database).exists():
         return
-    kept = platformdirs.user_cache_path("ram-engine") / f"prefect-{prefect.__version__}.sqlite"
-    if is_whole(kept):
-        copy(kept, Path(url.database))
+    cache = platformdirs.user_cache_path("ram-engine")
+    content = kept(cache, prefect.__version__)
+    if content is not None:
+        write(Path(url.database), content)
         return
     asyncio.run(provide_database_interface().create_db())
     with suppress(OSError, sqlite3.Error):  # a cache that cannot be written costs only the time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(f".{os.getpid()}")
-        with closing(sqlite3.connect(url.database)) as made:
-            made.execute("VACUUM INTO ?", [str(partial)])
-        partial.replace(kept)
+        keep(Path(url.database), cache, prefect.__version__)
 
 
-def copy(kept: Path, to: Path) -> None:
-    """Puts a copy there at once or not at all: a server that is killed meanwhile leaves no half of a database."""
+def kept(cache: Path, version: str) -> bytes | None:
+    """The empty database of a version, None where there is none whose contents are those that its name says."""
+    for file in cache.glob(f"prefect-{version}-*.sqlite"):
+        with suppress(OSError):
+            content = file.read_bytes()
+            if file == place(cache, version, content):
+                return content
+    return None
+
+
+def keep(database: Path, cache: Path, version: str) -> None:
+    """Keeps a copy of a database that was just made, in place of others of its version."""
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = cache / f"prefect.{os.getpid()}"
+    with closing(sqlite3.connect(database)) as made:
+        made.execute("VACUUM INTO ?", [str(partial)])
+    file = place(cache, version, partial.read_bytes())
+    for other in cache.glob(f"prefect-{version}-*.sqlite"):
+        other.unlink(missing_ok=True)
+    partial.replace(file)
+
+
+def place(cache: Path, version: str, content: bytes) -> Path:
+    """Where a database is kept: its name has the digest of its contents."""
+    return cache / f"prefect-{version}-{hashlib.sha256(content).hexdigest()[:32]}.sqlite"
+
+
+def write(to: Path, content: bytes) -> None:
+    """Writes a file at once or not at all: a server that is killed meanwhile leaves no half of a database."""
     partial = to.with_suffix(f".{os.getpid()}")
-    shutil.copyfile(kept, partial)
+    partial.write_bytes(content)
     partial.replace(to)
-
-
-def is_whole(kept: Path) -> bool:
-    """Whether the kept database is there and undamaged."""
-    if not kept.is_file():
-        return False
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{kept.as_uri()}?mode=ro", uri=True)) as opened:
-        return opened.execute("PRAGMA integrity_check").fetchone() == ("ok",) and bool(
-            opened.execute("SELECT version_num FROM alembic_version").fetchall()
-        )
-    return False

@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flows import empty_database
 from tests.conftest import ROOT
@@ -32,6 +34,10 @@ def content(database: Path) -> list[tuple[str, ...]]:
         return [*schema, *opened.execute("SELECT version_num FROM alembic_version").fetchall()]
 
 
+def names(rows: list[tuple[str, ...]]) -> list[str]:
+    return [row[0] for row in rows]
+
+
 def database(file: Path) -> Path:
     """A small one that looks whole."""
     with closing(sqlite3.connect(file)) as opened:
@@ -48,19 +54,32 @@ def test_a_copy_is_what_prefect_makes(tmp_path: Path) -> None:
     assert made(tmp_path / "second", tmp_path / "cache") == content(kept) == first
 
 
-@pytest.mark.parametrize("damage", [b"", b"SQLite format 3\0 and no more", None])
-def test_what_is_not_whole_is_not_copied(tmp_path: Path, damage: bytes | None) -> None:
-    kept = tmp_path / "kept.sqlite"
-    if damage is not None:
-        kept.write_bytes(damage)
-    assert not empty_database.is_whole(kept)
+def test_what_was_changed_is_made_anew(tmp_path: Path) -> None:
+    first = made(tmp_path / "first", tmp_path / "cache")
+    (file,) = (tmp_path / "cache" / "ram-engine").glob("prefect-*.sqlite")
+    with closing(sqlite3.connect(file)) as opened:
+        opened.execute("UPDATE alembic_version SET version_num = 'deadbeef'")
+        opened.commit()
+    assert names(made(tmp_path / "second", tmp_path / "cache")) == names(first)  # Prefect writes columns in any order
+    (again,) = (tmp_path / "cache" / "ram-engine").glob("prefect-*.sqlite")
+    assert names(content(again)) == names(first)
 
 
-def test_every_damaged_page_is_seen_or_does_no_harm(tmp_path: Path) -> None:
-    whole = database(tmp_path / "kept.sqlite")
-    assert empty_database.is_whole(whole)
-    whole.write_bytes(whole.read_bytes()[:-4096])  # the last page is missing
-    assert not empty_database.is_whole(whole)
+@given(st.binary(min_size=1, max_size=200), st.integers(0, 199), st.integers(0, 7))
+def test_a_kept_database_is_that_of_its_name(
+    tmp_path_factory: pytest.TempPathFactory, whole: bytes, at: int, bit: int
+) -> None:
+    cache = tmp_path_factory.mktemp("cache")
+    file = empty_database.place(cache, "3.0", whole)
+    file.write_bytes(whole)
+    assert empty_database.kept(cache, "3.0") == whole
+    assert empty_database.kept(cache, "3.1") is None
+    damaged = bytearray(whole)
+    damaged[at % len(whole)] ^= 1 << bit
+    file.write_bytes(damaged)
+    assert empty_database.kept(cache, "3.0") is None
+    file.write_bytes(whole[:-1])
+    assert empty_database.kept(cache, "3.0") is None
 
 
 def test_a_database_that_is_there_stays(tmp_path: Path) -> None:
