@@ -39,6 +39,8 @@ class Ranking:
 
     def __post_init__(self) -> None:
         _same_shape(self.truth, self.scores)
+        if self.scores.dtype.kind != "f":
+            raise ValueError(f"scores are {self.scores.dtype}: they should be floats, of which the highest come first")
         if np.isnan(self.scores).any():
             raise ValueError("there are scores that are not numbers")
 

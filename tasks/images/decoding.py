@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -15,6 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 # Only raster formats: Pillow would hand others (EPS) to outside programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
+MAX_BYTES = 4 * MAX_PIXELS  # of a file: without compression a picture takes three or four a pixel
 # A JPEG that is wanted at some size is decoded at least so much larger: a model's features then keep a cosine of 0.999.
 OVERSAMPLING = 3
 _SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
@@ -45,7 +47,8 @@ class CheckedImage:
 def read_image(image: Mapping[str, Any]) -> bytes:
     """The file content of an ``image`` record ``{bytes, path}``: its bytes where there are, else read from its path.
 
-    Raises :class:`ImageError` (image_missing) where there is neither.
+    Raises :class:`ImageError` where there is neither (image_missing), where the path leads to something that has no end
+    (image_unreadable: a pipe, a device), or to more than a picture can take (image_too_large).
     """
     if image.get("bytes") is not None:
         return bytes(image["bytes"])
@@ -53,9 +56,24 @@ def read_image(image: Mapping[str, Any]) -> bytes:
     if not path:
         raise ImageError("image_missing", "The record holds neither the image's bytes nor its path.")
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError("image_missing", f"'{path}' cannot be read: {error.strerror or error}.") from error
+        with open(path, "rb", opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError("image_unreadable", f"'{path}' is no regular file.")
+            if status.st_size > MAX_BYTES:
+                raise ImageError("image_too_large", f"'{path}' has {status.st_size:,} bytes, more than {MAX_BYTES:,}.")
+            return file.read()
+    except (OSError, ValueError) as error:  # a name with a NUL in it is a ValueError
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(
+            "image_missing", f"'{path}' cannot be read: {getattr(error, 'strerror', '') or error}."
+        ) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe that no one writes to at once, where the usual way waits for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def check_image(data: bytes, max_pixels: int = MAX_PIXELS, side: int = 0) -> CheckedImage:

@@ -38,6 +38,8 @@ class VectorFile:
 
     def __setitem__(self, places: Places | slice, rows: Vectors) -> None:
         places, rows = self._places(places), np.ascontiguousarray(rows, np.float16)
+        if rows.shape != (len(places), self._width):
+            raise ValueError(f"{rows.shape} are not {len(places)} vectors of the width {self._width}")
         for start, end in _runs(places):
             written = rows[start:end].tobytes()
             if os.pwrite(self._descriptor, written, int(places[start]) * self._row) < len(written):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.images.decoding import ImageError, check_image, decode_image, may_mirror, read_image
+from tasks.images.decoding import MAX_BYTES, ImageError, check_image, decode_image, may_mirror, read_image
 
 
 def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
@@ -171,6 +172,24 @@ def test_a_record_is_read_from_bytes_or_path(tmp_path: Path) -> None:
     for record in ({"bytes": None, "path": str(tmp_path / "b.png")}, {"bytes": None, "path": None}):
         with pytest.raises(ImageError, match="image_missing"):
             read_image(record)
+
+
+def test_only_regular_files_of_some_size_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    for name, reason in (
+        ("pipe.jpg", "image_unreadable"),
+        ("device.jpg", "image_unreadable"),
+        ("sparse.jpg", "image_too_large"),
+        (".", "image_missing"),
+        ("none.jpg", "image_missing"),
+        ("nu\0l.jpg", "image_missing"),
+    ):
+        with pytest.raises(ImageError) as refused:
+            read_image({"bytes": None, "path": f"{tmp_path}/{name}"})
+        assert refused.value.reason == reason
 
 
 @pytest.mark.parametrize(

@@ -173,5 +173,7 @@ def test_bands_are_thirds_of_the_tags_by_frequency() -> None:
 
 
 def test_scores_that_are_not_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="should be floats"):
+        Ranking(np.ones((2, 1), bool), np.array([[0], [1]], np.uint8))
     with pytest.raises(ValueError, match="not numbers"):
         average_precisions(np.ones((1, 1), bool), np.array([[np.nan]]))

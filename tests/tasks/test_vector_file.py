@@ -37,6 +37,9 @@ def test_a_file_of_no_vectors_has_none(tmp_path: Path) -> None:
 
 def test_a_file_that_was_cut_off_is_told(tmp_path: Path) -> None:
     with new_vectors(tmp_path / "file", 4, 8) as vectors:
+        for wrong in (np.ones((3, 8)), np.ones((4, 7)), np.ones(8)):
+            with pytest.raises(ValueError, match="are not 4 vectors of the width 8"):
+                vectors[:] = wrong
         vectors[:] = np.ones((4, 8), np.float16)
         (tmp_path / "file").write_bytes(b"short")
         with pytest.raises(OSError, match="cut off"):
