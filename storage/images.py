@@ -60,10 +60,12 @@ def records_of(store: Store, artifact: str, part: Part, image_ids: Collection[st
                     table = file.read_row_group(group, use_threads=False)
                     for row in table.filter(pc.is_in(table["image_id"], value_set=wanted)).to_pylist():
                         records[row["image_id"]] = row["image"]
-    except (pa.ArrowInvalid, OSError) as error:
+    except pa.ArrowInvalid as error:
+        raise store.damaged(artifact, part, f"cannot be read ({error})") from None
+    except OSError as error:
         raise DamagedPartError(artifact, part, f"cannot be read ({error})") from None
     if len(records) < len(image_ids) or not all(_is_of(record, image_id) for image_id, record in records.items()):
-        raise DamagedPartError(artifact, part, "is damaged (an image is not that of its id)")
+        raise store.damaged(artifact, part, "is damaged (an image is not that of its id)")
     return records
 
 

@@ -7,6 +7,7 @@ Layout, below any fsspec URL::
     <artifact>/models/<key>/              a model folder, where the artifact is a model
     <artifact>/snapshots/<key>.json       a snapshot: the parts that belong together, and where they came from
     <artifact>/latest.json                the name of the newest snapshot
+    .damaged/<artifact>@<key>.json        a part that a reader found damaged: it is computed again
 
 A part is written under a temporary name, synced and renamed; a snapshot is published after all of its parts. Readers
 open only what a snapshot lists, so whatever a killed run left behind is never read.
@@ -42,6 +43,7 @@ from storage.schemas import ContractError, check, contract
 
 FORMAT = 2
 TEMPORARY = ".writing-"
+DAMAGED = ".damaged"
 SETTLED = 1.0  # seconds: file systems may give two changes in a row the same time
 WAITS = 20  # tenths of a second, for a name that another run has taken and not yet filled
 LARGE = 16 << 20  # bytes from which a file of a store of objects is fetched in pieces at once
@@ -198,9 +200,13 @@ class Store:
         try:
             self._write_bytes(path, data, exclusive=not replace)
         except FileExistsError:
-            if first := self._first_of_two(artifact, key, partition):
+            noted = self.read_text(_note(artifact, key)) is not None
+            if not noted and (first := self._first_of_two(artifact, key, partition)):
                 return first
             self._write_bytes(path, data)
+            replace = True
+        if replace:
+            self.remove(_note(artifact, key))
         footer = parquet.read_footer(pa.BufferReader(data), len(data))
         if footer is None:
             raise StoreError(f"{artifact}: the part {key} was written and has no footer")
@@ -241,7 +247,7 @@ class Store:
                 with self.fs.open(path, "rb") as file:
                     return parquet.read(file, columns)
             data = self._contents(path, part.bytes)
-            _check(artifact, part, pa.BufferReader(data), len(data))
+            self._check(artifact, part, pa.BufferReader(data), len(data))
             _checked[path, part.digest] = version
             return parquet.read(pa.BufferReader(data), columns)
         except FileNotFoundError:
@@ -261,13 +267,13 @@ class Store:
         try:
             if not self.is_local:
                 data = self._contents(path, part.bytes)
-                _check(artifact, part, pa.BufferReader(data), len(data))
+                self._check(artifact, part, pa.BufferReader(data), len(data))
                 copy = folder / f"{artifact}-{part.key}.parquet"  # a part of pairs and one of images have one key
                 copy.write_bytes(data)
                 return copy
             if not version or version != _checked.get((path, part.digest)):
                 with Path(path).open("rb") as file:
-                    _check(artifact, part, file, os.stat(path).st_size)
+                    self._check(artifact, part, file, os.stat(path).st_size)
                 _checked[path, part.digest] = version
             return Path(path)
         except FileNotFoundError:
@@ -301,14 +307,26 @@ class Store:
             return ()
         return status.st_ino, status.st_size, status.st_mtime_ns
 
+    def _check(self, artifact: str, part: Part, file: IO[bytes], size: int) -> None:
+        if not parquet.is_whole(file, size, part.digest):
+            raise self.damaged(artifact, part, "is damaged (its digest differs)")
+
+    def damaged(self, artifact: str, part: Part, what: str) -> DamagedPartError:
+        """The error for a part whose bytes are wrong, which is noted: no plan takes it for present from then on."""
+        with contextlib.suppress(OSError):  # of a store that may only be read
+            self.write_json(_note(artifact, part.key), {"found": what})
+        return DamagedPartError(artifact, part, what)
+
     def remove_part(self, artifact: str, part: Part) -> None:
         """Removes a damaged part, so that the next plan computes it again."""
-        with contextlib.suppress(FileNotFoundError):
-            self.fs.rm(self.part_file(artifact, part))
+        self.remove(self._part_path(artifact, part.key))
+        self.remove(_note(artifact, part.key))
 
     def parts_present(self, artifact: str) -> set[str]:
-        """The keys of all part files of an artifact, in one listing."""
-        return {name.removesuffix(".parquet") for name in self.names(f"{artifact}/parts") if name.endswith(".parquet")}
+        """The keys of all part files of an artifact, but for those that a reader found damaged."""
+        keys = {name.removesuffix(".parquet") for name in self.names(f"{artifact}/parts") if name.endswith(".parquet")}
+        noted = set(self.names(DAMAGED))
+        return {key for key in keys if f"{artifact}@{key}.json" not in noted}
 
     # reading a snapshot
 
@@ -537,9 +555,9 @@ def _move_if_new(temporary: Path, target: Path) -> None:
         temporary.unlink()
 
 
-def _check(artifact: str, part: Part, file: IO[bytes], size: int) -> None:
-    if not parquet.is_whole(file, size, part.digest):
-        raise DamagedPartError(artifact, part, "is damaged (its digest differs)")
+def _note(artifact: str, key: str) -> str:
+    """The file that says that a part was found damaged."""
+    return f"{DAMAGED}/{artifact}@{key}.json"
 
 
 def row_id(artifact: str) -> str:

@@ -92,6 +92,19 @@ def test_a_run_mends_what_it_finds(copied_store: Path) -> None:
     is_mended_by_a_run(copied_store, TOGETHER, "judge")
 
 
+def test_a_run_with_nothing_else_to_do_mends_what_a_reader_found(copied_store: Path) -> None:
+    store, before = Store(copied_store), {}
+    for artifact in ("regions", "predictions"):
+        before[artifact], parts = filled_parts(store, artifact)
+        file = Path(store.part_file(artifact, parts[0]))
+        file.write_bytes(flipped(file.read_bytes(), random.Random(artifact)))
+        with pytest.raises(DamagedPartError, match="the next run of the pipeline computes it again"):
+            store.table(before[artifact])
+    ram_engine("run", "--preset", "tiny", "--store", str(copied_store))
+    for snapshot in before.values():
+        assert Store(copied_store).table(snapshot).num_rows == snapshot.rows
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("artifact", ARTIFACTS)
 def test_a_run_mends_each_artifact(copied_store: Path, artifact: str) -> None:

@@ -169,3 +169,30 @@ def test_any_bit_of_a_footer_may_flip(tmp_path: Path) -> None:
         file.write_bytes(data)
         with pytest.raises(DamagedPartError):
             store.read_part("caption_tags", part)
+
+
+def test_a_part_that_was_found_damaged_is_written_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (part,) = published(store, "caption_tags", caption_tags()).parts
+    file = Path(store.part_file("caption_tags", part))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+    assert store.parts_present("caption_tags") == {"k"}  # no one has read it yet
+    with pytest.raises(DamagedPartError):
+        Inputs(store, {"caption_tags": store.snapshot("caption_tags")}).sql("SELECT * FROM caption_tags")
+    assert Store(tmp_path).parts_present("caption_tags") == set()
+    assert store.parts_present("pairs") == set()
+    assert Store(tmp_path).write_part("caption_tags", "k", "p", caption_tags()) == part
+    assert file.read_bytes() == whole
+    assert Store(tmp_path).parts_present("caption_tags") == {"k"}
+
+
+def test_a_damaged_picture_is_noted(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    own, files = published(store, "pairs", pairs()), published(store, "images", images())
+    file = Path(store.part_file("images", files.parts[0]))
+    file.write_bytes(file.read_bytes().replace(FILES[7], FILES[8]))
+    with pytest.raises(DamagedPartError):
+        read_files(store, own, files, [IDS[7]])
+    assert store.parts_present("images") == set()
+    assert store.parts_present("pairs") == {"k"}
