@@ -56,6 +56,8 @@ def pipeline(
     opened = Store(store)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     coming = repairing(opened, lambda: outlook(opened, settings, request, planned), tell_of_damage)
+    for file in opened.found_damaged():
+        tell_of_damage(f"{file} is damaged, and is computed again where this run comes to it")
     announce(coming)
     outcomes: dict[str, dict[str, Any]] = {}
 

@@ -317,6 +317,16 @@ class Store:
             self.write_json(_note(artifact, part.key), {"found": what})
         return DamagedPartError(artifact, part, what)
 
+    def found_damaged(self) -> list[str]:
+        """The files of latest snapshots' parts that a reader found damaged, and that no one has written again yet."""
+        noted = [name.removesuffix(".json").partition("@") for name in self.names(DAMAGED)]
+        latest = {artifact: self.snapshot(artifact) for artifact, _, _ in noted}
+        return sorted(
+            self._part_path(artifact, key)
+            for artifact, _, key in noted
+            if (snapshot := latest[artifact]) is not None and any(part.key == key for part in snapshot.parts)
+        )
+
     def remove_part(self, artifact: str, part: Part) -> None:
         """Removes a damaged part, so that the next plan computes it again."""
         self.remove(self._part_path(artifact, part.key))
