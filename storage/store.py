@@ -195,7 +195,7 @@ class Store:
         know its digest.
         """
         # in one piece: the same rows give the same bytes, however they were put together
-        data = parquet.to_bytes(check(artifact, table).combine_chunks(), key)
+        data = parquet.to_bytes(check(artifact, table.combine_chunks()), key)
         path = self._part_path(artifact, key)
         try:
             self._write_bytes(path, data, exclusive=not replace)
