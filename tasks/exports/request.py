@@ -50,8 +50,16 @@ class Request:
 
     def extra_names(self, taken: Container[str]) -> dict[str, str]:
         """The source's other columns, and what they are called beside the columns ``taken``: ``source_<name>`` where
-        one of these has the name."""
-        return {name: name if name not in taken else f"source_{name}" for name in self.extra}
+        one of these, or another of the source's, has the name."""
+        names: dict[str, str] = {}
+        others = {name for name in self.extra if name not in taken}
+        for name in self.extra:
+            called = name
+            while called in taken or (called != name and called in others):
+                called = f"source_{called}"
+            names[name] = called
+            others.add(called)
+        return names
 
     def tables(self, regions: bool = False) -> Iterator[pa.Table]:
         """Tables of :data:`ROWS`, a part each; looking up the ``regions`` costs time, without it there are none.
@@ -73,10 +81,11 @@ class Request:
         """
         return self.exported.changes(self.selection)
 
-    def write_card(self, what: str, files: Mapping[str, str]) -> None:
+    def write_card(self, what: str, files: Mapping[str, str], images: bool = False) -> None:
         """Writes ``README.md``: ``what`` the data is, as a paragraph, beside what the store knows; ``files`` are the
-        paths of Parquet files by split, as Hugging Face's viewer wants to know them."""
+        paths of Parquet files by split, as Hugging Face's viewer wants to know them. With ``images`` in them it says
+        what became of these files' metadata."""
         from tasks.exports.writing.card import card
 
-        text = card(self.exported, self.selection, self.name, what, files)
+        text = card(self.exported, self.selection, self.name, what, files, images)
         (self.folder / "README.md").write_text(text, encoding="utf-8")
