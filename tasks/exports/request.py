@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,15 +51,7 @@ class Request:
     def extra_names(self, taken: Container[str]) -> dict[str, str]:
         """The source's other columns, and what they are called beside the columns ``taken``: ``source_<name>`` where
         one of these, or another of the source's, has the name."""
-        names: dict[str, str] = {}
-        others = {name for name in self.extra if name not in taken}
-        for name in self.extra:
-            called = name
-            while called in taken or (called != name and called in others):
-                called = f"source_{called}"
-            names[name] = called
-            others.add(called)
-        return names
+        return beside(self.extra, taken)
 
     def tables(self, regions: bool = False) -> Iterator[pa.Table]:
         """Tables of :data:`ROWS`, a part each; looking up the ``regions`` costs time, without it there are none.
@@ -89,3 +81,15 @@ class Request:
 
         text = card(self.exported, self.selection, self.name, what, files, images)
         (self.folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def beside(names: Iterable[str], taken: Container[str]) -> dict[str, str]:
+    """What columns with these ``names`` are called beside those ``taken``, no two the same."""
+    called = {name: name for name in names if name not in taken}
+    for name in names:
+        if name not in called:
+            new = f"source_{name}"
+            while new in taken or new in called.values():
+                new = f"source_{new}"
+            called[name] = new
+    return called

@@ -65,7 +65,8 @@ def test_what_runs_log_is_printable_and_names_no_password(caplog: pytest.LogCapt
 MARKDOWN = [
     "![x](http://evil/a.png)", "[click](javascript:alert(1))", "<img src=x onerror=alert(1)>", "a | b |\n|---|",
     "`code`", "```\nfence", "# title", "- list", "1. list", "> quote", "www.evil.example", "me@evil.example",
-    "https://evil.example/", "<https://evil.example>", "[a]: http://evil", "&lt;b&gt;", "\\[x\\](y)", "**b** _i_ ~~s~~", "a\n===", "\x1b[2J\u202e",
+    "https://evil.example/", "<https://evil.example>", "[a]: http://evil", "&lt;b&gt;", "\\[x\\](y)",
+    "**b** _i_ ~~s~~", "a\n===", "\x1b[2J\u202e",
 ]  # fmt: skip
 
 

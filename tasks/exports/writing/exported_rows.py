@@ -6,7 +6,7 @@ Images that `screen` set apart are left out, and so are the tags that `judge` re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -130,14 +130,11 @@ class ExportedStore:
 
     def extra_columns(self, selection: Selection) -> dict[str, pa.DataType]:
         """The names of the source's other columns, each with the type that holds all of its values."""
-        kinds: dict[str, set[str]] = {}
-        for table in self.store.tables(self.snapshots["pairs"], ["split", "extra"]):
-            if selection.split:
-                table = table.filter(pc.equal(table["split"], selection.split))
-            for text in table["extra"].to_pylist():
-                for name, value in json.loads(text or "{}").items():
-                    kinds.setdefault(name, set()).add(_kind_of(value))
-        return {name: _type_of(kinds[name]) for name in sorted(kinds)}
+        tables = self.store.tables(self.snapshots["pairs"], ["split", "extra"])
+        chosen = (
+            table.filter(pc.equal(table["split"], selection.split)) if selection.split else table for table in tables
+        )
+        return column_types(json.loads(text or "{}") for table in chosen for text in table["extra"].to_pylist())
 
     def _parts(self, selection: Selection, aligned: tuple[str, ...]) -> Iterator[dict[str, pa.Table]]:
         """Part by part the pairs of the split that are not set apart, and what descends from them."""
@@ -276,6 +273,15 @@ def _renamed(phrases: pa.Table, lookup: TagLookup) -> pa.Table:
     return pa.Table.from_pylist(rows, schema)
 
 
+def column_types(rows: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
+    """The columns of some rows of JSON by name, each with the type that holds all of its values as they are."""
+    kinds: dict[str, set[str]] = {}
+    for row in rows:
+        for name, value in row.items():
+            kinds.setdefault(name, set()).add(_kind_of(value))
+    return {name: _type_of(kinds[name]) for name in sorted(kinds)}
+
+
 def _kind_of(value: Any) -> str:
     """What kind of column a value of JSON needs; a whole number is ``exact`` where a float holds it as well."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -284,7 +290,6 @@ def _kind_of(value: Any) -> str:
 
 
 def _type_of(kinds: set[str]) -> pa.DataType:
-    """The type that holds all values of these kinds as they are."""
     known = kinds - {"none"}
     for type_, held in ((pa.int64(), {"exact", "long"}), (pa.float64(), {"exact", "float"}), (pa.bool_(), {"bool"})):
         if known and known <= held:

@@ -46,7 +46,7 @@ def save_image(folder: Path, row: Mapping[str, Any]) -> str:
     own, image_id, taken = file_name(row["name"] or "", data), row["image_id"], _taken(folder)
     plain = f"{image_id}.{suffix_of(data)}"
     stem, dot, suffix = own.rpartition(".")
-    names = [own, f"{stem}-{image_id}{dot}{suffix}", plain] if row["name"] else [plain]
+    names = [own, f"{stem}-{image_id}{dot}{suffix}", plain] if own else [plain]
     for name in names:
         if _folded(name) in taken and name != plain:
             continue
@@ -63,12 +63,13 @@ def save_image(folder: Path, row: Mapping[str, Any]) -> str:
 
 
 def file_name(name: str, data: bytes) -> str:
-    """A source's name for an image as a path that every file system takes, with the suffix of an image."""
+    """A source's name for an image as a path that every file system takes, with an image's suffix; "" where nothing is
+    left of it."""
     parts = [_FORBIDDEN.sub("_", OBEYED.sub("_", part)).strip() for part in name.replace("\\", "/").split("/")]
     path = "/".join(_RESERVED.sub(r"_\g<0>", part.rstrip(". ")) for part in parts if part.strip(". "))
     if path.rpartition(".")[2].lower() in (*SUFFIXES.values(), "jpeg", "webp", "tif"):
         return path
-    return f"{path}.{suffix_of(data)}"
+    return path and f"{path}.{suffix_of(data)}"
 
 
 @lru_cache(maxsize=1)
