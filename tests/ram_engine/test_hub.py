@@ -38,7 +38,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         elif "/commit/" in self.path:
             lines = [json.loads(line) for line in content.splitlines()]
             self.uploaded.append(f"{self.path.split('/commit/')[0]} {len(lines)}")
-            self._answer({"commitUrl": "http://hub/commit/1", "commitOid": "1" * 40, "pullRequestUrl": None})
+            address = f"http://{self.headers['Host']}{self.path.split('/commit/')[0].removeprefix('/api')}/commit/1"
+            self._answer({"commitUrl": address, "commitOid": "1" * 40, "pullRequestUrl": None})
         else:
             self._answer({})
 
@@ -73,7 +74,9 @@ for name, public in (("me/new", 0), ("me/open", 1), ("me/hidden", 0), ("me/seen"
     endpoint = f"http://127.0.0.1:{server.server_port}"
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": endpoint, "HF_TOKEN": "hf_none"}
     order = [sys.executable, "-c", code, str(tmp_path)]
-    told = subprocess.run(order, capture_output=True, text=True, check=True, env=environment).stdout.splitlines()
+    done = subprocess.run(order, capture_output=True, text=True, env=environment)
+    assert not done.returncode, done.stderr
+    told = done.stdout.splitlines()
     server.shutdown()
     assert [line.rpartition(" ")[2] for line in told[:4]] == ["(private)", "(public)", "(private)", "(public)"]
     assert "me/seen is there already and public: add --public" in told[4]
