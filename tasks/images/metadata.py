@@ -47,7 +47,7 @@ def without_metadata(data: bytes) -> bytes:
 def _orientation(data: bytes) -> int:
     """How the picture is to be turned, 1 to 8, as the decoder reads it from EXIF or XMP; 1: it stands upright."""
     with contextlib.suppress(Exception):  # damaged EXIF data turns nothing when the picture is decoded either
-        value = Image.open(io.BytesIO(data)).getexif().get(ExifTags.Base.Orientation)
+        value: int = Image.open(io.BytesIO(data)).getexif().get(ExifTags.Base.Orientation, 1)
         return value if value in range(2, 9) else 1
     return 1
 
