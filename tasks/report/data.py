@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -76,9 +77,9 @@ def _bare(views: Views) -> int:
 
 
 def _compact(value: Any) -> Any:
-    """Numbers in four digits."""
+    """Numbers in four digits, and what is not a number as None: JSON knows no NaN."""
     if isinstance(value, float):
-        return round(value, 4)
+        return round(value, 4) if math.isfinite(value) else None
     if isinstance(value, dict):
         return {name: _compact(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
