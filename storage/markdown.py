@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from storage.printable import printable
 
 _ANYWHERE = re.compile(r"[\\`*_\[\]|~@]|:(?=//)|(?<=[wW]{3})\.")  # also what makes a link of a bare address
-_AT_THE_START = re.compile(r"^(\d*)([-#+=.)])")  # of a heading, a list or a rule
+_AT_THE_START = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[-#+=]))")  # of a heading, a list or a rule
 
 
 def plain(text: str) -> str:
     """``text`` on one line, as Markdown that shows it as it is wherever it stands."""
     shown = html.escape(" ".join(printable(text).split()), quote=False)
-    return _AT_THE_START.sub(r"\1\\\2", _ANYWHERE.sub(r"\\\g<0>", shown))
+    return _AT_THE_START.sub(r"\1\\", _ANYWHERE.sub(r"\\\g<0>", shown))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
