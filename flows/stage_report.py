@@ -16,7 +16,7 @@ from flows.progress import console
 from flows.showing import show
 from storage.addresses import concealed
 from storage.json_text import to_json
-from storage.markdown import plain, table
+from storage.markdown import code, plain, table
 from storage.names import first_round_name
 from storage.store import Store
 from tasks.machine.declaration import Stage
@@ -105,8 +105,9 @@ def stage_page(stage: Stage, settings: Settings, outcome: StageOutcome, sheet: s
     ]
     chosen = settings.mapped(concealed).model_dump(mode="json")
     usual = defaults(type(settings))
-    unusual = [(name, to_json(value)) for name, value in chosen.items() if name not in usual or usual[name] != value]
-    shown = f"\n### Settings other than the usual\n\n{table(('', ''), unusual)}\n" if unusual else ""
+    unusual = {name: value for name, value in chosen.items() if name not in usual or usual[name] != value}
+    key_settings = "\n".join(f"| {code(name)} | {code(to_json(value))} |" for name, value in unusual.items())
+    shown = f"\n### Settings other than the usual\n\n| | |\n|---|---|\n{key_settings}\n" if unusual else ""
     pictures = f"\n### Pictures so far\n\nWhat the engine added is in *italics*.\n\n{sheet}\n" if sheet else ""
     return (
         f"## {plain(outcome.stage)}\n\nThis stage {plain(stage.about)}.\n\n{table(('', ''), figures)}\n"

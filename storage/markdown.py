@@ -18,6 +18,13 @@ def plain(text: str) -> str:
     return _AT_THE_START.sub(r"\1\\", _ANYWHERE.sub(r"\\\g<0>", shown))
 
 
+def code(text: str) -> str:
+    """``text`` on one line as code, in a cell too: no backtick in it ends that."""
+    shown = " ".join(printable(text).split()).replace("|", "\\|")
+    ticks = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{ticks} {shown} {ticks}" if "`" in shown else f"`{shown}`"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table whose cells show their texts as they are."""
     lines = ["| " + " | ".join(map(plain, row)) + " |" for row in (head, *rows)]

@@ -19,7 +19,7 @@ from rich.table import Table
 from flows.terminal import Terminal
 from storage import addresses
 from storage.json_text import to_json
-from storage.markdown import plain, table
+from storage.markdown import code, plain, table
 from storage.printable import on_one_line, printable
 from storage.spreadsheets import SheetWriter, guarded, text_of
 
@@ -85,6 +85,15 @@ def test_markdown_shows_a_text_and_makes_nothing_of_it(text: str) -> None:
         if shown:
             assert shown in {token.content and _text(token) for token in tokens if token.type == "inline"}
         assert not re.search(r"https?://|www\.|\w@\w", page)  # what others make a link of by itself
+
+
+@given(st.one_of(ANYTHING, st.lists(st.sampled_from(MARKDOWN), min_size=1, max_size=3).map("\n".join)))
+def test_code_ends_where_its_text_does(text: str) -> None:
+    shown = " ".join(printable(text).split())
+    if shown:
+        tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(f"| | |\n|---|---|\n| {code(text)} | x |")
+        cells = [[leaf.content for leaf in token.children or ()] for token in tokens if token.type == "inline"]
+        assert cells[-2:] == [[shown], ["x"]]
 
 
 def _text(token: object) -> str:
