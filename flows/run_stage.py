@@ -16,6 +16,7 @@ from flows.progress import console, stage_progress
 from flows.shards import run_shards
 from flows.stage_report import tell
 from flows.trainings import train
+from storage.addresses import concealed
 from storage.leases import Lease, leased, narrow
 from storage.names import first_round_name
 from storage.store import DamagedPartError, Part, Snapshot, Store
@@ -190,7 +191,9 @@ def _snapshot(work: StagePlan, artifact: str, parts: tuple[Part, ...], tombstone
         parts=tuple(sorted(parts, key=lambda part: (part.partition, part.key))),
         tombstones={key: sorted(ids) for key, ids in tombstones.items() if key in present},
         removed=work.run.store.removed_rows(artifact, parts, tombstones),
-        settings=work.settings.absolute().model_dump(mode="json"),  # a refresh may run in another folder
+        settings=work.settings.absolute()
+        .mapped(concealed)
+        .model_dump(mode="json"),  # a refresh may run in another folder
         inputs={alias: snapshot.name for alias, snapshot in work.snapshots.items()},
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import sys
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from flows.terminal import Terminal
 from ram_engine import (
     ablate_command,
     deploy_command,
@@ -31,6 +30,8 @@ from ram_engine.configuration import as_sets, kinds_in_words
 from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
 from storage import garbage, leases
+from storage.addresses import without_credentials
+from storage.json_text import to_json
 from storage.names import SnapshotName
 from storage.store import Store, StoreError
 from tasks.annotators.room import ANNOTATORS
@@ -67,7 +68,7 @@ app.add_typer(labels_cli.app, name="labels")
 app.add_typer(verdicts_cli.app, name="verdicts")
 app.command()(why_command.why)
 app.add_typer(server_command.app, name="server")
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
+console = Terminal(width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 
 PresetOption = Annotated[
     str,
@@ -128,9 +129,10 @@ def run(
     settings, executor = settle(store, preset, source, sets, _tell, keep=True)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     runs.run(store, settings, executor, request, console.print)
-    for line in runs.verdict_lines(Store(store)):
-        console.print(line, markup=False)
-    console.print(f"{Path(store) / 'report.html' if '://' not in store else store + '/report.html'}")
+    opened = Store(store)
+    for line in runs.verdict_lines(opened):
+        console.print(line)
+    console.print(str(Path(opened.root) / "report.html") if opened.is_local else f"{opened.url}/report.html")
 
 
 @app.command()
@@ -214,7 +216,7 @@ def refresh(
     def compute() -> None:
         from flows.refresh import refresh as flow
 
-        flow(store, retrain_share, tolerance)
+        flow(opened.url, retrain_share, tolerance)
 
     runs.with_server(opened, compute)
 
@@ -267,16 +269,18 @@ def show(
     opened = Store(store, create=False)
     snapshot = opened.snapshot(artifact)
     if snapshot is None:
-        raise StoreError(f"there is no artifact '{artifact}' in {store}; there are: {', '.join(opened.artifacts())}")
+        raise StoreError(
+            f"there is no artifact '{artifact}' in {opened.url}; there are: {', '.join(opened.artifacts())}"
+        )
     if versions:
         for one in opened.snapshots(artifact):
             told = "the latest" if one.key == snapshot.key else one.held_back
-            console.print(f"{one.name}  {_time(one.created)}  {one.rows:,} rows  {told}", markup=False)
+            console.print(f"{one.name}  {_time(one.created)}  {one.rows:,} rows  {told}")
         return
     console.print(f"{artifact} {snapshot.key}, made by {snapshot.stage} at {_time(snapshot.created)}")
     for alias, pinned in snapshot.inputs.items():
         console.print(f"  from {alias}: {pinned}")
-    console.print(json.dumps(snapshot.settings, indent=1), markup=False)
+    console.print(to_json(snapshot.settings, indent=1, ensure_ascii=True))
     if snapshot.model:
         console.print(f"model folder: {opened.model_folder(snapshot)}")
         return
@@ -284,9 +288,9 @@ def show(
     if first is None:
         console.print("no rows")
         return
-    console.print(first.schema.to_string(), markup=False)
+    console.print(first.schema.to_string())
     for row in first.slice(0, rows).to_pylist():
-        console.print(json.dumps(row, default=_shorten)[:1000], markup=False)
+        console.print(to_json(row, default=_shorten, ensure_ascii=True)[:1000])
 
 
 @app.command()
@@ -310,7 +314,7 @@ def report(store: StoreOption = DEFAULT_STORE) -> None:
     from tasks.report.write import write_report
 
     opened = Store(store, create=False)
-    console.print(f"{store.rstrip('/')}/{write_report(opened, rounds_of(opened))}")
+    console.print(f"{opened.url.rstrip('/')}/{write_report(opened, rounds_of(opened))}")
 
 
 @app.command()
@@ -324,10 +328,10 @@ def gc(
     with leases.collecting(opened) as others:
         found = garbage.find(opened, keep, others)
         for lease in others:
-            console.print(f"spared: what a running {lease.who} counts on", markup=False)
+            console.print(f"spared: what a running {lease.who} counts on")
         if dry_run:
             for one in found:
-                console.print(f"{one.what:15} {one.bytes / 1e6:10,.2f} MB  {one.path}", markup=False)
+                console.print(f"{one.what:15} {one.bytes / 1e6:10,.2f} MB  {one.path}")
         else:
             garbage.remove(opened, found)
     total = sum(one.bytes for one in found) / 1e6
@@ -346,7 +350,7 @@ def ui(
 
 
 def _tell(line: str) -> None:
-    console.print(line, markup=False)
+    console.print(line)
 
 
 def _time(seconds: float) -> str:
@@ -368,7 +372,7 @@ def main() -> None:
         exit_with(os.getppid())
     left_out = [*left_out_stages().values(), *(sentence for room in ROOMS for sentence in room.left_out.values())]
     for sentence in left_out:
-        Console(stderr=True, soft_wrap=True).print(f"ram-engine: {sentence}", style="yellow", markup=False)
+        Terminal(stderr=True).print(f"ram-engine: {sentence}", style="yellow")
     try:
         app()
     except (PlanError, SourceError, StageFailedError, StoreError, ValueError, OSError) as error:
@@ -384,5 +388,5 @@ def main() -> None:
 
 def _fail(message: str) -> NoReturn:
     """Tells a person what is wrong, and ends."""
-    console.print(f"ram-engine: {message}", style="red", markup=False)
+    console.print(f"ram-engine: {without_credentials(message)}", style="red")
     sys.exit(1)

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from flows.environment import FOR_ONE_RUN, local_prefect
+from storage.addresses import concealed
 from storage.names import of_round
 from storage.store import Snapshot, Store, StoreError
 from tasks.machine import planning, training_process
@@ -55,8 +56,8 @@ def run(
             training_process.load_ahead()
         with plans_at_hand(one.work for one in planned if one.work is not None):
             pipeline(
-                url,
-                settings,
+                store.url,
+                settings.mapped(concealed),
                 executor,
                 start=request.start,
                 until=request.until,
@@ -111,7 +112,7 @@ def prefect_home(store: Store) -> Path:
     """Where Prefect keeps the history of a store's runs: within the store, or in the user's folder for a remote one."""
     if store.is_local:
         return Path(store.root) / ".prefect"
-    return Path.home() / ".ram-engine" / store.root.replace("/", "-")
+    return Path.home() / ".ram-engine" / store.url.partition("://")[2].rstrip("/").replace("/", "-")
 
 
 def latest_model(store: Store) -> Snapshot | None:

@@ -37,6 +37,8 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
 from storage import parts as parquet
+from storage.addresses import concealed, revealed
+from storage.json_text import to_json
 from storage.keys import digest, digest_bytes
 from storage.names import SnapshotName
 from storage.schemas import ContractError, check, contract
@@ -158,9 +160,10 @@ class Store:
     """
 
     def __init__(self, url: str | os.PathLike[str], create: bool | None = True) -> None:
-        self.url = os.fspath(url)
+        address = revealed(os.fspath(url))
+        self.url = concealed(address)  # as people and other processes are told it
         # without a cache: other processes write too
-        self.fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
+        self.fs, root = fsspec.core.url_to_fs(address, use_listings_cache=False)
         self.root: str = root.rstrip("/")
         self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
         marker = self.read_json("store.json")
@@ -518,11 +521,12 @@ class Store:
             raise self._unusable(name, f"is not JSON ({error})") from error
 
     def _unusable(self, name: str, why: str) -> StoreError:
-        return StoreError(f"{self._path(name)} {why}: remove it and run again")
+        file = self._path(name) if self.is_local else f"{self.url.rstrip('/')}/{name}"
+        return StoreError(f"{file} {why}: remove it and run again")
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file; a reader sees the old or the new one, never half."""
-        self._write_bytes(name, memoryview(json.dumps(value, indent=1).encode()))
+        self._write_bytes(name, memoryview(to_json(value, indent=1).encode()))
 
     def _write_bytes(self, name: str, data: memoryview, exclusive: bool = False) -> None:
         """Writes a file as a whole. Raises FileExistsError where it must be new and is not."""
