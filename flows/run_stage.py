@@ -16,7 +16,7 @@ from flows.progress import console, stage_progress
 from flows.shards import run_shards
 from flows.stage_report import tell
 from flows.trainings import train
-from storage.leases import Lease, leased, narrow
+from storage.leases import Lease, confirm, leased, narrow
 from storage.names import first_round_name
 from storage.store import DamagedPartError, Part, Snapshot, Store
 from tasks.executors.executor import open_executor, with_workers
@@ -87,6 +87,9 @@ def _run(work: StagePlan, lease: Lease) -> StageOutcome:
         "reused": float(outcome.reused),
         **{f"rejected.{reason}": float(count) for reason, count in outcome.rejected.items()},
     }
+    confirm(run.store, lease)
+    for snapshot in snapshots:
+        run.store.check_present(snapshot)
     for snapshot in snapshots:
         run.store.publish(replace(snapshot, figures=figures, held_back="a candidate" if run.candidate else ""))
     tell(outcome)

@@ -321,15 +321,15 @@ def gc(
 ) -> None:
     """Remove what neither a recent snapshot nor a run under way needs."""
     opened = Store(store, create=False)
-    with leases.collecting(opened) as others:
-        found = garbage.find(opened, keep, others)
-        for lease in others:
+    with leases.collecting(opened) as collection:
+        found = garbage.find(opened, keep, collection.others)
+        for lease in collection.others:
             console.print(f"spared: what a running {lease.who} counts on", markup=False)
         if dry_run:
             for one in found:
                 console.print(f"{one.what:15} {one.bytes / 1e6:10,.2f} MB  {one.path}", markup=False)
         else:
-            garbage.remove(opened, found)
+            garbage.remove(opened, found, collection.check)
     total = sum(one.bytes for one in found) / 1e6
     console.print(f"{len(found):,} files, {total:,.1f} MB {'would be' if dry_run else ''} removed".replace("  ", " "))
 

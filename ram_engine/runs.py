@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from flows.environment import FOR_ONE_RUN, local_prefect
 from storage.names import of_round
 from storage.store import Snapshot, Store, StoreError
+from storage.user_folder import home_folder
 from tasks.machine import planning, training_process
 from tasks.machine.outlook import Request, outlook
 from tasks.machine.repairs import repairing
@@ -111,7 +112,7 @@ def prefect_home(store: Store) -> Path:
     """Where Prefect keeps the history of a store's runs: within the store, or in the user's folder for a remote one."""
     if store.is_local:
         return Path(store.root) / ".prefect"
-    return Path.home() / ".ram-engine" / store.root.replace("/", "-")
+    return home_folder() / ".ram-engine" / store.root.replace("/", "-")
 
 
 def latest_model(store: Store) -> Snapshot | None:
