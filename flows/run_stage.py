@@ -16,6 +16,7 @@ from flows.progress import console, stage_progress
 from flows.shards import run_shards
 from flows.stage_report import tell
 from flows.trainings import train
+from storage import full_disk
 from storage.leases import Lease, confirm, leased, narrow
 from storage.names import first_round_name
 from storage.store import DamagedPartError, Part, Snapshot, Store
@@ -157,7 +158,10 @@ def _compute(work: StagePlan) -> list[Snapshot]:
 
 def _failed(work: StagePlan, done: int, error: BaseException) -> str:
     """What a person is told of shards that failed, ``error`` first; the text of a ValueError is for people as it is."""
-    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    if full := full_disk.of(error, *work.run.store.folders):
+        reason = str(full)
+    else:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     if len(work.shards) == 1:
         return f"{work.stage.name}: {reason}"
     return (

@@ -75,11 +75,10 @@ def _place(cache: Path | str | None, asked: Sequence[Any]) -> Path | None:
 
 def _kept(file: Path) -> Tensor | None:
     """What was kept in a file; None where nothing was, or where it is not that any more."""
-    with suppress(OSError, SafetensorError, KeyError, TypeError):
-        with safe_open(file, "pt") as opened:
-            queries: Tensor = opened.get_tensor("label_queries")
-            if opened.metadata()["digest"] == _digest(file, queries):
-                return queries
+    with suppress(OSError, SafetensorError, KeyError, TypeError), safe_open(file, "pt") as opened:
+        queries: Tensor = opened.get_tensor("label_queries")
+        if opened.metadata()["digest"] == _digest(file, queries):
+            return queries
     return None
 
 

@@ -30,7 +30,7 @@ from ram_engine import (
 from ram_engine.configuration import as_sets, kinds_in_words
 from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
-from storage import garbage, leases
+from storage import full_disk, garbage, leases
 from storage.names import SnapshotName
 from storage.store import Store, StoreError
 from tasks.annotators.room import ANNOTATORS
@@ -371,15 +371,23 @@ def main() -> None:
         Console(stderr=True, soft_wrap=True).print(f"ram-engine: {sentence}", style="yellow", markup=False)
     try:
         app()
-    except (PlanError, SourceError, StageFailedError, StoreError, ValueError, OSError) as error:
-        if os.environ.get("RAM_ENGINE_TRACEBACK"):
+    except Exception as error:
+        if os.environ.get("RAM_ENGINE_TRACEBACK") or not (sentence := _in_a_sentence(error)):
             raise
-        _fail(str(error))
-    except sqlite3.Error as error:
-        if os.environ.get("RAM_ENGINE_TRACEBACK"):
-            raise
+        _fail(sentence)
+
+
+def _in_a_sentence(error: Exception) -> str:
+    """What a person is told of an error; "" for a mistake of the program, which its traceback tells best."""
+    full = full_disk.of(error)
+    if isinstance(error, sqlite3.Error):
         folder = os.environ.get("TMPDIR") or "/var/tmp"  # SQLite's, which need not be Python's
-        _fail(f"{error}: a source is listed in a file in {folder}; name a folder with more room in TMPDIR")
+        what = "the disk is full" if full else str(error)
+        return f"{what}: a source is listed in a file in {folder}; name a folder with more room in TMPDIR"
+    if full and not isinstance(error, StageFailedError):  # which tells more
+        return str(full)
+    known = isinstance(error, (PlanError, SourceError, StageFailedError, StoreError, ValueError, OSError))
+    return str(error) if known else ""
 
 
 def _fail(message: str) -> NoReturn:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 NUMBERS = (errno.ENOSPC, errno.EDQUOT)
-SAYINGS = (
-    "No space left on device",  # the system's words, which DuckDB and Arrow pass on
-    "Disk quota exceeded",
-    "os error 28",  # of Rust: safetensors, tokenizers
-    "os error 122",
-    "database or disk is full",  # SQLite
-    "PytorchStreamWriter failed writing",  # torch, which does not say why
+SAYINGS = re.compile(
+    r"No space left on device|Disk quota exceeded"  # the system's words, which DuckDB and Arrow pass on
+    r"|os error (28|122)\b"  # of Rust: safetensors
+    r"|database or disk is full"  # SQLite
+    r"|failed to offload data block"  # DuckDB, of what memory has no room for
+    r"|\d+ requested and \d+ written"  # NumPy, of bytes
+    r"|PytorchStreamWriter failed|unexpected pos \d+ vs \d+"  # torch
 )
 NOTHING = 1_000_000  # bytes: where no more is left, a database that is ill is ill of that
 
@@ -57,7 +58,7 @@ def _sentence(folder: Path) -> FullDiskError:
 
 def _says_so(error: BaseException) -> bool:
     known = isinstance(error, OSError) and error.errno in NUMBERS
-    return known or any(saying in str(error) for saying in SAYINGS)
+    return known or bool(SAYINGS.search(str(error)))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

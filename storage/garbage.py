@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from storage.leases import DEAD_AFTER, FOLDER, Lease, now
 from storage.store import DAMAGED, TEMPORARY, Snapshot, Store

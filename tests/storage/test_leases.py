@@ -133,7 +133,7 @@ def test_a_run_that_goes_on_waits_for_the_collection_that_took_it_for_dead(tmp_p
             garbage.remove(store, found, collection.check)
             assert "caption_tags/parts/k.parquet" in [one.path for one in found]
         leases.confirm(store, lease)
-        with pytest.raises(StoreError, match="caption_tags/parts/k.parquet is missing"):
+        with pytest.raises(StoreError, match=r"caption_tags/parts/k\.parquet is missing"):
             store.check_present(Snapshot("caption_tags", "late", "test", "test", parts=(part,)))
 
 
