@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import sys
@@ -362,6 +363,7 @@ def _shorten(value: object) -> str:
 def main() -> None:
     """The console command; errors for people are one line and exit code 1."""
     keep_memory()
+    logging.raiseExceptions = False  # a line of a log that Prefect's server does not take is no news for a person
     if os.environ.get("RAM_ENGINE_EXIT_WITH_PARENT"):
         from tasks.executors.parents import exit_with
 

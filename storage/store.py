@@ -164,12 +164,17 @@ class Store:
         self.fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         self.root: str = root.rstrip("/")
         self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
-        marker = self.read_json("store.json")
+        try:
+            marker = self.read_json("store.json")
+            if marker is None and create:
+                self.write_json("store.json", {"format": FORMAT})
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.url} cannot be used ({error.strerror or error}): name another with --store"
+            ) from error
         if marker is None:
             if create is False:
                 raise StoreError(f"there is no store at {self.url}; `ram-engine run --store {self.url}` makes one")
-            if create:
-                self.write_json("store.json", {"format": FORMAT})
         elif not isinstance(marker, dict) or not isinstance(marker.get("format"), int):
             raise self._unusable("store.json", "does not say which format the store has")
         elif (made := marker["format"]) != FORMAT:

@@ -22,6 +22,7 @@ from pathlib import Path
 from storage import full_disk
 from storage.names import SnapshotName
 from storage.store import DamagedPartError, Part, Snapshot, Store
+from tasks.executors import sockets
 from tasks.executors.parents import exit_with_creator
 from tasks.machine.dag import stage_named
 from tasks.machine.inputs import Inputs
@@ -106,6 +107,7 @@ class Progress:
 
 def load_ahead() -> ForkServerContext:
     """Starts the server, unless it runs, and returns at once: it loads torch while this process does other things."""
+    sockets.make_room()
     context: ForkServerContext = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tasks.training.jobs"])
     multiprocessing.forkserver.ensure_running()

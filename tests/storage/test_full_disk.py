@@ -56,7 +56,11 @@ def in_a_temporary_file(folder: Path) -> None:
 
 
 def in_the_store(folder: Path) -> None:
-    rows = {"image_id": ["a"], "caption_index": [0], "tag_ids": [np.random.default_rng(0).integers(2**31, size=SIZE // 4)]}
+    rows = {
+        "image_id": ["a"],
+        "caption_index": [0],
+        "tag_ids": [np.random.default_rng(0).integers(2**31, size=SIZE // 4)],
+    }
     Store(folder / "store").write_part("caption_tags", "k", "p", pa.table(rows, contract("caption_tags").schema))
 
 
@@ -68,7 +72,9 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "NumPy": lambda folder: np.save(folder / "file.npy", NOISE),
     "Pillow": lambda folder: Image.fromarray(NOISE.reshape(1200, 1200)).save(folder / "file.png"),
     "Python": lambda folder: (folder / "file").write_bytes(bytes(SIZE)),
-    "a copy": lambda folder: shutil.copyfile(torch.__file__.replace("__init__.py", "lib/libtorch_cpu.so"), folder / "file"),
+    "a copy": lambda folder: shutil.copyfile(
+        torch.__file__.replace("__init__.py", "lib/libtorch_cpu.so"), folder / "file"
+    ),
     "SQLite": in_sqlite,
     "DuckDB": in_duckdb,
     "DuckDB's memory": beyond_memory_in_duckdb,
