@@ -64,8 +64,9 @@ def train(work: StagePlan) -> tuple[str, Part]:
         text = log.read_text(errors="replace").strip() if log.is_file() else ""
     if child.exitcode or part is None:
         last = text.splitlines()[-1] if text else f"exit code {child.exitcode}"
-        last = str(stopped_by) if isinstance(stopped_by, FullDiskError) else last
         get_run_logger().error(text)
+        if isinstance(stopped_by, FullDiskError):
+            raise StageFailedError(f"{stage.name}: {stopped_by}") from stopped_by
         raise StageFailedError(
             f"{stage.name}: the training stopped with {last}. The last good checkpoint is kept; run again to go on."
         ) from stopped_by

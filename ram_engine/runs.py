@@ -100,6 +100,10 @@ def try_folders(store: Store, home: Path) -> None:
     """Writes where a run will write for hours, before it starts. Raises OSError with a sentence where that fails."""
     if not store.is_local:
         user_folder()
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise OSError("no temporary file can be written: make room, or name a folder in TMPDIR") from error
     elsewhere = "name another with --store" if store.is_local else "name another home in the variable HOME"
     for folder in (*store.folders, home):
         try:

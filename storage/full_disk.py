@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import shutil
@@ -35,7 +36,9 @@ def of(error: BaseException, *folders: Path) -> FullDiskError | None:
     if not any(_says_so(led_to) for led_to in _chain(error)):
         return None
     named = [Path(str(led_to.filename)) for led_to in _chain(error) if isinstance(led_to, OSError) and led_to.filename]
-    return _sentence(min((*named, *folders, Path(tempfile.gettempdir())), key=room))
+    with contextlib.suppress(FileNotFoundError):  # none can be written
+        named.append(Path(tempfile.gettempdir()))
+    return _sentence(min((*named, *folders), key=room, default=Path()))
 
 
 def nothing_left(folder: Path) -> FullDiskError | None:

@@ -186,7 +186,7 @@ def _read(store: Store, name: str) -> Lease | None:
             return None
         lease = _LEASE.validate_json(text)
     except (OSError, ValueError):
-        lease = Lease(f"run whose lease cannot be read ({FOLDER}/{name})")
+        lease = Lease(f"stage whose lease cannot be read ({FOLDER}/{name})")
     return replace(lease, name=name.removesuffix(".json"))
 
 

@@ -149,10 +149,10 @@ def _train(order: Order, messages: Connection, log: str) -> None:
     inputs = Inputs(store, order.snapshots)
     try:
         tables = stage.code().train(order.settings, inputs, order.executor, Path(order.folder), progress)
+        # in place of what an earlier training of the same model left: a forced one may round otherwise
+        part: Part = store.write_part(stage.writes[0], order.key, "", tables["training_log"], replace=True)
     except Exception as error:
         if told := error if isinstance(error, DamagedPartError) else full_disk.of(error, Path(order.folder)):
             messages.send(told)
         raise
-    # in place of what an earlier training of the same model left: a forced one may round otherwise
-    part: Part = store.write_part(stage.writes[0], order.key, "", tables["training_log"], replace=True)
     messages.send(part)
