@@ -152,7 +152,7 @@ def _train(order: Order, messages: Connection, log: str) -> None:
         # in place of what an earlier training of the same model left: a forced one may round otherwise
         part: Part = store.write_part(stage.writes[0], order.key, "", tables["training_log"], replace=True)
     except Exception as error:
-        if told := error if isinstance(error, DamagedPartError) else full_disk.of(error, Path(order.folder)):
-            messages.send(told)
+        if reason := error if isinstance(error, DamagedPartError) else full_disk.of(error, Path(order.folder)):
+            messages.send(reason)
         raise
     messages.send(part)
