@@ -12,6 +12,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import get_current_settings
 
 from flows.parameters import (
     FORCED_STAGE,
@@ -30,6 +31,7 @@ from flows.run_stage import keep_stage, planned, plans_at_hand
 from flows.showing import show
 from flows.stage_report import link_report, reported_at_the_end
 from flows.stages import options, run_name, stage_flows
+from storage import full_disk
 from storage.addresses import concealed, revealed
 from storage.markdown import table
 from storage.store import DamagedPartError, Store
@@ -157,6 +159,8 @@ def patiently(call: Callable[[], Any]) -> Any:
         except (httpx.TransportError, PrefectHTTPStatusError) as error:
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
                 raise
+            if full := full_disk.of(error) or full_disk.nothing_left(get_current_settings().home):
+                raise full from error
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             console.print(f"  Prefect's server cannot be reached ({reason}); trying again in {pause} s")
             time.sleep(pause)

@@ -16,8 +16,9 @@ from flows.progress import console, stage_progress
 from flows.shards import run_shards
 from flows.stage_report import tell
 from flows.trainings import train
+from storage import full_disk
 from storage.addresses import concealed
-from storage.leases import Lease, leased, narrow
+from storage.leases import Lease, confirm, leased, narrow
 from storage.names import first_round_name
 from storage.store import DamagedPartError, Part, Snapshot, Store
 from tasks.executors.executor import open_executor, with_workers
@@ -88,6 +89,9 @@ def _run(work: StagePlan, lease: Lease) -> StageOutcome:
         "reused": float(outcome.reused),
         **{f"rejected.{reason}": float(count) for reason, count in outcome.rejected.items()},
     }
+    confirm(run.store, lease)
+    for snapshot in snapshots:
+        run.store.check_present(snapshot)
     for snapshot in snapshots:
         run.store.publish(replace(snapshot, figures=figures, held_back="a candidate" if run.candidate else ""))
     tell(outcome)
@@ -155,7 +159,10 @@ def _compute(work: StagePlan) -> list[Snapshot]:
 
 def _failed(work: StagePlan, done: int, error: BaseException) -> str:
     """What a person is told of shards that failed, ``error`` first; the text of a ValueError is for people as it is."""
-    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    if full := full_disk.of(error, *work.run.store.folders):
+        reason = str(full)
+    else:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     if len(work.shards) == 1:
         return f"{work.stage.name}: {reason}"
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import sys
@@ -29,7 +30,7 @@ from ram_engine import (
 from ram_engine.configuration import as_sets, kinds_in_words
 from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
-from storage import garbage, leases
+from storage import full_disk, garbage, leases
 from storage.addresses import without_credentials
 from storage.json_text import to_json
 from storage.names import SnapshotName
@@ -325,15 +326,15 @@ def gc(
 ) -> None:
     """Remove what neither a recent snapshot nor a run under way needs."""
     opened = Store(store, create=False)
-    with leases.collecting(opened) as others:
-        found = garbage.find(opened, keep, others)
-        for lease in others:
+    with leases.collecting(opened) as collection:
+        found = garbage.find(opened, keep, collection.others)
+        for lease in collection.others:
             console.print(f"spared: what a running {lease.who} counts on")
         if dry_run:
             for one in found:
                 console.print(f"{one.what:15} {one.bytes / 1e6:10,.2f} MB  {one.path}")
         else:
-            garbage.remove(opened, found)
+            garbage.remove(opened, found, collection.check)
     total = sum(one.bytes for one in found) / 1e6
     console.print(f"{len(found):,} files, {total:,.1f} MB {'would be' if dry_run else ''} removed".replace("  ", " "))
 
@@ -366,6 +367,7 @@ def _shorten(value: object) -> str:
 def main() -> None:
     """The console command; errors for people are one line and exit code 1."""
     keep_memory()
+    logging.raiseExceptions = False  # a line of a log that Prefect's server does not take is no news for a person
     if os.environ.get("RAM_ENGINE_EXIT_WITH_PARENT"):
         from tasks.executors.parents import exit_with
 
@@ -375,15 +377,23 @@ def main() -> None:
         Terminal(stderr=True).print(f"ram-engine: {sentence}", style="yellow")
     try:
         app()
-    except (PlanError, SourceError, StageFailedError, StoreError, ValueError, OSError) as error:
-        if os.environ.get("RAM_ENGINE_TRACEBACK"):
+    except Exception as error:
+        if os.environ.get("RAM_ENGINE_TRACEBACK") or not (sentence := _in_a_sentence(error)):
             raise
-        _fail(str(error))
-    except sqlite3.Error as error:
-        if os.environ.get("RAM_ENGINE_TRACEBACK"):
-            raise
+        _fail(sentence)
+
+
+def _in_a_sentence(error: Exception) -> str:
+    """What a person is told of an error; "" for a mistake of the program, which its traceback tells best."""
+    full = full_disk.of(error)
+    if isinstance(error, sqlite3.Error):
         folder = os.environ.get("TMPDIR") or "/var/tmp"  # SQLite's, which need not be Python's
-        _fail(f"{error}: a source is listed in a file in {folder}; name a folder with more room in TMPDIR")
+        what = "the disk is full" if full else str(error)
+        return f"{what}: a source is listed in a file in {folder}; name a folder with more room in TMPDIR"
+    if full and not isinstance(error, StageFailedError):  # which tells more
+        return str(full)
+    known = isinstance(error, (PlanError, SourceError, StageFailedError, StoreError, ValueError, OSError))
+    return str(error) if known else ""
 
 
 def _fail(message: str) -> NoReturn:

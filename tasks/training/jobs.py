@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from models import Tagger, tagger_folder
 from storage.keys import digest
 from storage.schemas import contract
+from tasks.executors import sockets
 from tasks.executors.parents import exit_with_creator
 from tasks.machine.allocator import keep_memory
 from tasks.machine.cores import cores
@@ -156,6 +157,7 @@ def _processes(jobs: int) -> int:
 
 
 def _run_side_by_side(jobs: Sequence[Job], processes: int, threads: int, progress: Progress) -> None:
+    sockets.make_room()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # torch is loaded once, not once a process
     reports: Any = context.Queue()
