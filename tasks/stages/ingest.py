@@ -33,6 +33,7 @@ from tasks.machine.stage_run import Again, StageRun
 from tasks.machine.worker import Shard
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
+from tasks.sources.fitness import images_of
 from tasks.sources.item import SHARD_BYTES, SourceItem
 from tasks.sources.listing.current import list_all, named_sources
 from tasks.sources.listing.duplicates import duplicates
@@ -203,7 +204,7 @@ def _images(items: pa.Table, named: Mapping[str, Source]) -> Iterator[tuple[Fing
         if item.problem is not None:
             yield fingerprint, item
             continue
-        images = named[item.source].read(item)
+        images: Iterable[SourceItem] = images_of(named[item.source], item)
         if item.container:
             images = list(images)
             fingerprint = fingerprint.read(images)
