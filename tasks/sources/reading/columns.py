@@ -110,8 +110,8 @@ def item_of(
     status = row.get("status")
     if isinstance(status, str) and status != "success":
         detail = str(row.get("error_message") or "the source could not fetch it")
-        problem = (status, detail) if status in REASONS else ("not_fetched", f"{status}: {detail}")
-        return SourceItem(name, where, url=_first(row, URLS), problem=problem)
+        told = (status, detail) if status in REASONS else ("not_fetched", f"{status}: {detail}")
+        return SourceItem(name, where, url=_first(row, URLS), problem=told)
     named = columns.caption_columns(row)
     image = columns.image_column(row)
     captions: list[str] = []

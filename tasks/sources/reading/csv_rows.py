@@ -73,7 +73,7 @@ class CsvFile:
         """
         for row, malformed in self._rows():
             if problem := malformed or self._misfit(row) or misfit(row):
-                name = row.image.encode("utf-8", "backslashreplace").decode()
+                name = self._where(row.line) if malformed else row.image.encode("utf-8", "backslashreplace").decode()
                 self._database.execute("INSERT INTO unfit VALUES (?, ?, ?, ?)", (name, row.line, *problem))
             else:
                 fit = (row.image, row.line, json.dumps(row.cells))

@@ -82,7 +82,7 @@ class _Header(tarfile.TarInfo):
         return header
 
     def _proc_gnusparse_00(self, member: tarfile.TarInfo, *_: Any) -> None:
-        member.sparse = []  # type: ignore[attr-defined] # it is refused, and its map, which may be damaged, is not read
+        member.sparse = b""  # it is refused, and its map, which may be damaged, is not read
 
     _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_gnusparse_00
 
