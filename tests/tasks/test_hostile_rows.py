@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -14,18 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import schemas
+from tasks.images.decoding import MAX_BYTES
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
 from tasks.sources import SourceError
 from tasks.sources.coco import CocoSource
 from tasks.sources.csv_file import CsvSource
-from tasks.sources.fitness import REASONS, ROW_BYTES, items_of
+from tasks.sources.fitness import REASONS, ROW_BYTES, images_of, items_of
+from tasks.sources.img2dataset import Img2datasetSource
 from tasks.sources.labels_file import LabelsSource
 from tasks.sources.listing.current import list_all
 from tasks.sources.listing.index import Listing
 from tasks.sources.official import OfficialSource
-from tasks.sources.reading import csv_rows, json_lists
+from tasks.sources.reading import csv_rows, json_lists, tars
 from tasks.sources.source import Source
 from tasks.stages import ingest
 from tests.tasks.test_ingest import picture
@@ -254,7 +257,7 @@ ENTRIES = st.fixed_dictionaries(
 
 
 @settings(max_examples=40)
-@given((ENTRIES | VALUES).map(json.dumps) | st.just(DEEP), st.binary(max_size=30) | TEXTS.map(str.encode))
+@given((ENTRIES | VALUES).map(json.dumps) | st.just(DEEP), st.binary(max_size=30))
 def test_no_entry_and_no_line_of_the_official_files_costs_a_good_one(folder: Path, entry: str, line: bytes) -> None:
     (folder / "tag_list.txt").write_text("dog\ncat\n")
     good = [json.dumps({"image_path": name, "caption": [caption]}) for name, caption in CAPTIONS.items()]
@@ -277,3 +280,132 @@ def test_a_json_file_that_is_cut_is_told_by_its_name(folder: Path, kind: str) ->
         source = (CocoSource if kind == "coco" else OfficialSource)(path=str(folder / "cut.json"))
         with pytest.raises(SourceError, match=r"cut\.json"):
             list(list_all(IngestSettings(source=source), 1))
+
+
+# tars
+
+Member = tuple[bytes, bytes, bytes]  # name, type, content
+
+
+def block(name: bytes, kind: bytes, size: bytes, magic: bytes = b"ustar\00000") -> bytes:
+    """A header that says anything."""
+    header = bytearray(512)
+    header[:100], header[124:136], header[156:157] = name[:100].ljust(100, b"\0"), size.ljust(12, b"\0"), kind
+    header[257:265], header[148:156] = magic, b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def member(name: bytes, kind: bytes, content: bytes) -> bytes:
+    """A member that says of itself what it is: one of the kinds 1 to 6 has no content."""
+    content = b"" if kind in b"123456" else content
+    return block(name, kind, b"%o" % len(content)) + content + bytes(-len(content) % 512)
+
+
+def pax(**records: str) -> bytes:
+    """The header of a header that follows."""
+    text = b""
+    for name, value in records.items():
+        record = f" {name.replace('_', '.')}={value}\n".encode("utf-8", "surrogateescape")
+        length = next(n for n in range(len(record), len(record) + 9) if n == len(record) + len(str(n)))
+        text += str(length).encode() + record
+    return member(b"pax", b"x", text)
+
+
+def write_tar(file: Path, hostile: bytes) -> None:
+    """The hostile members between good samples, and such as a header before them would be of."""
+    samples = [
+        member(name.encode(), b"0", data) + member(name.replace("png", "txt").encode(), b"0", CAPTIONS[name].encode())
+        for name, data in GOOD.items()
+    ]
+    last = member(b"last.bin", b"0", b"x")
+    file.write_bytes(samples[0] + hostile + last + samples[1] + samples[2] + bytes(1024))
+
+
+PICTURE = GOOD["b.png"]
+SPARSE = pax(GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_name="s.png", GNU_sparse_realsize=str(2**37))
+TAR_MEMBERS = [
+    (member(b"s.png", b"0", PICTURE) + member(b"s.json", b"0", DEEP.encode()), "sample_damaged"),
+    (member(b"s.png", b"0", PICTURE) + member(b"s.json", b"0", b"9" * 5000), "sample_damaged"),
+    (member(b"s.png", b"0", PICTURE) + member(b"s.json", b"0", rb'{"caption": "\ud800"}'), "not_utf8"),
+    (member(b"s.png", b"0", PICTURE) + member(b"s.json", b"0", rb'{"\ud800": 1}'), "not_utf8"),
+    (member(b"s.png", b"0", PICTURE) + member(b"s.json", b"0", b'{"caption": [[1]]}'), "caption_not_text"),
+    (member(b"s.png", b"0", PICTURE) + member(b"s.json", b"0", b'{"status": "odd"}'), "not_fetched"),
+    (member(b"s.png", b"0", PICTURE) + member(b"s.txt", b"0", b"caf\xe9"), "sample_damaged"),
+    (member(b"s.png", b"0", PICTURE) + member(b"s.txt", b"0", b"x" * (ROW_BYTES + 1)), "too_large"),
+    (member(b"caf\xe9.png", b"0", PICTURE), "not_utf8"),
+    (pax(path="n\0l.png") + member(b"s.png", b"0", PICTURE), "row_malformed"),
+    (member(b"s.png", b"1", b""), "member_is_link"),
+    (member(b"s.png", b"2", b""), "member_is_link"),
+    *((member(b"s.png", kind, b""), "member_not_regular") for kind in (b"3", b"4", b"6", b"Z")),
+    (block(b"s.png", b"S", b"0", b"ustar  \0"), "member_not_regular"),
+    (SPARSE + member(b"s.png", b"0", b"0\n".ljust(512, b"\0")), "member_not_regular"),
+    (SPARSE + member(b"s.png", b"0", b"no map"), "member_not_regular"),
+    (pax(GNU_sparse_map="0,1", GNU_sparse_size=str(2**37)) + member(b"s.png", b"0", PICTURE), "member_not_regular"),
+    (block(b"s.png", b"0", b"\xff" * 12), "image_empty"),  # a size of -1
+    (member(b"long", b"L", b"x" * (tars.HEADER_BYTES + 1)), "row_without_image"),
+    (member(b"all", b"g", b"16 path=all.bin\n"), None),
+    (member(b".png", b"0", PICTURE), None),
+]
+
+
+@pytest.mark.parametrize(("members", "reason"), TAR_MEMBERS, ids=range(len(TAR_MEMBERS)))
+def test_a_member_of_a_tar_costs_its_sample(folder: Path, members: bytes, reason: str | None) -> None:
+    write_tar(folder / "a.tar", members)
+    reasons = check(Img2datasetSource(path=str(folder / "a.tar")))
+    assert reasons == Counter(filter(None, ["row_without_image", reason]))  # the last one holds no image
+
+
+def test_members_are_refused_by_the_size_that_they_name(folder: Path) -> None:
+    """Nothing of them is read, and no memory is taken for what they are said to have."""
+    for suffix, most in (("png", MAX_BYTES), ("json", tars.MOST_BYTES["json"])):
+        with (folder / "large.tar").open("wb") as file:
+            for name in ("good.png", f"large.{suffix}"):
+                size = most + 1 if name.startswith("large") else len(PICTURE)
+                file.write(block(name.encode(), b"0", b"%o" % size))
+                file.write(PICTURE.ljust(512, b"\0"))
+                file.seek(-512 + size + -size % 512, 1)
+            file.write(bytes(1024))
+        source = Img2datasetSource(path=str(folder / "large.tar"))
+        tracemalloc.start()
+        items = [image for _, item in list_all(IngestSettings(source=source), 1) for image in images_of(source, item)]
+        assert tracemalloc.get_traced_memory()[1] < most / 2
+        tracemalloc.stop()
+        assert [item.problem and item.problem[0] for item in items] == [None, "member_too_large"]
+
+
+def test_a_tar_whose_sizes_lead_back_ends_there(folder: Path) -> None:
+    """pax may say any size; and a thousand headers of headers are more than Python reads."""
+    for hostile in (pax(size="-2000") + member(b"s.png", b"0", PICTURE), pax(comment="odd") * 2000):
+        write_tar(folder / "a.tar", hostile)
+        source = Img2datasetSource(path=str(folder / "a.tar"))
+        problems = [item.problem[0] for _, item in list_all(IngestSettings(source=source), 1) if item.problem]
+        assert problems == ["archive_damaged"]
+
+
+KINDS = st.sampled_from([bytes([kind]) for kind in b"0123456789\0ASVZ"])
+SUFFIXES = st.sampled_from([b".png", b".txt", b".json", b".cls", b""])
+NAMES = st.builds(bytes.__add__, st.sampled_from([b"s", b"", b"/s", b"../s", b"s/s"]) | st.binary(max_size=9), SUFFIXES)
+CONTENTS = (
+    st.just(PICTURE) | st.binary(max_size=60) | (VALUES | st.dictionaries(TEXTS, VALUES)).map(json.dumps).map(str.encode)
+)
+SAFE = NAMES.filter(lambda name: name[:1] not in (b"a", b"b", b"c"))
+
+
+@settings(max_examples=60)
+@given(st.lists(st.builds(member, SAFE, KINDS, CONTENTS), max_size=3).map(b"".join))
+def test_no_member_of_a_tar_costs_a_good_sample(folder: Path, members: bytes) -> None:
+    write_tar(folder / "a.tar", members)
+    check(Img2datasetSource(path=str(folder / "a.tar")))
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 4000), st.binary(min_size=1, max_size=300))
+def test_no_bytes_in_a_tar_raise(folder: Path, at: int, by: bytes) -> None:
+    write_tar(folder / "a.tar", SPARSE + member(b"s.png", b"0", b"no map") + pax(path="s.txt"))
+    data = bytearray((folder / "a.tar").read_bytes())
+    data[at : at + len(by)] = by
+    (folder / "a.tar").write_bytes(data)
+    source = Img2datasetSource(path=str(folder / "a.tar"))
+    for _, item in list_all(IngestSettings(source=source), 1):
+        assert all(image.problem is None or image.problem[0] in REASONS for image in images_of(source, item))
