@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeGuard
 
 from storage.schemas import DESCRIBED
 from tasks.images.decoding import MAX_BYTES, ImageError
@@ -69,7 +70,7 @@ def fit(item: SourceItem) -> SourceItem:
         problem = problem_of(error)
     if problem is None:
         return item
-    reason, detail = item.problem or problem
+    reason, detail = item.problem if _is_told(item.problem) else problem
     return SourceItem(
         shown(item.name), shown(item.where), version=shown(item.version), problem=(shown(reason), shown(detail))
     )
@@ -124,9 +125,9 @@ def images_of(source: Source, item: SourceItem) -> Iterator[SourceItem]:
 
 def shown(text: object) -> str:
     """A text of a stranger as it can be written and told: of a long one the beginning, and UTF-8 all of it."""
-    told = text if isinstance(text, str) else type(text).__name__
-    told = told if len(told) <= SHOWN else f"{told[:SHOWN]} .."
-    return told.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    whole = text if isinstance(text, str) else type(text).__name__
+    told = whole[: SHOWN + 1].encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    return told if len(told) <= SHOWN else f"{told[: SHOWN - 3]} .."
 
 
 def _to_the_end(read: Callable[[SourceItem], Iterable[SourceItem]], whole: SourceItem) -> Iterator[SourceItem]:
@@ -153,7 +154,7 @@ def _problem(item: SourceItem) -> Problem | None:
     if size > ROW_BYTES:
         return "too_large", f"its texts have {size:,} bytes, more than {ROW_BYTES:,}"
     if item.problem is not None:
-        return item.problem if len(item.problem[1]) > SHOWN else None
+        return None if _is_told(item.problem) and len(item.problem[1]) <= SHOWN else ("row_malformed", "it is unfit")
     if "\0" in item.name or "\0" in item.path:
         return "row_malformed", "its name holds a NUL"
     if len(item.captions) > MOST_CAPTIONS:
@@ -162,7 +163,8 @@ def _problem(item: SourceItem) -> Problem | None:
         return "unknown_split", f"split '{item.split}' is none of {', '.join(SPLITS[1:])}"
     if not all(DESCRIBED <= at < len(item.captions) for at, _ in item.ready_tags or ()):
         return "labels_do_not_fit", "its tags belong to a caption that it does not have"
-    if not all(0 <= number <= LARGEST_NUMBER for number in (item.start, item.rows, item.size)):
+    sizes = (item.start, item.rows, item.size)
+    if not all(isinstance(size, int) and 0 <= size <= LARGEST_NUMBER for size in sizes):
         return "file_unreadable", "its headers name sizes that no file has"
     if item.data is not None and not isinstance(item.data, bytes):
         return "row_malformed", f"its image is {type(item.data).__name__}, and should be bytes"
@@ -174,9 +176,14 @@ def _problem(item: SourceItem) -> Problem | None:
 def _texts(item: SourceItem) -> Iterator[tuple[str, object]]:
     """All texts of an item, and what they are."""
     yield from (("name", item.name), ("place", item.where), ("path", item.path), ("version", item.version))
+    yield from (("split", item.split), ("container", item.container))
     yield from ((what, text) for what, text in (("URL", item.url), ("licence", item.licence)) if text is not None)
     yield "columns", item.extra
     yield from (("caption", caption) for caption in item.captions)
     for _, tags in item.ready_tags or ():
         yield from (("tag", text) for tag in tags for text in tag)
     yield from (("problem", text) for text in item.problem or ())
+
+
+def _is_told(problem: object) -> TypeGuard[Problem]:
+    return isinstance(problem, tuple) and len(problem) == 2 and all(isinstance(text, str) for text in problem)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 from unittest.mock import patch
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storage import schemas
@@ -19,10 +25,13 @@ from tasks.images.decoding import MAX_BYTES
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
-from tasks.sources import SourceError
+from tasks.sources import SourceError, SourceItem, fitness
 from tasks.sources.coco import CocoSource
 from tasks.sources.csv_file import CsvSource
-from tasks.sources.fitness import REASONS, ROW_BYTES, images_of, items_of
+from tasks.sources.datasets_library import DatasetsSource
+from tasks.sources.fitness import MOST_CAPTIONS, REASONS, ROW_BYTES, fit, images_of, items_of
+from tasks.sources.folder import FolderSource
+from tasks.sources.huggingface import HuggingFaceSource
 from tasks.sources.img2dataset import Img2datasetSource
 from tasks.sources.labels_file import LabelsSource
 from tasks.sources.listing.current import list_all
@@ -58,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check(source: Source, captions: bool = True) -> Counter[str]:
     """The reasons of the rows that did not arrive, once all good ones did: listed, digested, read, decoded, converted."""
-    wanted = IngestSettings(source=source)
+    wanted = IngestSettings().model_copy(update={"source": source})
     listing = Listing(list_all(wanted, 1))
     made = ingest.build(wanted, cast(Inputs, None), ExecutorSettings())({"items": listing.table(listing.numbers)})
     tables = {artifact: schemas.check(artifact, table).to_pylist() for artifact, table in made.items()}
@@ -387,7 +396,9 @@ KINDS = st.sampled_from([bytes([kind]) for kind in b"0123456789\0ASVZ"])
 SUFFIXES = st.sampled_from([b".png", b".txt", b".json", b".cls", b""])
 NAMES = st.builds(bytes.__add__, st.sampled_from([b"s", b"", b"/s", b"../s", b"s/s"]) | st.binary(max_size=9), SUFFIXES)
 CONTENTS = (
-    st.just(PICTURE) | st.binary(max_size=60) | (VALUES | st.dictionaries(TEXTS, VALUES)).map(json.dumps).map(str.encode)
+    st.just(PICTURE)
+    | st.binary(max_size=60)
+    | (VALUES | st.dictionaries(TEXTS, VALUES)).map(json.dumps).map(str.encode)
 )
 SAFE = NAMES.filter(lambda name: name[:1] not in (b"a", b"b", b"c"))
 
@@ -409,3 +420,194 @@ def test_no_bytes_in_a_tar_raise(folder: Path, at: int, by: bytes) -> None:
     source = Img2datasetSource(path=str(folder / "a.tar"))
     for _, item in list_all(IngestSettings(source=source), 1):
         assert all(image.problem is None or image.problem[0] in REASONS for image in images_of(source, item))
+
+
+# Parquet, and the library `datasets`
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def text_column(values: list[bytes]) -> pa.Array:
+    """A column of texts, which need not be UTF-8."""
+    return pa.array(values, pa.binary()).view(pa.string())
+
+
+def write_parquet(file: Path, images: list[Any], captions: list[bytes], **others: Any) -> None:
+    """The hostile rows between the good ones, in row groups of two."""
+    first, *rest = CAPTIONS.items()
+    records = [{"bytes": GOOD[name], "path": None} for name in GOOD]
+    texts = [first[1].encode(), *captions, *(caption.encode() for _, caption in rest)]
+    columns = {"image": pa.array([records[0], *images, *records[1:]], IMAGE), "caption": text_column(texts)}
+    pq.write_table(pa.table(columns | others), file, row_group_size=2)
+
+
+PATHS = st.sampled_from(["images/loop.png", "../x.png", "n\0l/x.png", "n\0l", "", "/etc/passwd", "x" * 300])
+RECORDS = st.none() | st.fixed_dictionaries(
+    {"bytes": st.none() | st.just(PICTURE) | st.binary(max_size=9), "path": st.none() | PATHS}
+)
+ROWS = st.lists(st.tuples(RECORDS, st.binary(max_size=9)), min_size=1, max_size=4)
+OTHERS = st.sampled_from(
+    [
+        pa.array([2**60], pa.timestamp("ms")),
+        pa.array([1], pa.timestamp("ms", tz="No/Where")),
+        pa.array([2**62], pa.duration("s")),
+        pa.array([[1, 2]]),
+        pa.array([{"a": [1]}]),
+        pa.array([float("nan")]),
+        pa.array([True]),
+        pa.array([10**30], pa.decimal128(38)),
+        pa.array([b"\xff"], pa.binary()).view(pa.string()),
+        pa.array([b"\xff"], pa.binary()).view(pa.string()).dictionary_encode(),
+        pa.nulls(1),
+    ]
+)
+COLUMNS = st.sampled_from(["image_id", "url", "license", "split", "status", "sha256", "mood", "a.b", "caption2", ""])
+
+
+@settings(max_examples=60)
+@given(ROWS, st.dictionaries(COLUMNS, OTHERS, max_size=3))
+def test_no_row_of_a_parquet_file_costs_a_good_one(folder: Path, rows: list[Any], others: dict[str, pa.Array]) -> None:
+    """The other columns hold nothing in the good rows."""
+    images, captions = zip(*rows, strict=True)
+    place = pa.array([None, *[0] * len(rows), None, None], pa.int32())
+    write_parquet(
+        folder / "a.parquet",
+        list(images),
+        list(captions),
+        **{name: other.take(place) for name, other in others.items()},
+    )
+    check(HuggingFaceSource(path=str(folder / "a.parquet")))
+
+
+def test_a_damaged_row_group_costs_its_own_rows(folder: Path) -> None:
+    file = folder / "a.parquet"
+    write_parquet(file, [{"bytes": b"odd", "path": None}] * 3, [b"odd"] * 3)
+    page = pq.read_metadata(file).row_group(1).column(0).data_page_offset
+    data = bytearray(file.read_bytes())
+    data[page : page + 20] = bytes(20)
+    file.write_bytes(data)
+    reasons = check(HuggingFaceSource(path=str(file)))
+    assert reasons == {"file_unreadable": 1, "image_unreadable": 1}
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 3000), st.binary(min_size=1, max_size=40))
+def test_no_bytes_in_a_parquet_file_raise(folder: Path, at: int, by: bytes) -> None:
+    """Beside a good file: alone it may be refused as a whole."""
+    (folder / "files").mkdir(exist_ok=True)
+    write_parquet(folder / "files" / "a.parquet", [], [])
+    write_parquet(folder / "files" / "b.parquet", [None], [b"odd"], mood=pa.array([1, 2, 3, 4]))
+    data = bytearray((folder / "files" / "b.parquet").read_bytes())
+    data[at : at + len(by)] = by
+    (folder / "files" / "b.parquet").write_bytes(data)
+    check(HuggingFaceSource(path=str(folder / "files")))
+
+
+def test_files_that_are_none_cost_themselves(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", [], [])
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "loop.parquet").symlink_to("loop.parquet")
+    os.mkfifo(tmp_path / "pipe.parquet")
+    (tmp_path / os.fsdecode(b"caf\xe9.parquet")).write_bytes((tmp_path / "a.parquet").read_bytes())
+    found = check(HuggingFaceSource(path=str(tmp_path)))
+    assert found == {"file_unreadable": 2, "foreign_schema": 1}
+
+
+def test_what_a_piece_holds_is_bounded(folder: Path) -> None:
+    """A dictionary makes many large rows of a small file, whatever its headers say."""
+    write_parquet(folder / "a.parquet", [{"bytes": b"x" * 400, "path": None}] * 9, [b"odd"] * 9)
+    with patch.object(fitness, "PIECE_BYTES", 2000):
+        (file,) = items_of(HuggingFaceSource(path=str(folder / "a.parquet")))
+        items = list(images_of(HuggingFaceSource(path=str(folder / "a.parquet")), replace(file, rows=12)))
+    assert sum(len(item.data or b"") for item in items) <= 2000
+    assert len(items) == 12
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(*[st.none() | st.binary(max_size=9)] * 3), max_size=3))
+def test_no_row_of_img2datasets_lists_costs_a_sample(folder: Path, rows: list[tuple[bytes | None, ...]]) -> None:
+    (folder / "wds").mkdir(exist_ok=True)
+    write_tar(folder / "wds" / "0.tar", b"")
+    status, key, url = (text_column([row[at] for row in rows]) for at in range(3))  # type: ignore[misc]
+    pq.write_table(pa.table({"status": status, "key": key, "url": url}), folder / "wds" / "0.parquet")
+    check(Img2datasetSource(path=str(folder / "wds")))
+
+
+def test_rows_of_the_datasets_library_cost_themselves(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    images = [
+        {"bytes": b"odd", "path": None},
+        {"bytes": None, "path": "n\0l/x"},
+        {"bytes": PICTURE, "path": None},
+        None,
+    ]
+    dates = pa.array([2**60] * 7, pa.timestamp("ms"))
+    write_parquet(tmp_path / "train.parquet", images, [b"odd", b"odd", b"\xff", b"odd"], when=dates)
+    reasons = check(DatasetsSource(path=str(tmp_path)))
+    assert reasons == {"image_unreadable": 1, "image_outside_folder": 1, "not_utf8": 1, "image_missing": 1}
+
+
+# folders, and sources of others
+
+
+@settings(max_examples=20)
+@given(st.sets(st.binary(min_size=1, max_size=60).filter(lambda name: not set(name) & set(b"/\0")), max_size=3))
+def test_no_file_in_a_folder_costs_a_picture(folder: Path, names: set[bytes]) -> None:
+    made = Path(tempfile.mkdtemp(dir=folder))
+    for name, data in GOOD.items():
+        (made / name).write_bytes(data)
+    for kind, name in enumerate(sorted(names)):
+        path = os.fsencode(made) + b"/" + name + b".png"
+        make = (os.mkfifo, os.mkdir, lambda path: os.symlink(path, path), lambda path: Path(os.fsdecode(path)).touch())
+        make[kind % len(make)](path)
+    check(FolderSource(path=str(made)), captions=False)
+
+
+ANYTHING = VALUES | st.binary(max_size=9) | st.just(2**70) | st.lists(TEXTS | st.tuples(VALUES, VALUES)).map(tuple)
+HOSTILE: list[SourceItem] = []
+
+
+class HostileSource(Source):
+    """What an installed package might give."""
+
+    kind: Literal["hostile"] = "hostile"
+
+    def items(self) -> Iterator[SourceItem]:
+        """The good rows, and the hostile ones between them."""
+        for name, data in GOOD.items():
+            yield SourceItem(name, name, (CAPTIONS[name],), data=data, version="1-0")
+            yield from HOSTILE
+
+    def read(self, item: SourceItem) -> Iterator[SourceItem]:
+        """The contents that a listing does not keep."""
+        yield replace(item, data=GOOD.get(item.name, b"odd"))
+
+
+def item_of(values: dict[str, Any]) -> SourceItem:
+    return replace(SourceItem("x", "x", version="1-0"), **values)
+
+
+@settings(max_examples=80)
+@given(
+    st.dictionaries(st.sampled_from([field.name for field in fields(SourceItem)]), ANYTHING, min_size=1).map(item_of)
+)
+@example(SourceItem("x", "x", ("odd",) * (MOST_CAPTIONS + 1)))
+@example(SourceItem("x" * ROW_BYTES, "x"))
+@example(SourceItem("x", "x", ready_tags=((3, (("dog", ""),)),)))
+def test_no_item_of_any_source_costs_another(hostile: SourceItem) -> None:
+    """Whatever an item is made of passes the doors as one that can be written, or as a problem."""
+    passed = fit(hostile)
+    assert fit(passed) == passed
+    json.dumps([passed.name, passed.where, passed.problem], ensure_ascii=False).encode()
+    if not passed.container:
+        HOSTILE[:] = [hostile]
+        check(HostileSource())
+
+
+def test_a_source_that_breaks_off_is_told_by_its_name() -> None:
+    class Broken(HostileSource):
+        def items(self) -> Iterator[SourceItem]:
+            raise KeyError("odd")
+
+    with pytest.raises(SourceError, match="hostile cannot be listed: KeyError: 'odd'"):
+        list(items_of(Broken()))
