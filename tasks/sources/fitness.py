@@ -7,8 +7,8 @@ other row.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeGuard
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeGuard
 
 from storage.schemas import DESCRIBED
 from tasks.images.decoding import MAX_BYTES, ImageError
@@ -161,10 +161,9 @@ def _problem(item: SourceItem) -> Problem | None:
         return "too_large", f"it has {len(item.captions):,} captions, more than {MOST_CAPTIONS:,}"
     if item.split not in SPLITS:
         return "unknown_split", f"split '{item.split}' is none of {', '.join(SPLITS[1:])}"
-    if not all(DESCRIBED <= at < len(item.captions) for at, _ in item.ready_tags or ()):
+    if not all(type(at) is int and DESCRIBED <= at < len(item.captions) for at, _ in item.ready_tags or ()):
         return "labels_do_not_fit", "its tags belong to a caption that it does not have"
-    sizes = (item.start, item.rows, item.size)
-    if not all(isinstance(size, int) and 0 <= size <= LARGEST_NUMBER for size in sizes):
+    if not all(type(size) is int and 0 <= size <= LARGEST_NUMBER for size in (item.start, item.rows, item.size)):
         return "file_unreadable", "its headers name sizes that no file has"
     if item.data is not None and not isinstance(item.data, bytes):
         return "row_malformed", f"its image is {type(item.data).__name__}, and should be bytes"
@@ -179,11 +178,18 @@ def _texts(item: SourceItem) -> Iterator[tuple[str, object]]:
     yield from (("split", item.split), ("container", item.container))
     yield from ((what, text) for what, text in (("URL", item.url), ("licence", item.licence)) if text is not None)
     yield "columns", item.extra
-    yield from (("caption", caption) for caption in item.captions)
-    for _, tags in item.ready_tags or ():
-        yield from (("tag", text) for tag in tags for text in tag)
+    yield from (("caption", caption) for caption in _listed(item.captions))
+    for _, tags in _listed(() if item.ready_tags is None else item.ready_tags):
+        for name, type_ in tags:
+            yield from (("tag", name), ("tag's type", type_))
     yield from (("problem", text) for text in item.problem or ())
 
 
 def _is_told(problem: object) -> TypeGuard[Problem]:
     return isinstance(problem, tuple) and len(problem) == 2 and all(isinstance(text, str) for text in problem)
+
+
+def _listed(values: Sequence[Any]) -> Sequence[Any]:
+    if not isinstance(values, tuple | list):
+        raise TypeError(f"{type(values).__name__} is no list")
+    return values

@@ -1,4 +1,4 @@
-"""Rows of strangers, planted beside good ones in every kind of source: the good ones arrive, the others have a reason."""
+"""Rows of strangers beside good ones, in every kind of source: the good ones arrive, the others have a reason."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(source: Source, captions: bool = True) -> Counter[str]:
-    """The reasons of the rows that did not arrive, once all good ones did: listed, digested, read, decoded, converted."""
+    """The reasons of the rows that did not arrive, once all good ones did: through every door, but not into a store."""
     wanted = IngestSettings().model_copy(update={"source": source})
     listing = Listing(list_all(wanted, 1))
     made = ingest.build(wanted, cast(Inputs, None), ExecutorSettings())({"items": listing.table(listing.numbers)})
