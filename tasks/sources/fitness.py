@@ -165,6 +165,12 @@ def _problem(item: SourceItem) -> Problem | None:
         return "labels_do_not_fit", "its tags belong to a caption that it does not have"
     if not all(type(size) is int and 0 <= size <= LARGEST_NUMBER for size in (item.start, item.rows, item.size)):
         return "file_unreadable", "its headers name sizes that no file has"
+    if item.extra != "{}":
+        columns = json.loads(item.extra)
+        if not isinstance(columns, dict):
+            return "row_malformed", f"its columns are {type(columns).__name__}, and should be a JSON object"
+        if "\\u" in item.extra:
+            json.dumps(columns, ensure_ascii=False).encode()  # raises where an escape is no character
     if item.data is not None and not isinstance(item.data, bytes):
         return "row_malformed", f"its image is {type(item.data).__name__}, and should be bytes"
     if item.data is not None and len(item.data) > MAX_BYTES:

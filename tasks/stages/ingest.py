@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -115,8 +115,9 @@ def _matched(listing: Listing, known: Fingerprint, row: _KnownRow) -> int | None
     number = listing.find(known)
     if number is None and row.sha256:
         for touched, path in listing.of_its_size(known):
-            if hashlib.sha256(Path(path).read_bytes()).hexdigest() == row.sha256:
-                return touched
+            with suppress(ImageError):  # it cannot be read, as its row will say
+                if hashlib.sha256(read_image({"path": path})).hexdigest() == row.sha256:
+                    return touched
     return number
 
 

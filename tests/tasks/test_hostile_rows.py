@@ -21,6 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storage import schemas
+from storage.store import Store
 from tasks.images.decoding import MAX_BYTES
 from tasks.machine.inputs import Inputs
 from tasks.settings.executor import ExecutorSettings
@@ -36,11 +37,12 @@ from tasks.sources.img2dataset import Img2datasetSource
 from tasks.sources.labels_file import LabelsSource
 from tasks.sources.listing.current import list_all
 from tasks.sources.listing.index import Listing
+from tasks.sources.listing.merging import merge
 from tasks.sources.official import OfficialSource
 from tasks.sources.reading import csv_rows, json_lists, tars
 from tasks.sources.source import Source
 from tasks.stages import ingest
-from tests.tasks.test_ingest import picture
+from tests.tasks.test_ingest import ingest_all, picture
 
 GOOD = {f"{name}.png": picture(shade) for shade, name in enumerate("abc", 1)}
 CAPTIONS = {name: f"picture {name}" for name in GOOD}
@@ -579,8 +581,8 @@ class HostileSource(Source):
             yield from HOSTILE
 
     def read(self, item: SourceItem) -> Iterator[SourceItem]:
-        """The contents that a listing does not keep."""
-        yield replace(item, data=GOOD.get(item.name, b"odd"))
+        """The contents, which a listing does not keep; those of a hostile row are a good one's."""
+        yield replace(item, data=GOOD.get(item.name, PICTURE))
 
 
 def item_of(values: dict[str, Any]) -> SourceItem:
@@ -593,6 +595,8 @@ def item_of(values: dict[str, Any]) -> SourceItem:
 )
 @example(SourceItem("x", "x", ("odd",) * (MOST_CAPTIONS + 1)))
 @example(SourceItem("x" * ROW_BYTES, "x"))
+@example(SourceItem("x", "x", extra='{"mood": "\\ud800"}'))
+@example(SourceItem("x", "x", extra="[]"))
 @example(SourceItem("x", "x", ready_tags=((3, (("dog", ""),)),)))
 def test_no_item_of_any_source_costs_another(hostile: SourceItem) -> None:
     """Whatever an item is made of passes the doors as one that can be written, or as a problem."""
@@ -611,3 +615,46 @@ def test_a_source_that_breaks_off_is_told_by_its_name() -> None:
 
     with pytest.raises(SourceError, match="hostile cannot be listed: KeyError: 'odd'"):
         list(items_of(Broken()))
+
+
+def test_an_image_of_more_captions_than_are_counted_keeps_the_first() -> None:
+    """A placeholder stands for thousands of pictures that are gone, each with its caption and its tags."""
+    tags = [{"caption_index": 0, "tags": [{"name": "dog", "type": ""}]}]
+    row = {"sources": ["x"], "names": ["x"], "fingerprints": ["x"], "url": None, "licence": None, "split": "train"}
+    rows = [
+        {**row, "captions": [f"caption {at}"], "extra": "{}", "ready_tags": tags} for at in range(MOST_CAPTIONS + 5)
+    ]
+    merged = merge(rows)
+    assert merged["captions"] == [f"caption {at}" for at in range(MOST_CAPTIONS)]
+    assert [tags["caption_index"] for tags in merged["ready_tags"]] == list(range(MOST_CAPTIONS))
+
+
+def test_a_value_of_json_longer_than_any_row_is_passed_over(folder: Path) -> None:
+    write_coco(folder / "coco.json", "images", json.dumps({"id": 9, "file_name": "b.png", "odd": r"]}\"" * 200}))
+    with patch.object(json_lists, "BLOCK", 7), patch.object(json_lists, "LONGEST", 300):
+        assert check(CocoSource(path=str(folder / "coco.json"))) == {"row_malformed": 1}
+
+
+def test_a_folder_in_the_place_of_a_picture_is_a_row_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for at in range(400):
+        (tmp_path / "images" / f"a.png-{at}").mkdir()
+    size = (tmp_path / "images").stat().st_size
+    if size < 2 * len(PICTURE):
+        pytest.skip("this file system tells no sizes of folders")
+    (tmp_path / "c.csv").write_text("image,caption\na.png,odd\nb.png,dog\n")
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(GOOD[name].ljust(size, b"\0"))
+    store, wanted = (
+        Store(tmp_path / "store"),
+        IngestSettings(source=CsvSource(path=str(tmp_path / "c.csv"), images=str(tmp_path))),
+    )
+    ingest_all(store, wanted)
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "images").rename(tmp_path / "a.png")
+    ingest_all(store, wanted)
+    pairs, rejected = store.snapshot("pairs"), store.snapshot("pairs_rejected")
+    assert pairs
+    assert [row["names"] for row in store.table(pairs).to_pylist()] == [["b.png"]]
+    assert rejected
+    assert [row["reason"] for row in store.table(rejected).to_pylist()] == ["image_missing"]

@@ -32,11 +32,11 @@ def _merged_tags(rows: list[dict[str, Any]], captions: list[str]) -> list[dict[s
     """The ready tags of several rows, with the places of their captions among all ``captions``."""
     if all(row["ready_tags"] is None for row in rows):
         return None
+    places = {caption: at for at, caption in enumerate(captions)}
     by_caption: dict[int, dict[tuple[str, str], None]] = {}
     for row in rows:
         for at, tags in ready_of(row["ready_tags"]) or ():
-            if at >= 0 and row["captions"][at] not in captions:
-                continue
-            place = at if at < 0 else captions.index(row["captions"][at])
-            by_caption.setdefault(place, {}).update(dict.fromkeys(tags))
+            place = at if at < 0 else places.get(row["captions"][at])
+            if place is not None:
+                by_caption.setdefault(place, {}).update(dict.fromkeys(tags))
     return ready_rows((at, tuple(tags)) for at, tags in sorted(by_caption.items()))
