@@ -163,7 +163,8 @@ def _problem(item: SourceItem) -> Problem | None:
         return "unknown_split", f"split '{item.split}' is none of {', '.join(SPLITS[1:])}"
     if not all(type(at) is int and DESCRIBED <= at < len(item.captions) for at, _ in item.ready_tags or ()):
         return "labels_do_not_fit", "its tags belong to a caption that it does not have"
-    if not all(type(size) is int and 0 <= size <= LARGEST_NUMBER for size in (item.start, item.rows, item.size)):
+    sizes = (item.start, item.rows, item.size)
+    if not all(type(size) is int and abs(size) <= LARGEST_NUMBER for size in sizes) or min(sizes[:2]) < 0:
         return "file_unreadable", "its headers name sizes that no file has"
     if item.extra != "{}":
         columns = json.loads(item.extra)
