@@ -193,7 +193,9 @@ def _texts(item: SourceItem) -> Iterator[tuple[str, object]]:
 
 
 def _is_told(problem: object) -> TypeGuard[Problem]:
-    return isinstance(problem, tuple) and len(problem) == 2 and all(isinstance(text, str) for text in problem)
+    if not (isinstance(problem, tuple) and len(problem) == 2 and all(isinstance(text, str) for text in problem)):
+        return False
+    return problem[0] != ""
 
 
 def _listed(values: Sequence[Any]) -> Sequence[Any]:

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from storage import schemas
@@ -29,7 +29,6 @@ from tasks.settings.ingest import IngestSettings
 from tasks.sources import SourceError, SourceItem, fitness
 from tasks.sources.coco import CocoSource
 from tasks.sources.csv_file import CsvSource
-from tasks.sources.datasets_library import DatasetsSource
 from tasks.sources.fitness import MOST_CAPTIONS, REASONS, ROW_BYTES, fit, images_of, items_of
 from tasks.sources.folder import FolderSource
 from tasks.sources.huggingface import HuggingFaceSource
@@ -424,7 +423,7 @@ def test_no_bytes_in_a_tar_raise(folder: Path, at: int, by: bytes) -> None:
         assert all(image.problem is None or image.problem[0] in REASONS for image in images_of(source, item))
 
 
-# Parquet, and the library `datasets`
+# Parquet
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -535,20 +534,6 @@ def test_no_row_of_img2datasets_lists_costs_a_sample(folder: Path, rows: list[tu
     check(Img2datasetSource(path=str(folder / "wds")))
 
 
-def test_rows_of_the_datasets_library_cost_themselves(tmp_path: Path) -> None:
-    pytest.importorskip("datasets")
-    images = [
-        {"bytes": b"odd", "path": None},
-        {"bytes": None, "path": "n\0l/x"},
-        {"bytes": PICTURE, "path": None},
-        None,
-    ]
-    dates = pa.array([2**60] * 7, pa.timestamp("ms"))
-    write_parquet(tmp_path / "train.parquet", images, [b"odd", b"odd", b"\xff", b"odd"], when=dates)
-    reasons = check(DatasetsSource(path=str(tmp_path)))
-    assert reasons == {"image_unreadable": 1, "image_outside_folder": 1, "not_utf8": 1, "image_missing": 1}
-
-
 # folders, and sources of others
 
 
@@ -600,6 +585,7 @@ def item_of(values: dict[str, Any]) -> SourceItem:
 @example(SourceItem("x", "x", ready_tags=((3, (("dog", ""),)),)))
 def test_no_item_of_any_source_costs_another(hostile: SourceItem) -> None:
     """Whatever an item is made of passes the doors as one that can be written, or as a problem."""
+    assume(not (isinstance(hostile.problem, tuple) and len(hostile.problem) == 2))  # a reason of the package's own
     passed = fit(hostile)
     assert fit(passed) == passed
     json.dumps([passed.name, passed.where, passed.problem], ensure_ascii=False).encode()
