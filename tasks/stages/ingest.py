@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -33,6 +33,7 @@ from tasks.machine.stage_run import Again, StageRun
 from tasks.machine.worker import Shard
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
+from tasks.sources.fitness import images_of
 from tasks.sources.item import SHARD_BYTES, SourceItem
 from tasks.sources.listing.current import list_all, named_sources
 from tasks.sources.listing.duplicates import duplicates
@@ -114,8 +115,9 @@ def _matched(listing: Listing, known: Fingerprint, row: _KnownRow) -> int | None
     number = listing.find(known)
     if number is None and row.sha256:
         for touched, path in listing.of_its_size(known):
-            if hashlib.sha256(Path(path).read_bytes()).hexdigest() == row.sha256:
-                return touched
+            with suppress(ImageError):  # it cannot be read, as its row will say
+                if hashlib.sha256(read_image({"path": path})).hexdigest() == row.sha256:
+                    return touched
     return number
 
 
@@ -203,7 +205,7 @@ def _images(items: pa.Table, named: Mapping[str, Source]) -> Iterator[tuple[Fing
         if item.problem is not None:
             yield fingerprint, item
             continue
-        images = named[item.source].read(item)
+        images: Iterable[SourceItem] = images_of(named[item.source], item)
         if item.container:
             images = list(images)
             fingerprint = fingerprint.read(images)
