@@ -1,7 +1,7 @@
-"""The files of a model folder: the digest of them all is what a snapshot says of its model.
+"""The files of a model folder: their digest is what a snapshot says of its model, and their list what it holds.
 
-A list of them lies in the folder, so that a plan sees by their sizes whether any is missing or cut, and a person is
-told which of them is damaged. Hidden files, the list among them, belong to no model.
+By their sizes a plan sees whether any is missing or cut; all of them are read where the folder is opened. Hidden files,
+such as those that a desktop leaves, belong to no model.
 """
 
 from __future__ import annotations
@@ -9,26 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from storage import documents
-from storage.keys import digest, digest_stream
+from storage.keys import digest, digest_file
+from storage.snapshots import ModelFile
 from storage.versions import Version, version_of
 
-LIST = ".files.json"
+Files = Mapping[str, ModelFile]  # by name, as in whole/config.json
 
-
-@dataclass(frozen=True)
-class File:
-    """A file of a model folder."""
-
-    bytes: int
-    digest: str
-
-
-Files = Mapping[str, File]  # by name, as in whole/config.json
+known: dict[str, Files] = {}  # by the digest of a model what this process has read of it
 
 
 def digest_of(files: Files) -> str:
@@ -41,54 +30,36 @@ def is_visible(name: str) -> bool:
     return not any(part.startswith(".") for part in name.split("/"))
 
 
-def names(folder: Path) -> list[str]:
-    """The files of a model, sorted."""
+def read(folder: Path) -> tuple[str, Files]:
+    """The digest of a model and its files, which are read in blocks."""
+    files = {name: ModelFile((folder / name).stat().st_size, digest_file(folder / name)) for name in _names(folder)}
+    model = digest_of(files)
+    known[model] = files
+    return model, files
+
+
+def _names(folder: Path) -> list[str]:
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(filter(is_visible, found))
 
 
-def read(folder: Path) -> Files:
-    """The files of a model with their digests, for which all of them are read, in blocks."""
-    return {name: _read(folder / name) for name in names(folder)}
-
-
-def _read(path: Path) -> File:
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        return File(size, digest_stream(file, size))
-
-
 def versions(folder: Path) -> Version:
     """What changes with the files of a model; nothing where that of a file is not known."""
-    of_files = [version_of(folder / name) for name in names(folder)]
+    of_files = [version_of(folder / name) for name in _names(folder)]
     return sum(of_files, ()) if all(of_files) else ()
 
 
-def to_text(files: Files) -> str:
-    """The list of a folder's files."""
-    return documents.to_text({"files": {name: [file.bytes, file.digest] for name, file in files.items()}})
-
-
-def from_text(text: str | None, model: str) -> Files | None:
-    """The inverse of :func:`to_text`; None where it is no list of the files whose digest is ``model``."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        told: dict[str, Any] = documents.from_text(text or "")["files"]
-        files = {name: File(int(size), str(own)) for name, (size, own) in told.items()}
-        return files if digest_of(files) == model else None
-    return None
-
-
-def damage(there: Files, listed: Files | None) -> tuple[str, str]:
+def damage(there: Files, listed: Files) -> tuple[str, str]:
     """Which of the files ``there`` is not as it was ``listed``, "" where nothing tells, and what is wrong with it."""
     if not there:
         return "", "is missing"
-    for name in sorted(listed or {}):
+    for name in sorted(there.keys() | listed.keys() if listed else ()):
         if name not in there:
             return name, "is missing"
-        if there[name] != (listed or {})[name]:
+        if name not in listed:
+            return name, "is no file of this model"
+        if there[name] != listed[name]:
             return name, "is damaged (its digest differs)"
-    for name in sorted(there.keys() - (listed or there).keys()):
-        return name, "is no file of this model"
     return "", "is damaged (the digest of its files differs)"
 
 

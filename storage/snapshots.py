@@ -25,6 +25,14 @@ class Part:
 
 
 @dataclass(frozen=True)
+class ModelFile:
+    """A file of a model folder."""
+
+    bytes: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One version of an artifact: its parts (or its model folder) and its origin.
 
@@ -40,6 +48,7 @@ class Snapshot:
     recipe: str
     parts: tuple[Part, ...] = ()
     model: str = ""  # the digest of the model folder's files
+    files: dict[str, ModelFile] = field(default_factory=dict)  # of that folder; earlier versions have not listed them
     tombstones: dict[str, list[str]] = field(default_factory=dict)
     removed: dict[str, int] = field(default_factory=dict)  # rows by partition
     settings: dict[str, Any] = field(default_factory=dict)
@@ -69,9 +78,9 @@ class Snapshot:
 
     @property
     def bytes(self) -> int:
-        return sum(part.bytes for part in self.parts)
+        return sum(part.bytes for part in self.parts) + sum(file.bytes for file in self.files.values())
 
-    def files(self) -> dict[str, str]:
+    def places(self) -> dict[str, str]:
         """By key the parts below the store, or the model folder."""
         if self.model:
             return {self.key: model_folder_of(self.artifact, self.key)}

@@ -4,7 +4,7 @@ Layout, below any fsspec URL::
 
     store.json                            the format's version
     <artifact>/parts/<key>.parquet        a part; its key is in the footer too
-    <artifact>/models/<key>/              a model folder, where the artifact is a model; .files.json lists its files
+    <artifact>/models/<key>/              a model folder, where the artifact is a model
     <artifact>/snapshots/<key>.json       a snapshot: the parts that belong together, and where they came from
     <artifact>/latest.json                the name of the newest snapshot
     .damaged/<artifact>@<key>.json        a part or a model that a reader found damaged: it is computed again
@@ -215,7 +215,7 @@ class Store:
             (artifact, key): file
             for artifact, snapshot in latest.items()
             if snapshot is not None
-            for key, file in snapshot.files().items()
+            for key, file in snapshot.places().items()
         }
         return sorted(files[artifact, key] for artifact, _, key in noted if (artifact, key) in files)
 
@@ -296,7 +296,8 @@ class Store:
         if not created:  # a clock that went back must not make the new one look older
             latest = self.snapshot(snapshot.artifact)
             created = max(time.time(), latest.created + 1e-3 if latest else 0.0)
-        stamped = dataclasses.replace(snapshot, created=created)
+        files = snapshot.files or dict(model_folders.known.get(snapshot.model, {}))
+        stamped = dataclasses.replace(snapshot, created=created, files=files)
         self.write_json(f"{stamped.artifact}/snapshots/{stamped.key}.json", stamped.to_json())
         if not stamped.held_back:
             self.point_to(stamped)
@@ -351,8 +352,7 @@ class Store:
 
     def write_model(self, artifact: str, key: str, folder: Path) -> str:
         """Moves or uploads a finished model folder into the store; returns the digest of its files."""
-        files = model_folders.read(folder)
-        (folder / model_folders.LIST).write_text(model_folders.to_text(files), encoding="utf-8")
+        model, _ = model_folders.read(folder)
         name = model_folder_of(artifact, key)
         target = self._path(name)
         self.remove(name)
@@ -363,7 +363,7 @@ class Store:
         else:
             self.fs.put(str(folder), target, recursive=True)
         self.remove(note_of(artifact, key))
-        return model_folders.digest_of(files)
+        return model
 
     def model_folder(self, snapshot: Snapshot) -> Path:
         """The model folder as a local one; from an object store it is fetched once a process.
@@ -375,14 +375,11 @@ class Store:
         folder = Path(self._path(name)) if self.is_local else self._fetched(name, snapshot.model)
         version = model_folders.versions(folder)
         if not version or version != _checked.get((str(folder), snapshot.model)):
-            there, listed = model_folders.read(folder), self._listed(name, snapshot.model)
-            if model_folders.digest_of(there) != snapshot.model:
-                file, what = model_folders.damage(there, listed)
+            model, there = model_folders.read(folder)
+            if model != snapshot.model:
+                file, what = model_folders.damage(there, snapshot.files)
                 self._note_damage(snapshot.artifact, snapshot.key, f"{file} {what}".strip())
                 raise DamagedModelError(snapshot.artifact, f"{name}/{file}".rstrip("/"), what)
-            if listed is None:  # by an earlier version, or damaged: so that a plan need not read all
-                with contextlib.suppress(OSError):
-                    self.write_text(f"{name}/{model_folders.LIST}", model_folders.to_text(there))
             _checked[str(folder), snapshot.model] = version
         return folder
 
@@ -390,7 +387,7 @@ class Store:
         """A copy of a model folder on this machine."""
         path = self._path(name)
         local = Path(tempfile.gettempdir()) / "ram-engine-models" / digest([self.url, path, model])
-        if local.exists() and model_folders.digest_of(model_folders.read(local)) != model:
+        if local.exists() and model_folders.read(local)[0] != model:
             shutil.rmtree(local)
         if not local.exists():
             fetched = local.with_name(f"{local.name}{TEMPORARY}{uuid.uuid4().hex}")
@@ -399,28 +396,15 @@ class Store:
                 fetched.rename(local)
         return local
 
-    def _listed(self, name: str, model: str) -> model_folders.Files | None:
-        """The list of a model's files; None where it has none of its own."""
-        try:
-            return model_folders.from_text(self.read_text(f"{name}/{model_folders.LIST}"), model)
-        except ValueError:  # bytes that are no text
-            return None
-
     def _has_model(self, snapshot: Snapshot) -> bool:
-        """Whether the files of a model are there: by its list and their sizes; where it has no list they are read."""
-        if self._is_noted(snapshot.artifact, snapshot.key):
-            return False
-        name = model_folder_of(snapshot.artifact, snapshot.key)
-        found = self.fs.find(self._path(name), detail=True).items()
-        sizes = {path.removeprefix(f"{self._path(name)}/"): int(entry["size"]) for path, entry in found}
-        listed = self._listed(name, snapshot.model)
-        if listed is not None:
-            visible = {file: size for file, size in sizes.items() if model_folders.is_visible(file)}
-            return {file: of.bytes for file, of in listed.items()} == visible
-        try:
-            return bool(sizes) and self.model_folder(snapshot).is_dir()
-        except DamagedModelError:
-            return False
+        """Whether the files of a model are there, each of its size, and none is known to be damaged."""
+        folder = self._path(model_folder_of(snapshot.artifact, snapshot.key))
+        found = self.fs.find(folder, detail=True).items()
+        sizes = {path.removeprefix(f"{folder}/"): int(entry["size"]) for path, entry in found}
+        there = {file: size for file, size in sizes.items() if model_folders.is_visible(file)}
+        listed = {file: of.bytes for file, of in snapshot.files.items()}
+        fits = there == listed if listed else bool(there) and all(there.values())
+        return fits and not self._is_noted(snapshot.artifact, snapshot.key)
 
     def work_folder(self, name: str) -> Path:
         """A local folder for unfinished work, such as a training's checkpoints; kept until the work is done."""

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from storage.bare import TOLD_BY, are_bare
-from storage.keys import digest, digest_bytes
+from storage.keys import digest, digest_file
 from storage.names import SnapshotName, first_round_name
 from storage.store import DamagedPartError, Part, Snapshot, Store
 from tasks.machine.dag import MOST_ROUNDS, stages
@@ -282,7 +282,7 @@ def _dumped(settings: Settings) -> list[Any]:
     files = []
     for path in settings.files():
         try:
-            files.append([Path(path).name, digest_bytes(Path(path).read_bytes())])
+            files.append([Path(path).name, digest_file(Path(path))])
         except OSError as error:
             raise PlanError(f"the settings name the file {path}, which cannot be read: {error.strerror}") from error
     return [settings.identity(), files]
