@@ -187,7 +187,8 @@ def exported(saved: Path) -> Path:
     return saved / "onnx"
 
 
-@pytest.mark.parametrize(("fault", "name"), GRAPH_FAULTS)
+@pytest.mark.parametrize("name", ["model.onnx", "label_queries.npy"])
+@pytest.mark.parametrize("fault", ["cut", "emptied", "swapped"])
 def test_a_damaged_graph_is_named(exported: Path, tmp_path: Path, fault: str, name: str) -> None:
     own = Path(shutil.copytree(exported, tmp_path / "own"))
     FAULTS[fault](own / name, exported / "labels.json")
