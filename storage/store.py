@@ -404,6 +404,10 @@ class Store:
         there = {file: size for file, size in sizes.items() if model_folders.is_visible(file)}
         listed = {file: of.bytes for file, of in snapshot.files.items()}
         fits = there == listed if listed else bool(there) and all(there.values())
+        if fits and self._is_noted(snapshot.artifact, snapshot.key):  # put right meanwhile? a training costs more
+            with contextlib.suppress(DamagedModelError):
+                self.model_folder(snapshot)
+                self.remove(note_of(snapshot.artifact, snapshot.key))
         return fits and not self._is_noted(snapshot.artifact, snapshot.key)
 
     def work_folder(self, name: str) -> Path:

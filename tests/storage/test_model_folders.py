@@ -110,6 +110,19 @@ def test_a_snapshot_of_an_earlier_version_lists_no_files(tmp_path: Path) -> None
     assert not store.is_whole(earlier)
 
 
+def test_a_model_that_was_put_right_is_not_made_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    snapshot = published(store, tmp_path)
+    config = store.model_folder(snapshot) / "whole/config.json"
+    config.write_bytes(b"damaged!")
+    with pytest.raises(DamagedModelError):
+        store.model_folder(snapshot)
+    assert not store.is_whole(snapshot)
+    config.write_bytes(FILES["whole/config.json"])
+    assert store.is_whole(snapshot)
+    assert store.found_damaged() == []
+
+
 def test_damage_comes_out_of_worker_processes() -> None:
     error = DamagedModelError("ram", "ram/models/k/labels.json", "is missing")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
