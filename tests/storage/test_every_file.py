@@ -122,7 +122,7 @@ def test_a_damaged_note_still_says_what_is_damaged(tmp_path: Path, fault: str) -
     assert store.is_whole(snapshot)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", sorted(FAULTS.keys() - {"swapped"}))
 def test_a_damaged_lease_is_passed_over_or_named(tmp_path: Path, fault: str) -> None:
     store = Store(tmp_path)
     with leases.leased(store, "judge") as lease:
@@ -143,5 +143,6 @@ def test_a_lock_needs_no_contents(tmp_path: Path, fault: str) -> None:
     file = store.lock_file("judge.lock")
     file.write_text("whatever")
     FAULTS[fault](file, tmp_path / "store.json")
-    with pytest.raises(OSError, match=file.name) if fault == "made_a_directory" else nullcontext():
-        FileLock(file, timeout=0).acquire().release()
+    refused = pytest.raises(OSError, match=file.name) if fault == "made_a_directory" else nullcontext()
+    with refused, FileLock(file, timeout=0):
+        pass
