@@ -80,12 +80,6 @@ class Snapshot:
     def bytes(self) -> int:
         return sum(part.bytes for part in self.parts) + sum(file.bytes for file in self.files.values())
 
-    def places(self) -> dict[str, str]:
-        """By key the parts below the store, or the model folder."""
-        if self.model:
-            return {self.key: model_folder_of(self.artifact, self.key)}
-        return {part.key: part_file(self.artifact, part.key) for part in self.parts}
-
     def gone(self, partition: str) -> list[str]:
         """The ids of images whose rows of a part are not to be read any more."""
         return self.tombstones.get(partition, []) if row_id(self.artifact) else []

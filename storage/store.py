@@ -208,16 +208,11 @@ class Store:
         return bool(self.fs.exists(self._path(note_of(artifact, key))))
 
     def found_damaged(self) -> list[str]:
-        """The parts and models of latest snapshots that a reader found damaged, and that no one has written again."""
-        noted = [name.removesuffix(".json").partition("@") for name in self.names(damage.FOLDER)]
-        latest = {artifact: self.snapshot(artifact) for artifact, _, _ in noted}
-        files = {
-            (artifact, key): file
-            for artifact, snapshot in latest.items()
-            if snapshot is not None
-            for key, file in snapshot.places().items()
-        }
-        return sorted(files[artifact, key] for artifact, _, key in noted if (artifact, key) in files)
+        """The parts and models of latest snapshots that are not whole: the next run computes them again."""
+        latest = [snapshot for artifact in self.artifacts() if (snapshot := self.snapshot(artifact)) is not None]
+        models = [one for one in latest if one.model and not self._has_model(one)]
+        parts = [(one.artifact, part.key) for one in latest for part in {*one.parts} - {*self.whole_parts(one)}]
+        return sorted([model_folder_of(one.artifact, one.key) for one in models] + [part_file(*part) for part in parts])
 
     def discard(self, found: DamagedPartError) -> None:
         """Lets the next plan compute again what was found damaged. A model stays until another takes its place."""
