@@ -143,17 +143,24 @@ def _compute(work: StagePlan) -> list[Snapshot]:
             for artifact, part in result.parts.items():
                 done[artifact].append(part)
     if failures:
-        first = failures[0]
-        raise StageFailedError(
-            f"{stage.name}: {len(work.shards) - len(results)} of {len(work.shards)} shards failed, the first with "
-            f"{type(first).__name__}: {first}. {len(results)} shards are done and will be reused."
-        ) from first
+        raise StageFailedError(_failed(work, len(results), failures[0])) from failures[0]
     tombstones = work.tombstones or {}
     if not stage.inputs:
         tombstones = stage.code().conclude(work, done)
     snapshots = [_snapshot(work, artifact, tuple(parts), tombstones) for artifact, parts in done.items()]
     _check_budget(work, snapshots)
     return snapshots
+
+
+def _failed(work: StagePlan, done: int, error: BaseException) -> str:
+    """What a person is told of shards that failed, ``error`` first; the text of a ValueError is for people as it is."""
+    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    if len(work.shards) == 1:
+        return f"{work.stage.name}: {reason}"
+    return (
+        f"{work.stage.name}: {len(work.shards) - done} of {len(work.shards)} shards failed, the first with {reason}. "
+        f"{done} shards are done and will be reused."
+    )
 
 
 def _check_budget(work: StagePlan, snapshots: list[Snapshot]) -> None:

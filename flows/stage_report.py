@@ -22,28 +22,25 @@ from tasks.machine.stage_run import StageOutcome
 from tasks.settings.base import Settings, defaults
 
 TAGS_OF_PICTURES = {"caption_tags", "generated", "tag_verdicts"}  # what changes a picture's tags
-REPORT_SECONDS = 300.0  # so old may the report be while a run of many stages goes on
+REPORT_SECONDS = 300.0  # so old may the report be while a run of many stages goes on,
+REPORT_SHARE = 0.05  # or as old as leaves it this share of the time: that of millions of images takes minutes
 
-_written: contextvars.ContextVar[list[float]] = contextvars.ContextVar("written")  # when the report was, last
+_due: contextvars.ContextVar[list[float]] = contextvars.ContextVar("due")  # when the next report is, in one element
 
 
 @contextlib.contextmanager
 def reported_at_the_end() -> Iterator[None]:
     """Within it stages write the whole report only where it is old: who runs them writes it after the last."""
-    token = _written.set([time.monotonic()])
+    token = _due.set([time.monotonic() + REPORT_SECONDS])
     try:
         yield
     finally:
-        _written.reset(token)
+        _due.reset(token)
 
 
 def report_is_due() -> bool:
     """Whether a stage that ends now writes the whole report."""
-    written = _written.get([])
-    if written and time.monotonic() - written[-1] < REPORT_SECONDS:
-        return False
-    written.append(time.monotonic())
-    return True
+    return time.monotonic() >= _due.get([0.0])[0]
 
 
 def tell(outcome: StageOutcome) -> None:
@@ -71,7 +68,10 @@ def write_reports(store: str, stage: Stage, settings: Settings, outcome: StageOu
         about = f"every model on the test pictures, measured against {against}"
         show(create_table_artifact, figures, key="metrics", description=about)
     if whole:
+        started = time.monotonic()
         link_report(opened, write_report(opened, rounds))
+        ended = time.monotonic()
+        _due.get([0.0])[0] = ended + max(REPORT_SECONDS, (ended - started) / REPORT_SHARE)
 
 
 @task(name="whole report", cache_policy=NO_CACHE)
