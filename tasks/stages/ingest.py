@@ -52,7 +52,7 @@ def plan(run: StageRun) -> StagePlan:
     settings = IngestSettings.model_validate(run.settings)
     latest = None if again.force else store.snapshot("pairs")
     if latest is not None:  # the images of a part that was lost are read from the source again
-        present = set.intersection(*map(store.parts_present, run.stage.writes))
+        present = set.intersection(*(_whole_parts(store, artifact, latest.key) for artifact in run.stage.writes))
         latest = replace(latest, parts=tuple(part for part in latest.parts if part.key in present))
     listing = Listing(list_all(settings, run.stage.version, _known_pieces(store, latest)))
     unclaimed, tombstones = _compared(listing, latest, _known_rows(store, latest), again)
@@ -72,6 +72,11 @@ def plan(run: StageRun) -> StagePlan:
         ]
     recipe = digest(["ingest", run.stage.version, settings.absolute().identity()])
     return finish_plan(StagePlan(run, {}, key="", recipe=recipe, tombstones=tombstones), shards)
+
+
+def _whole_parts(store: Store, artifact: str, key: str) -> set[str]:
+    snapshot = store.snapshot(artifact, key)
+    return {part.key for part in store.whole_parts(snapshot)} if snapshot is not None else set()
 
 
 def _compared(
