@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from flows.environment import FOR_ONE_RUN, local_prefect
 from storage.names import of_round
 from storage.store import Snapshot, Store, StoreError
-from tasks.machine import planning, training_process
+from tasks.executors.fork_server import fork_server
+from tasks.machine import planning
 from tasks.machine.outlook import Request, outlook
 from tasks.machine.repairs import repairing
 from tasks.machine.rounds import last_round
@@ -52,7 +53,7 @@ def run(
         from flows.run_stage import plans_at_hand
 
         if any(stage.kind == "training" for stage in todo):
-            training_process.load_ahead()
+            fork_server()
         with plans_at_hand(one.work for one in planned if one.work is not None):
             pipeline(
                 url,

@@ -13,7 +13,7 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from tasks.executors.parents import exit_with_creator
+from tasks.executors.parents import exit_with_creator, unaware_of_interrupts
 from tasks.machine.allocator import keep_memory
 from tasks.machine.cores import cores
 from tasks.settings.executor import ExecutorSettings
@@ -49,7 +49,8 @@ def run(job: Runnable, name: str, executor: ExecutorSettings, progress: Callable
         monitor_interval=0.2,
     )
     try:
-        elastic_launch(launch, _run_share)(job, reports, executor.training_processes)
+        with unaware_of_interrupts():
+            elastic_launch(launch, _run_share)(job, reports, executor.training_processes)
     except ChildFailedError as error:
         raise RuntimeError(error.get_first_failure()[1].message) from error
     finally:

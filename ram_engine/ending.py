@@ -1,0 +1,119 @@
+"""How the console command ends before its time: by a signal, or since nobody reads its output any more.
+
+What the engine writes is there whole or not at all, so a process may end at any moment. The person gets a sentence,
+clean-up (``finally``) gets half a second, and then the process is gone with its children, whatever its threads are in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+SIGNALS = {
+    signal.SIGINT: "stopped by Ctrl-C",
+    signal.SIGTERM: "stopped by a signal",
+    signal.SIGHUP: "stopped since its terminal was closed",
+}
+NOBODY_READS = 128 + signal.SIGPIPE
+PATIENCE_SECONDS = 0.4
+READING = ("plan", "status", "show", "why")
+KEPT = {
+    **dict.fromkeys(("run", "stage", "refresh", "ablate"), "what is finished is kept, and `{}` goes on from there"),
+    **dict.fromkeys(("ui", "join", "server"), "what it knows is kept, and `{}` starts it again"),
+    **dict.fromkeys(READING, "nothing was changed, and `{}` begins again"),
+}
+KEPT_OTHERWISE = "what it has finished stays, and `{}` begins again"
+
+
+class Ending:
+    """Waits for signals in a thread of its own: the main one may be within native code, or in the middle of imports."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.arguments = arguments
+        self.code: int | None = None  # what this process ends with, as soon as that is settled
+        self.over = False  # whether the command has ended by itself
+        self.outputs = os.dup(1), os.dup(2)  # where those led at the start: libraries lead a broken one elsewhere
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` wishes
+                signal.signal(number, self._interrupt)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # written to at once, whatever the main thread does
+        threading.Thread(target=self._wait, args=(reading,), daemon=True, name="signals").start()
+
+    def call(self, command: Callable[[], None]) -> None:
+        """Calls ``command``, and raises what it raises; where it was ended before its time, this process ends here."""
+        try:
+            command()
+            sys.stdout.flush()
+        except BaseException as error:
+            if self.code is None and any(map(_nobody_reads, self.outputs)):
+                self._end("stopped since nobody reads its output", NOBODY_READS)
+            elif self.code is None and isinstance(error, OSError):
+                self._end(f"its output cannot be written ({error.strerror})", 1)
+            if self.code is None:
+                self.code, self.over = _code(error), True
+                raise
+        if self.code is not None:
+            _leave(self.code)
+        self.code, self.over = 0, True
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if not self.over:
+            raise KeyboardInterrupt
+
+    def _wait(self, reading: int) -> None:
+        import psutil  # noqa: F401 - only now, so that signals are waited for already, and not when one has come
+
+        while (number := os.read(reading, 1)[0]) not in SIGNALS:
+            pass
+        if self.code is None:
+            self._end(SIGNALS[signal.Signals(number)], 128 + number)
+            time.sleep(PATIENCE_SECONDS)
+        _leave(self.code or 0)
+
+    def _end(self, reason: str, code: int) -> None:
+        """Says why and what is kept; whatever else is said while all unwinds goes nowhere."""
+        self.code = code
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        told, command = self.outputs[1], next(iter(self.arguments), "")
+        if code == NOBODY_READS and command in READING:
+            return  # `show ram | head` has got what it wanted
+        kept = KEPT.get(command, KEPT_OTHERWISE)
+        again = kept.format(shlex.join(["ram-engine", *self.arguments]))
+        clean = "\r\x1b[K\x1b[?25h" if os.isatty(told) else ""  # a bar goes, the cursor comes back
+        if select.select([], [told], [], 0)[1]:  # a terminal that is held (Ctrl-S) holds nothing up
+            with contextlib.suppress(OSError):
+                os.write(told, f"{clean}ram-engine: {reason}; {again}\n".encode(errors="replace"))
+
+
+def _nobody_reads(output: int) -> bool:
+    """Whether the other end of a pipe, socket or terminal is closed."""
+    polled = select.poll()
+    polled.register(output, 0)
+    return bool(polled.poll(0))
+
+
+def _code(error: BaseException) -> int:
+    code = error.code if isinstance(error, SystemExit) else 1
+    return code if isinstance(code, int) else int(code is not None)
+
+
+def _leave(code: int) -> None:
+    """Ends this process and all below it at once, without what Python does at its end: threads would hold that up."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(code)
