@@ -1,7 +1,7 @@
 """How the console command ends before its time: by a signal, or since nobody reads its output any more.
 
 What the engine writes is there whole or not at all, so a process may end at any moment. The person gets a sentence,
-clean-up (``finally``) gets half a second, and then the process is gone with its children, whatever its threads are in.
+clean-up (``finally``) gets a moment, and then the process is gone with its children, whatever its threads are in.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SIGNALS = {
 }
 NOBODY_READS = 128 + signal.SIGPIPE
 PATIENCE_SECONDS = 0.4
+SETTLING_SECONDS = 0.02
 READING = ("plan", "status", "show", "why")
 KEPT = {
     **dict.fromkeys(("run", "stage", "refresh", "ablate"), "what is finished is kept, and `{}` goes on from there"),
@@ -39,7 +40,7 @@ class Ending:
     def __init__(self, arguments: Sequence[str]) -> None:
         self.arguments = arguments
         self.code: int | None = None  # what this process ends with, as soon as that is settled
-        self.over = False  # whether the command has ended by itself
+        self.over = False  # whether the command has ended, by itself or not
         self.outputs = os.dup(1), os.dup(2)  # where those led at the start: libraries lead a broken one elsewhere
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
@@ -47,7 +48,8 @@ class Ending:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` wishes
                 signal.signal(number, self._interrupt)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # written to at once, whatever the main thread does
-        threading.Thread(target=self._wait, args=(reading,), daemon=True, name="signals").start()
+        self.waiting = threading.Thread(target=self._wait, args=(reading,), daemon=True, name="signals")
+        self.waiting.start()
 
     def call(self, command: Callable[[], None]) -> None:
         """Calls ``command``, and raises what it raises; where it was ended before its time, this process ends here."""
@@ -55,16 +57,21 @@ class Ending:
             command()
             sys.stdout.flush()
         except BaseException as error:
+            self.over = True
+            time.sleep(SETTLING_SECONDS)  # what a signal has brought about is for the other thread to tell
+            if isinstance(error, KeyboardInterrupt):
+                self.waiting.join()
             if self.code is None and any(map(_nobody_reads, self.outputs)):
                 self._end("stopped since nobody reads its output", NOBODY_READS)
             elif self.code is None and isinstance(error, OSError):
                 self._end(f"its output cannot be written ({error.strerror})", 1)
             if self.code is None:
-                self.code, self.over = _code(error), True
+                self.code = _code(error)
                 raise
+        self.over = True
         if self.code is not None:
             _leave(self.code)
-        self.code, self.over = 0, True
+        self.code = 0
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self.over:

@@ -41,13 +41,13 @@ def main() -> int:
 def judged(dependencies: list[dict[str, Any]]) -> tuple[int, list[str]]:
     """The exit code and what to say of pip-audit's answer, which takes a service that is away for one without news."""
     sentences = [
-        f"{one['name']} {one['version']} has {found['id']}, mended in {', '.join(found['fix_versions']) or 'no version'}"
-        for one in dependencies
-        for found in one.get("vulns", ())
+        f"{package['name']} {package['version']} has {advisory['id']}, mended in {', '.join(advisory['fix_versions'])}"
+        for package in dependencies
+        for advisory in package.get("vulns", ())
     ]
     if sentences:
         return 1, sentences
-    unknown = [one["name"] for one in dependencies if "skip_reason" in one]
+    unknown = [package["name"] for package in dependencies if "skip_reason" in package]
     if len(unknown) == len(dependencies):
         return UNREACHABLE, ["the advisory service could not be reached, so NOTHING was audited"]
     if unknown:
