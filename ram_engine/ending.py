@@ -7,6 +7,7 @@ clean-up (``finally``) gets a moment, and then the process is gone with its chil
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import shlex
@@ -24,7 +25,9 @@ SIGNALS = {
 }
 NOBODY_READS = 128 + signal.SIGPIPE
 PATIENCE_SECONDS = 0.4
+SERVER_SECONDS = 5.0  # for requests that are under way, and what it has not written yet
 SETTLING_SECONDS = 0.02
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 READING = ("plan", "status", "show", "why")
 KEPT = {
     **dict.fromkeys(("run", "stage", "refresh", "ablate"), "what is finished is kept, and `{}` goes on from there"),
@@ -38,8 +41,9 @@ class Ending:
     """Waits for signals in a thread of its own: the main one may be within native code, or in the middle of imports."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        self.arguments = arguments
+        self.arguments, self.command = arguments, next(iter(arguments), "")
         self.code: int | None = None  # what this process ends with, as soon as that is settled
+        self.told = threading.Event()  # that it is being ended
         self.over = False  # whether the command has ended, by itself or not
         self.outputs = os.dup(1), os.dup(2)  # where those led at the start: libraries lead a broken one elsewhere
         reading, writing = os.pipe()
@@ -53,25 +57,22 @@ class Ending:
 
     def call(self, command: Callable[[], None]) -> None:
         """Calls ``command``, and raises what it raises; where it was ended before its time, this process ends here."""
-        try:
-            command()
-            sys.stdout.flush()
-        except BaseException as error:
-            self.over = True
+        failure = _failure(command)
+        self.over = True
+        if failure is not None:
             time.sleep(SETTLING_SECONDS)  # what a signal has brought about is for the other thread to tell
-            if isinstance(error, KeyboardInterrupt):
-                self.waiting.join()
+            if isinstance(failure, KeyboardInterrupt):
+                self.told.wait()
             if self.code is None and any(map(_nobody_reads, self.outputs)):
                 self._end("stopped since nobody reads its output", NOBODY_READS)
-            elif self.code is None and isinstance(error, OSError):
-                self._end(f"its output cannot be written ({error.strerror})", 1)
-            if self.code is None:
-                self.code = _code(error)
-                raise
-        self.over = True
+            if self.code is None and isinstance(failure, OSError) and failure.errno in NO_ROOM:
+                self._end(f"its output cannot be written ({failure.strerror})", 1)
         if self.code is not None:
+            self.told.wait(PATIENCE_SECONDS)
             _leave(self.code)
-        self.code = 0
+        self.code = _code(failure)
+        if failure is not None:
+            raise failure
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self.over:
@@ -84,7 +85,7 @@ class Ending:
             pass
         if self.code is None:
             self._end(SIGNALS[signal.Signals(number)], 128 + number)
-            time.sleep(PATIENCE_SECONDS)
+            time.sleep(SERVER_SECONDS if self.command == "server" else PATIENCE_SECONDS)
         _leave(self.code or 0)
 
     def _end(self, reason: str, code: int) -> None:
@@ -93,15 +94,32 @@ class Ending:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
-        told, command = self.outputs[1], next(iter(self.arguments), "")
-        if code == NOBODY_READS and command in READING:
-            return  # `show ram | head` has got what it wanted
-        kept = KEPT.get(command, KEPT_OTHERWISE)
-        again = kept.format(shlex.join(["ram-engine", *self.arguments]))
-        clean = "\r\x1b[K\x1b[?25h" if os.isatty(told) else ""  # a bar goes, the cursor comes back
-        if select.select([], [told], [], 0)[1]:  # a terminal that is held (Ctrl-S) holds nothing up
-            with contextlib.suppress(OSError):
-                os.write(told, f"{clean}ram-engine: {reason}; {again}\n".encode(errors="replace"))
+        if code != NOBODY_READS or self.command not in READING:  # `show ram | head` has got what it wanted
+            again = KEPT.get(self.command, KEPT_OTHERWISE).format(shlex.join(["ram-engine", *self.arguments]))
+            _say(self.outputs[1], f"ram-engine: {reason}; {again}\n")
+        self.told.set()
+
+
+def _failure(command: Callable[[], None]) -> BaseException | None:
+    """What ``command`` raises, except for the end of a good one."""
+    try:
+        command()
+    except BaseException as failure:
+        if _code(failure):
+            return failure
+    try:
+        sys.stdout.flush()
+    except OSError as failure:
+        return failure
+    return None
+
+
+def _say(output: int, sentence: str) -> None:
+    """Writes to a file, pipe or terminal; one that is full, held (Ctrl-S) or gone holds nothing up."""
+    clean = "\r\x1b[K\x1b[?25h" if os.isatty(output) else ""  # a bar goes, the cursor comes back
+    if select.select([], [output], [], 0)[1]:
+        with contextlib.suppress(OSError):
+            os.write(output, (clean + sentence).encode(errors="replace"))
 
 
 def _nobody_reads(output: int) -> bool:
@@ -111,8 +129,11 @@ def _nobody_reads(output: int) -> bool:
     return bool(polled.poll(0))
 
 
-def _code(error: BaseException) -> int:
-    code = error.code if isinstance(error, SystemExit) else 1
+def _code(failure: BaseException | None) -> int:
+    """The exit status that Python gives."""
+    if failure is None:
+        return 0
+    code = failure.code if isinstance(failure, SystemExit) else 1
     return code if isinstance(code, int) else int(code is not None)
 
 
@@ -121,6 +142,6 @@ def _leave(code: int) -> None:
     import psutil
 
     for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             child.kill()
     os._exit(code)
