@@ -15,10 +15,6 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
     ending = Ending(sys.argv[1:])
-    if os.environ.get("RAM_ENGINE_EXIT_WITH_PARENT"):
-        from tasks.executors.parents import exit_with
-
-        exit_with(os.getppid())
 
     def command() -> None:
         from ram_engine import cli

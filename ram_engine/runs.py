@@ -147,6 +147,7 @@ def serve_ui(
 
             tell(signing_in(api.removesuffix("/api"), secret, secret_file, "/deployments"))
             tell("Ctrl-C stops it.")
+            os.environ["RAM_ENGINE_EXIT_WITH_PARENT"] = "1"  # of the processes of runs, which Prefect starts
             serve_deployments(url, settings, executor)
 
 
