@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -37,16 +38,17 @@ def run(job: Runnable, name: str, executor: ExecutorSettings, progress: Callable
     over = threading.Event()
     listener = threading.Thread(target=_listen, args=(reports, progress, over), daemon=True)
     listener.start()
+    scratch = tempfile.TemporaryDirectory()
     launch = LaunchConfig(
         min_nodes=executor.training_nodes,
         max_nodes=executor.training_nodes,
         nproc_per_node=executor.training_processes,
         run_id=name,
         rdzv_backend="c10d",
-        rdzv_endpoint=executor.rendezvous or "localhost:0",
         max_restarts=0,
         start_method=START,
         monitor_interval=0.2,
+        **meeting(executor, scratch.name),
     )
     try:
         with unaware_of_interrupts():
@@ -56,6 +58,15 @@ def run(job: Runnable, name: str, executor: ExecutorSettings, progress: Callable
     finally:
         over.set()
         listener.join()
+        scratch.cleanup()
+
+
+def meeting(executor: ExecutorSettings, folder: str) -> dict[str, Any]:
+    """Where a training's machines meet. One alone does in a file: a port is open to all networks, and what comes in
+    by it is unpickled."""
+    if executor.training_nodes > 1:
+        return {"rdzv_endpoint": executor.rendezvous}
+    return {"rdzv_endpoint": f"{folder}/meeting", "rdzv_configs": {"store_type": "file"}}
 
 
 def _listen(reports: Any, progress: Callable[[int, int], None], over: threading.Event) -> None:
