@@ -66,5 +66,5 @@ def ablate(
     show(create_markdown_artifact, page, key="ablation", description=f"mAP: {told_of}")
     reported = whole_report(store, rounds, return_state=True)
     if reported.is_failed():
-        console.print(f"  the report could not be written: {reported.message}", markup=False)
+        console.print(f"  the report could not be written: {reported.message}")
     return found

@@ -13,10 +13,11 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-import platformdirs
 import prefect
 from prefect.server.database import provide_database_interface
 from sqlalchemy import make_url
+
+from storage.user_folder import UserFolderError, user_folder
 
 
 def make() -> None:
@@ -25,14 +26,14 @@ def make() -> None:
     url = make_url(setting.get_secret_value() if setting else "sqlite://")
     if url.get_backend_name() != "sqlite" or not url.database or Path(url.database).exists():
         return
-    cache = platformdirs.user_cache_path("ram-engine")
-    content = kept(cache, prefect.__version__)
-    if content is not None:
-        write(Path(url.database), content)
-        return
+    with suppress(UserFolderError):
+        content = kept(user_folder(), prefect.__version__)
+        if content is not None:
+            write(Path(url.database), content)
+            return
     asyncio.run(provide_database_interface().create_db())
-    with suppress(OSError, sqlite3.Error):  # a cache that cannot be written costs only the time
-        keep(Path(url.database), cache, prefect.__version__)
+    with suppress(UserFolderError, OSError, sqlite3.Error):  # a cache that cannot be written costs only the time
+        keep(Path(url.database), user_folder(), prefect.__version__)
 
 
 def kept(cache: Path, version: str) -> bytes | None:
@@ -47,7 +48,6 @@ def kept(cache: Path, version: str) -> bytes | None:
 
 def keep(database: Path, cache: Path, version: str) -> None:
     """Keeps a copy of a database that was just made, in place of others of its version."""
-    cache.mkdir(parents=True, exist_ok=True)
     partial = cache / f"prefect.{os.getpid()}"
     with closing(sqlite3.connect(database)) as made:
         made.execute("VACUUM INTO ?", [str(partial)])

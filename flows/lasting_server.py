@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from flows import guard
 from flows.environment import SERVER
 from flows.local_server import healthy, serve, server_settings, wait_for
+from storage.user_folder import home_folder
 
 STOP_SECONDS = 20.0
 
@@ -65,7 +66,7 @@ class Place:
 
 def place() -> Place:
     """The one of this user's PREFECT_HOME."""
-    home = os.environ.get("PREFECT_HOME") or Path.home() / ".prefect"
+    home = os.environ.get("PREFECT_HOME") or home_folder() / ".prefect"
     return Place(Path(home).expanduser() / "ram-engine-server")
 
 

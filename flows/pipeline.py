@@ -12,6 +12,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import get_current_settings
 
 from flows.parameters import (
     FORCED_STAGE,
@@ -30,6 +31,9 @@ from flows.run_stage import keep_stage, planned, plans_at_hand
 from flows.showing import show
 from flows.stage_report import link_report, reported_at_the_end
 from flows.stages import options, run_name, stage_flows
+from storage import full_disk
+from storage.addresses import concealed, revealed
+from storage.markdown import table
 from storage.store import DamagedPartError, Store
 from tasks.machine import planning
 from tasks.machine.outlook import PlannedStage, Request, cost, outlook
@@ -53,7 +57,7 @@ def pipeline(
     refit: bool = REFIT,
 ) -> list[dict[str, Any]]:
     """The whole engine, from captions to a retrained tagger: runs every stage that is not up to date."""
-    opened = Store(store)
+    opened, settings = Store(store), settings.mapped(revealed)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     coming = repairing(opened, lambda: outlook(opened, settings, request, planned), tell_of_damage)
     tell_what_is_known(opened)
@@ -79,17 +83,16 @@ def announce(coming: list[PlannedStage]) -> None:
     if not todo:
         get_run_logger().info("everything is up to date")
         return
-    rows = "\n".join(
-        f"| {one.stage.name} | {one.state} | {one.shards or ''} | {one.rows:,} | {one.seconds / 60:.1f} | {one.note} |"
+    rows = [
+        (one.stage.name, one.state, str(one.shards or ""), f"{one.rows:,}", f"{one.seconds / 60:.1f}", one.note)
         for one in todo
-    )
+    ]
     seconds, stored = cost(todo)
     minutes, gigabytes = seconds / 60, stored / 1e9
     get_run_logger().info("%d stages to compute, about %.0f minutes and %.1f GB", len(todo), minutes, gigabytes)
     show(
         create_markdown_artifact,
-        "## What this run will compute\n\n| stage | state | shards | rows | minutes | |\n|---|---|---|---|---|---|\n"
-        f"{rows}\n",
+        f"## What this run will compute\n\n{table(('stage', 'state', 'shards', 'rows', 'minutes', ''), rows)}\n",
         key="plan",
         description=f"about {minutes:.0f} minutes and {gigabytes:.1f} GB",
     )
@@ -97,7 +100,7 @@ def announce(coming: list[PlannedStage]) -> None:
 
 def tell_of_damage(message: str) -> None:
     """Says what a run computes again, in the terminal and in its log."""
-    console.print(f"  {message}", markup=False)
+    console.print(f"  {message}")
     get_run_logger().warning("%s", message)
 
 
@@ -140,7 +143,7 @@ def run_flow(run: StageRun) -> dict[str, Any]:
     """Runs one stage's flow. Raises DamagedPartError where a part that it read was damaged (and is removed now)."""
     call = stage_flows()[run.stage.declared.name]
     try:
-        result: dict[str, Any] = patiently(lambda: call(run.store.url, run.settings, **options(run)))
+        result: dict[str, Any] = patiently(lambda: call(run.store.url, run.settings.mapped(concealed), **options(run)))
     except planning.StageFailedError as error:
         if isinstance(error.__cause__, DamagedPartError):
             raise error.__cause__ from error
@@ -156,6 +159,8 @@ def patiently(call: Callable[[], Any]) -> Any:
         except (httpx.TransportError, PrefectHTTPStatusError) as error:
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
                 raise
+            if full := full_disk.of(error) or full_disk.nothing_left(get_current_settings().home):
+                raise full from error
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             console.print(f"  Prefect's server cannot be reached ({reason}); trying again in {pause} s")
             time.sleep(pause)

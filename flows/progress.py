@@ -14,10 +14,12 @@ from contextlib import contextmanager
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+from flows.terminal import Terminal
+from storage.markdown import plain
+
+console = Terminal(stderr=True)
 TERMINAL = sys.stderr.isatty()
 QUIET_SECONDS = 10.0
 ARTIFACT_SECONDS = 2.0
@@ -70,7 +72,7 @@ class StageProgress:
             console.print(f"  {label}: {done:,} of {total:,}" + (f" at {told}" if told else ""))
         if self.artifact is not None and now - self.drawn > ARTIFACT_SECONDS:
             self.drawn = now
-            self.artifact.show(100.0 * done / max(total, 1), label)
+            self.artifact.show(100.0 * done / max(total, 1), plain(label))
 
 
 class _Artifact:
@@ -112,7 +114,7 @@ class _Artifact:
 def stage_progress(name: str) -> Iterator[StageProgress]:
     """A progress display for one stage; the bar goes when the stage ends."""
     columns = (
-        TextColumn("  {task.description}"),
+        TextColumn("  {task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

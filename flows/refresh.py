@@ -13,6 +13,7 @@ from flows.progress import console
 from flows.showing import show
 from flows.stage_report import reported_at_the_end, whole_report
 from flows.stages import run_name
+from storage.markdown import table
 from storage.names import of_round
 from storage.store import Snapshot, Store
 from tasks.machine import refreshing
@@ -142,6 +143,5 @@ def _tell(outcome: dict[str, Any]) -> None:
         "stages that computed something": computed,
         "model": outcome["model"],
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    page = f"## Refresh\n\n| | |\n|---|---|\n{table}\n"
+    page = f"## Refresh\n\n{table(('', ''), list(rows.items()))}\n"
     show(create_markdown_artifact, page, key="refresh", description=outcome["model"])

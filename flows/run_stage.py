@@ -16,7 +16,9 @@ from flows.progress import console, stage_progress
 from flows.shards import run_shards
 from flows.stage_report import tell
 from flows.trainings import train
-from storage.leases import Lease, leased, narrow
+from storage import full_disk
+from storage.addresses import concealed
+from storage.leases import Lease, confirm, leased, narrow
 from storage.names import first_round_name
 from storage.store import DamagedPartError, Part, Snapshot, Store
 from tasks.executors.executor import open_executor, with_workers
@@ -87,6 +89,9 @@ def _run(work: StagePlan, lease: Lease) -> StageOutcome:
         "reused": float(outcome.reused),
         **{f"rejected.{reason}": float(count) for reason, count in outcome.rejected.items()},
     }
+    confirm(run.store, lease)
+    for snapshot in snapshots:
+        run.store.check_present(snapshot)
     for snapshot in snapshots:
         run.store.publish(replace(snapshot, figures=figures, held_back="a candidate" if run.candidate else ""))
     tell(outcome)
@@ -143,17 +148,27 @@ def _compute(work: StagePlan) -> list[Snapshot]:
             for artifact, part in result.parts.items():
                 done[artifact].append(part)
     if failures:
-        first = failures[0]
-        raise StageFailedError(
-            f"{stage.name}: {len(work.shards) - len(results)} of {len(work.shards)} shards failed, the first with "
-            f"{type(first).__name__}: {first}. {len(results)} shards are done and will be reused."
-        ) from first
+        raise StageFailedError(_failed(work, len(results), failures[0])) from failures[0]
     tombstones = work.tombstones or {}
     if not stage.inputs:
         tombstones = stage.code().conclude(work, done)
     snapshots = [_snapshot(work, artifact, tuple(parts), tombstones) for artifact, parts in done.items()]
     _check_budget(work, snapshots)
     return snapshots
+
+
+def _failed(work: StagePlan, done: int, error: BaseException) -> str:
+    """What a person is told of shards that failed, ``error`` first; the text of a ValueError is for people as it is."""
+    if full := full_disk.of(error, *work.run.store.folders):
+        reason = str(full)
+    else:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    if len(work.shards) == 1:
+        return f"{work.stage.name}: {reason}"
+    return (
+        f"{work.stage.name}: {len(work.shards) - done} of {len(work.shards)} shards failed, the first with {reason}. "
+        f"{done} shards are done and will be reused."
+    )
 
 
 def _check_budget(work: StagePlan, snapshots: list[Snapshot]) -> None:
@@ -183,7 +198,9 @@ def _snapshot(work: StagePlan, artifact: str, parts: tuple[Part, ...], tombstone
         parts=tuple(sorted(parts, key=lambda part: (part.partition, part.key))),
         tombstones={key: sorted(ids) for key, ids in tombstones.items() if key in present},
         removed=work.run.store.removed_rows(artifact, parts, tombstones),
-        settings=work.settings.absolute().model_dump(mode="json"),  # a refresh may run in another folder
+        settings=work.settings.absolute()
+        .mapped(concealed)
+        .model_dump(mode="json"),  # a refresh may run in another folder
         inputs={alias: snapshot.name for alias, snapshot in work.snapshots.items()},
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,9 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.progress import console
 from flows.showing import show
+from storage.addresses import concealed
+from storage.json_text import to_json
+from storage.markdown import code, plain, table
 from storage.names import first_round_name
 from storage.store import Store
 from tasks.machine.declaration import Stage
@@ -22,28 +24,25 @@ from tasks.machine.stage_run import StageOutcome
 from tasks.settings.base import Settings, defaults
 
 TAGS_OF_PICTURES = {"caption_tags", "generated", "tag_verdicts"}  # what changes a picture's tags
-REPORT_SECONDS = 300.0  # so old may the report be while a run of many stages goes on
+REPORT_SECONDS = 300.0  # so old may the report be while a run of many stages goes on,
+REPORT_SHARE = 0.05  # or as old as leaves it this share of the time: that of millions of images takes minutes
 
-_written: contextvars.ContextVar[list[float]] = contextvars.ContextVar("written")  # when the report was, last
+_due: contextvars.ContextVar[list[float]] = contextvars.ContextVar("due")  # when the next report is, in one element
 
 
 @contextlib.contextmanager
 def reported_at_the_end() -> Iterator[None]:
     """Within it stages write the whole report only where it is old: who runs them writes it after the last."""
-    token = _written.set([time.monotonic()])
+    token = _due.set([time.monotonic() + REPORT_SECONDS])
     try:
         yield
     finally:
-        _written.reset(token)
+        _due.reset(token)
 
 
 def report_is_due() -> bool:
     """Whether a stage that ends now writes the whole report."""
-    written = _written.get([])
-    if written and time.monotonic() - written[-1] < REPORT_SECONDS:
-        return False
-    written.append(time.monotonic())
-    return True
+    return time.monotonic() >= _due.get([0.0])[0]
 
 
 def tell(outcome: StageOutcome) -> None:
@@ -71,7 +70,10 @@ def write_reports(store: str, stage: Stage, settings: Settings, outcome: StageOu
         about = f"every model on the test pictures, measured against {against}"
         show(create_table_artifact, figures, key="metrics", description=about)
     if whole:
+        started = time.monotonic()
         link_report(opened, write_report(opened, rounds))
+        ended = time.monotonic()
+        _due.get([0.0])[0] = ended + max(REPORT_SECONDS, (ended - started) / REPORT_SHARE)
 
 
 @task(name="whole report", cache_policy=NO_CACHE)
@@ -93,23 +95,22 @@ def link_report(store: Store, name: str) -> None:
 def stage_page(stage: Stage, settings: Settings, outcome: StageOutcome, sheet: str) -> str:
     """The stage's page as Markdown: rows in and out, unusual settings, the contact ``sheet``, all settings."""
     rate = f" ({outcome.read / outcome.seconds:,.1f} a second)" if outcome.seconds else ""
-    lines = [
-        f"| rows read | {outcome.read:,}{rate} |",
-        *(f"| rows of `{name}` | {count:,} |" for name, count in outcome.rows.items()),
-        f"| shards computed, reused | {outcome.computed}, {outcome.reused} |",
-        *(f"| rejected: {reason} | {count:,} |" for reason, count in sorted(outcome.rejected.items())),
-        f"| seconds | {outcome.seconds:,.1f} |",
-        f"| snapshot | `{outcome.key}` |",
+    figures = [
+        ("rows read", f"{outcome.read:,}{rate}"),
+        *((f"rows of {name}", f"{count:,}") for name, count in outcome.rows.items()),
+        ("shards computed, reused", f"{outcome.computed}, {outcome.reused}"),
+        *((f"rejected: {reason}", f"{count:,}") for reason, count in sorted(outcome.rejected.items())),
+        ("seconds", f"{outcome.seconds:,.1f}"),
+        ("snapshot", outcome.key),
     ]
-    chosen = settings.model_dump(mode="json")
+    chosen = settings.mapped(concealed).model_dump(mode="json")
     usual = defaults(type(settings))
     unusual = {name: value for name, value in chosen.items() if name not in usual or usual[name] != value}
-    table = "\n".join(lines)
-    key_settings = "\n".join(f"| `{name}` | `{json.dumps(value)}` |" for name, value in unusual.items())
+    key_settings = "\n".join(f"| {code(name)} | {code(to_json(value))} |" for name, value in unusual.items())
     shown = f"\n### Settings other than the usual\n\n| | |\n|---|---|\n{key_settings}\n" if unusual else ""
     pictures = f"\n### Pictures so far\n\nWhat the engine added is in *italics*.\n\n{sheet}\n" if sheet else ""
-    every = json.dumps(chosen, indent=1)
     return (
-        f"## {outcome.stage}\n\nThis stage {stage.about}.\n\n| | |\n|---|---|\n{table}\n{shown}{pictures}"
-        f"\n### All settings\n\n```json\n{every}\n```\n"
+        f"## {plain(outcome.stage)}\n\nThis stage {plain(stage.about)}.\n\n{table(('', ''), figures)}\n"
+        f"{shown}{pictures}"
+        f"\n### All settings\n\n```json\n{to_json(chosen, indent=1)}\n```\n"
     )

@@ -20,6 +20,7 @@ from flows.parameters import REFIT, ROUND, STORE, USUAL, USUAL_EXECUTOR, Round, 
 from flows.progress import console
 from flows.run_stage import run_stage
 from flows.stage_report import report_is_due, tell, write_reports
+from storage.addresses import revealed
 from storage.names import of_round
 from storage.store import Store
 from tasks.machine.dag import declarations, stage_named
@@ -122,7 +123,7 @@ def _run(declared: Declaration, given: dict[str, Any]) -> Result:
         inputs=tuple(name.strip() for name in given.get("inputs", ()) if name.strip()),
         warm_start=given.get("warm_start", False),
     )
-    store, settings = given["store"], given["settings"]
+    store, settings = given["store"], given["settings"].mapped(revealed)
     outcome = run_stage(StageRun(Store(store), stage, settings, given["executor"], again, given["candidate"]))
     if outcome.kept:
         tell(outcome)

@@ -15,6 +15,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runtime import deployment
 
 from flows.progress import stage_progress
+from storage.full_disk import FullDiskError
 from storage.store import DamagedPartError, Part
 from tasks.machine import training_process
 from tasks.machine.planning import StageFailedError, StagePlan
@@ -41,7 +42,7 @@ def train(work: StagePlan) -> tuple[str, Part]:
         key=work.key,
     )
     part: Part | None = None
-    damaged: DamagedPartError | None = None
+    stopped_by: DamagedPartError | FullDiskError | None = None
     told = training_process.told_to_others(store, order)
     with one_at_a_time(), told, stage_progress(stage.name) as progress, tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log.txt"
@@ -52,8 +53,8 @@ def train(work: StagePlan) -> tuple[str, Part]:
                     message = messages.recv()
                     if isinstance(message, Part):
                         part = message
-                    elif isinstance(message, DamagedPartError):
-                        damaged = message
+                    elif isinstance(message, DamagedPartError | FullDiskError):
+                        stopped_by = message
                     else:
                         progress(message.done, message.total, message.what)
             child.join()
@@ -64,9 +65,11 @@ def train(work: StagePlan) -> tuple[str, Part]:
     if child.exitcode or part is None:
         last = text.splitlines()[-1] if text else f"exit code {child.exitcode}"
         get_run_logger().error(text)
+        if isinstance(stopped_by, FullDiskError):
+            raise StageFailedError(f"{stage.name}: {stopped_by}") from stopped_by
         raise StageFailedError(
             f"{stage.name}: the training stopped with {last}. The last good checkpoint is kept; run again to go on."
-        ) from damaged
+        ) from stopped_by
     return store.write_model(stage.model, work.key, folder), part
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import Any
 import platformdirs
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from models.sentence_encoder import minilm
@@ -49,23 +51,52 @@ def build(
     if not labels:
         raise ValueError("no labels were given")
     weights = text_encoder.rpartition(":")[2]
-    file = None
-    if not Path(weights).exists():
-        known = version(MINILM) if text_encoder == MINILM else text_encoder
-        content = json.dumps([list(labels), text_encoder, known, list(prompts)]).encode()
-        folder = Path(cache) if cache is not None else platformdirs.user_cache_path("ram-engine")
-        file = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
-        if file.is_file():
-            return load_file(file)["label_queries"]
+    known = version(MINILM) if text_encoder == MINILM else text_encoder
+    asked = [list(labels), text_encoder, known, list(prompts)]
+    file = None if Path(weights).exists() else _place(cache, asked)
+    if file is not None and (kept := _kept(file)) is not None:
+        return kept
     texts = [prompt.format(label) for label in labels for prompt in prompts]
     embeddings = embed(texts, text_encoder).unflatten(0, (len(labels), len(prompts)))
     queries = F.normalize(embeddings.mean(1), dim=-1).clone()
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}")
-        save_file({"label_queries": queries}, partial)
-        partial.replace(file)
+        _keep(queries, file)
     return queries
+
+
+def _place(cache: Path | str | None, asked: Sequence[Any]) -> Path | None:
+    """The file of what is ``asked``; None where this user has no cache."""
+    try:
+        folder = Path(cache) if cache is not None else platformdirs.user_cache_path("ram-engine")
+    except RuntimeError:  # a user without a home
+        return None
+    return folder / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]}.safetensors"
+
+
+def _kept(file: Path) -> Tensor | None:
+    """What was kept in a file; None where nothing was, or where it is not that any more."""
+    with suppress(OSError, SafetensorError, KeyError, TypeError), safe_open(file, "pt") as opened:
+        queries: Tensor = opened.get_tensor("label_queries")
+        if opened.metadata()["digest"] == _digest(file, queries):
+            return queries
+    return None
+
+
+def _keep(queries: Tensor, file: Path) -> None:
+    """Keeps queries for the next time; where that cannot be, they are computed again then."""
+    partial = file.with_suffix(f".{os.getpid()}")
+    try:
+        file.parent.mkdir(0o700, parents=True, exist_ok=True)
+        save_file({"label_queries": queries}, partial, {"digest": _digest(file, queries)})
+        partial.replace(file)
+    except (OSError, SafetensorError):
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _digest(file: Path, queries: Tensor) -> str:
+    """Of the queries and of what they are for, which a file's name tells."""
+    return hashlib.sha256(file.name.encode() + queries.numpy().tobytes()).hexdigest()
 
 
 @torch.no_grad()

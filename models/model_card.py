@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -32,7 +33,7 @@ def card(config: TaggerConfig, labels: Sequence[Label], sections: Mapping[str, s
     any_label = ", or scores any labels that it is given" if config.architecture == "ram" else ""
     types: dict[str, list[float]] = defaultdict(list)
     for label, threshold in zip(labels, label_thresholds(config, labels), strict=True):
-        types[label.type].append(threshold)
+        types[re.sub(r"\W+", " ", label.type)].append(threshold)  # a word, whoever wrote the labels
     rows = [
         (name, f"{len(values):,}", f"{min(values):.2f}", f"{median(values):.2f}", f"{max(values):.2f}")
         for name, values in sorted(types.items())

@@ -111,7 +111,7 @@ def clip_checkpoint(model: str, pretrained: str) -> tuple[Path | None, dict[str,
     images = {name: known[name] for name in ("mean", "std", "interpolation", "resize_mode") if name in known}
     repository, _, file = known.get("hf_hub", "").rpartition("/")
     if not repository:
-        own = Path.home() / ".cache" / "clip" / Path(known.get("url", "")).name
+        own = Path(os.path.expanduser("~/.cache/clip")) / Path(known.get("url", "")).name  # a user may have no home
         return (own if own.is_file() else None), images
     file = file or "open_clip_pytorch_model.bin"
     safe = "open_clip_model.safetensors" if file == "open_clip_pytorch_model.bin" else f"{file[:-4]}.safetensors"

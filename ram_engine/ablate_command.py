@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from flows.terminal import Terminal
 from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
+from storage.json_text import to_json
+from storage.printable import printable
 from storage.store import Store
 from tasks.evaluation.outcome import KEPT, all_captions, chart, compared, with_interval
 from tasks.evaluation.request import AblationRequest, Variation
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
+console = Terminal(width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 OPERATING = ("CF1", "OF1")
 LABELS = ("tags_an_image", "precision", "recall")
 
@@ -63,16 +64,16 @@ def ablate(
         found[name] = compared(name, opened, request, executor, to, progress)
         show(name, found[name])
         to.mkdir(parents=True, exist_ok=True)
-        (to / "ablation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+        (to / "ablation.json").write_text(to_json(found, indent=1), encoding="utf-8")
         (to / "ablation.svg").write_text(chart(found), encoding="utf-8")
     if not vary:  # the report shows what the data at hand gave, no experiment
         opened.write_json(f"{KEPT}.json", found)
         write_report(opened, settings.rounds)
-    console.print(f"{to / 'ablation.json'}, {to / 'ablation.svg'}", markup=False)
+    console.print(f"{to / 'ablation.json'}, {to / 'ablation.svg'}")
 
 
 def tell(line: str) -> None:
-    console.print(line, markup=False)
+    console.print(line)
 
 
 def _variations(vary: list[str]) -> list[tuple[str, list[str]]]:
@@ -94,7 +95,11 @@ def _narrow(changes: list[str]) -> dict[str, int]:
 
 def progress(done: int, total: int, what: str) -> None:
     if sys.stderr.isatty():
-        print(f"\r{done / max(total, 1):4.0%} {what[:80]:80}", end="" if done < total else "\n", file=sys.stderr)
+        print(
+            f"\r{done / max(total, 1):4.0%} {printable(what)[:80]:80}",
+            end="" if done < total else "\n",
+            file=sys.stderr,
+        )
 
 
 def show(name: str, found: dict[str, Any]) -> None:

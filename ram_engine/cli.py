@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import sqlite3
 import sys
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from flows.terminal import Terminal
 from ram_engine import (
     ablate_command,
     deploy_command,
@@ -30,7 +30,9 @@ from ram_engine import (
 from ram_engine.configuration import as_sets, kinds_in_words
 from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settle
-from storage import garbage, leases
+from storage import full_disk, garbage, leases
+from storage.addresses import without_credentials
+from storage.json_text import to_json
 from storage.names import SnapshotName
 from storage.store import Store, StoreError
 from tasks.annotators.room import ANNOTATORS
@@ -67,7 +69,7 @@ app.add_typer(labels_cli.app, name="labels")
 app.add_typer(verdicts_cli.app, name="verdicts")
 app.command()(why_command.why)
 app.add_typer(server_command.app, name="server")
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
+console = Terminal(width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 
 PresetOption = Annotated[
     str,
@@ -128,9 +130,10 @@ def run(
     settings, executor = settle(store, preset, source, sets, _tell, keep=True)
     request = Request(settings.rounds, start, until, force, retry_rejected, refit)
     runs.run(store, settings, executor, request, console.print)
-    for line in runs.verdict_lines(Store(store)):
-        console.print(line, markup=False)
-    console.print(f"{Path(store) / 'report.html' if '://' not in store else store + '/report.html'}")
+    opened = Store(store)
+    for line in runs.verdict_lines(opened):
+        console.print(line)
+    console.print(str(Path(opened.root) / "report.html") if opened.is_local else f"{opened.url}/report.html")
 
 
 @app.command()
@@ -214,7 +217,7 @@ def refresh(
     def compute() -> None:
         from flows.refresh import refresh as flow
 
-        flow(store, retrain_share, tolerance)
+        flow(opened.url, retrain_share, tolerance)
 
     runs.with_server(opened, compute)
 
@@ -267,16 +270,18 @@ def show(
     opened = Store(store, create=False)
     snapshot = opened.snapshot(artifact)
     if snapshot is None:
-        raise StoreError(f"there is no artifact '{artifact}' in {store}; there are: {', '.join(opened.artifacts())}")
+        raise StoreError(
+            f"there is no artifact '{artifact}' in {opened.url}; there are: {', '.join(opened.artifacts())}"
+        )
     if versions:
         for one in opened.snapshots(artifact):
             told = "the latest" if one.key == snapshot.key else one.held_back
-            console.print(f"{one.name}  {_time(one.created)}  {one.rows:,} rows  {told}", markup=False)
+            console.print(f"{one.name}  {_time(one.created)}  {one.rows:,} rows  {told}")
         return
     console.print(f"{artifact} {snapshot.key}, made by {snapshot.stage} at {_time(snapshot.created)}")
     for alias, pinned in snapshot.inputs.items():
         console.print(f"  from {alias}: {pinned}")
-    console.print(json.dumps(snapshot.settings, indent=1), markup=False)
+    console.print(to_json(snapshot.settings, indent=1, ensure_ascii=True))
     if snapshot.model:
         console.print(f"model folder: {opened.model_folder(snapshot)}")
         return
@@ -284,9 +289,9 @@ def show(
     if first is None:
         console.print("no rows")
         return
-    console.print(first.schema.to_string(), markup=False)
+    console.print(first.schema.to_string())
     for row in first.slice(0, rows).to_pylist():
-        console.print(json.dumps(row, default=_shorten)[:1000], markup=False)
+        console.print(to_json(row, default=_shorten, ensure_ascii=True)[:1000])
 
 
 @app.command()
@@ -310,7 +315,7 @@ def report(store: StoreOption = DEFAULT_STORE) -> None:
     from tasks.report.write import write_report
 
     opened = Store(store, create=False)
-    console.print(f"{store.rstrip('/')}/{write_report(opened, rounds_of(opened))}")
+    console.print(f"{opened.url.rstrip('/')}/{write_report(opened, rounds_of(opened))}")
 
 
 @app.command()
@@ -321,15 +326,15 @@ def gc(
 ) -> None:
     """Remove what neither a recent snapshot nor a run under way needs."""
     opened = Store(store, create=False)
-    with leases.collecting(opened) as others:
-        found = garbage.find(opened, keep, others)
-        for lease in others:
-            console.print(f"spared: what a running {lease.who} counts on", markup=False)
+    with leases.collecting(opened) as collection:
+        found = garbage.find(opened, keep, collection.others)
+        for lease in collection.others:
+            console.print(f"spared: what a running {lease.who} counts on")
         if dry_run:
             for one in found:
-                console.print(f"{one.what:15} {one.bytes / 1e6:10,.2f} MB  {one.path}", markup=False)
+                console.print(f"{one.what:15} {one.bytes / 1e6:10,.2f} MB  {one.path}")
         else:
-            garbage.remove(opened, found)
+            garbage.remove(opened, found, collection.check)
     total = sum(one.bytes for one in found) / 1e6
     console.print(f"{len(found):,} files, {total:,.1f} MB {'would be' if dry_run else ''} removed".replace("  ", " "))
 
@@ -346,7 +351,7 @@ def ui(
 
 
 def _tell(line: str) -> None:
-    console.print(line, markup=False)
+    console.print(line)
 
 
 def _time(seconds: float) -> str:
@@ -362,23 +367,32 @@ def _shorten(value: object) -> str:
 def main() -> None:
     """The console command; errors for people are one line and exit code 1."""
     keep_memory()
+    logging.raiseExceptions = False  # a line of a log that Prefect's server does not take is no news for a person
     left_out = [*left_out_stages().values(), *(sentence for room in ROOMS for sentence in room.left_out.values())]
     for sentence in left_out:
-        Console(stderr=True, soft_wrap=True).print(f"ram-engine: {sentence}", style="yellow", markup=False)
+        Terminal(stderr=True).print(f"ram-engine: {sentence}", style="yellow")
     try:
         app()
-    except (PlanError, SourceError, StageFailedError, StoreError, ValueError, OSError) as error:
-        if os.environ.get("RAM_ENGINE_TRACEBACK"):
+    except Exception as error:
+        if os.environ.get("RAM_ENGINE_TRACEBACK") or not (sentence := _in_a_sentence(error)):
             raise
-        _fail(str(error))
-    except sqlite3.Error as error:
-        if os.environ.get("RAM_ENGINE_TRACEBACK"):
-            raise
+        _fail(sentence)
+
+
+def _in_a_sentence(error: Exception) -> str:
+    """What a person is told of an error; "" for a mistake of the program, which its traceback tells best."""
+    full = full_disk.of(error)
+    if isinstance(error, sqlite3.Error):
         folder = os.environ.get("TMPDIR") or "/var/tmp"  # SQLite's, which need not be Python's
-        _fail(f"{error}: a source is listed in a file in {folder}; name a folder with more room in TMPDIR")
+        what = "the disk is full" if full else str(error)
+        return f"{what}: a source is listed in a file in {folder}; name a folder with more room in TMPDIR"
+    if full and not isinstance(error, StageFailedError):  # which tells more
+        return str(full)
+    known = isinstance(error, (PlanError, SourceError, StageFailedError, StoreError, ValueError, OSError))
+    return str(error) if known else ""
 
 
 def _fail(message: str) -> NoReturn:
     """Tells a person what is wrong, and ends."""
-    console.print(f"ram-engine: {message}", style="red", markup=False)
+    console.print(f"ram-engine: {without_credentials(message)}", style="red")
     sys.exit(1)

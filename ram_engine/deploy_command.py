@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from flows.terminal import Terminal
 from ram_engine.options import StoreOption, default_store
 from ram_engine.store_settings import settings_of_store
 from storage.store import Store
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
+console = Terminal(width=None if sys.stdout.isatty() else 200)  # pipes get whole rows
 
 
 def deploy(
@@ -28,12 +28,12 @@ def deploy(
     from flows.deployments import deployment_file
 
     opened = Store(store, create=False)
-    name = opened.root.rsplit("/", 1)[-1]
+    name = opened.url.rstrip("/").rsplit("/", 1)[-1]
     file = Path(to or (f"{opened.root}/prefect.yaml" if opened.is_local else f"prefect-{name}.yaml"))
     settings, executor = settings_of_store(store, console.print)
     url = str(Path(opened.root).resolve()) if opened.is_local else opened.url
     file.write_text(deployment_file(name, url, settings.absolute(), executor), encoding="utf-8")
-    console.print(f"written: {file}", markup=False)
+    console.print(f"written: {file}")
     if not register:
         return
     here = lasting_server.place()
@@ -44,4 +44,4 @@ def deploy(
             )
         os.environ.update(lasting_server.environment(here))
     registered(file)
-    console.print(f"registered: ram-data-engine/{name}, refresh/{name} and one for each stage", markup=False)
+    console.print(f"registered: ram-data-engine/{name}, refresh/{name} and one for each stage")

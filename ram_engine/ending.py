@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from storage.addresses import without_credentials
+
 SIGNALS = {
     signal.SIGINT: "stopped by Ctrl-C",
     signal.SIGTERM: "stopped by a signal",
@@ -96,7 +98,7 @@ class Ending:
         os.dup2(nowhere, 2)
         if code != NOBODY_READS or self.command not in READING:  # `show ram | head` has got what it wanted
             again = KEPT.get(self.command, KEPT_OTHERWISE).format(shlex.join(["ram-engine", *self.arguments]))
-            _say(self.outputs[1], f"ram-engine: {reason}; {again}\n")
+            _say(self.outputs[1], f"ram-engine: {reason}; {without_credentials(again)}\n")
         self.told.set()
 
 

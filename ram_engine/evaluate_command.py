@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from functools import partial
@@ -10,20 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
+from flows.terminal import Terminal
 from ram_engine.options import StoreOption, default_store
+from storage.json_text import to_json
 from storage.store import Store, StoreError
 
 if TYPE_CHECKING:
     from tasks.evaluation.scores import Scores
     from tasks.labels.tags import Tag
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)  # pipes get whole rows
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Terminal(width=None if sys.stdout.isatty() else 240)  # pipes get whole rows
+notes = Terminal(stderr=True)
 OVERALL = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
 
@@ -69,10 +69,10 @@ def evaluate(
         }
         for name, values in differences.items():
             listed[name]["less_the_first"] = values
-        console.print(json.dumps(listed), markup=False)
+        console.print(to_json(listed, ensure_ascii=True))
         return
     if found[0].against:
-        console.print(f"measured against {found[0].against}", markup=False)
+        console.print(f"measured against {found[0].against}")
     _print(figures, differences)
 
 
@@ -126,7 +126,6 @@ def _say_what_is_counted(one: Scores) -> None:
     notes.print(
         f"{one.model}: {len(one.images):,} images, {len(one.labels):,} labels; not counted: {absent:,} that no image "
         f"has, {unanswered:,} that it does not answer for; {new:,} it was never trained on",
-        markup=False,
     )
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
+from flows.terminal import Terminal
 from ram_engine import model_commands
 from ram_engine.configuration import kinds_in_words
 from ram_engine.options import StoreOption, default_store
 from storage.store import Store
 from tasks.exports.room import EXPORTS
 
-console = Console(highlight=False, soft_wrap=True)
+console = Terminal()
 
 MODELS: tuple[Literal["folder", "onnx"], ...] = ("folder", "onnx")
 
@@ -41,14 +41,24 @@ def export(
         typer.Option("--source", help="Data: only tags that this said: caption, generated or predicted; repeatable."),
     ] = [],  # noqa: B006 - typer reads the default and never changes it
     images: Annotated[bool, typer.Option(help="Data: with the images themselves.")] = True,
-    push: Annotated[str, typer.Option("--push-to-hub", help="Upload the folder too, as OWNER/NAME.")] = "",
+    strip_exif: Annotated[
+        bool, typer.Option("--strip-exif", help="Data: image files without metadata, such as the place and the camera.")
+    ] = False,
+    push: Annotated[
+        str, typer.Option("--push-to-hub", help="Upload the folder too, as OWNER/NAME, which is private.")
+    ] = "",
+    public: Annotated[bool, typer.Option("--public", help="What is uploaded may be seen by anyone.")] = False,
     store: StoreOption = default_store(),
 ) -> None:
     """Write out a model (weights or ONNX, with its card), or data: images, captions and tags by the last verdicts."""
+    if public and not push:
+        raise ValueError("--public is for uploads: add --push-to-hub OWNER/NAME")
     of_model = next((kind for kind in MODELS if kind == format_), None)
     if of_model is not None:
-        if split or min_score or source or not images:
-            raise ValueError(f"--split, --min-score, --source and --no-images are for data, not for --format {format_}")
+        if split or min_score or source or strip_exif or not images:
+            raise ValueError(
+                "--split, --min-score, --source, --strip-exif and --no-images are for data, not for --format " + format_
+            )
         model_commands.export_model(to, of_model, model, int8, store)
     else:
         EXPORTS.named(format_, MODELS)
@@ -58,11 +68,11 @@ def export(
         from tasks.exports.writing.exported_rows import Selection
 
         started = time.monotonic()
-        chosen = Selection(split, min_score, tuple(source), images)
+        chosen = Selection(split, min_score, tuple(source), images, strip_exif)
         written = export_data(Store(store, create=False), format_, to, chosen)
         counted = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in written.items()) or "no change"
-        console.print(f"{to}: {counted}, in {time.monotonic() - started:.1f} s", markup=False)
+        console.print(f"{to}: {counted}, in {time.monotonic() - started:.1f} s")
     if push:
         from ram_engine.hub import push_folder
 
-        console.print(push_folder(to, push, "model" if of_model else "dataset"), markup=False)
+        console.print(push_folder(to, push, "model" if of_model else "dataset", public))

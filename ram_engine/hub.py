@@ -9,10 +9,11 @@ class HubError(ValueError):
     """An upload that could not be made; the folder is left as it was written."""
 
 
-def push_folder(folder: Path, repository: str, kind: str) -> str:
-    """Uploads ``folder`` as the model or dataset ``repository`` (OWNER/NAME), which is made if need be; its address.
+def push_folder(folder: Path, repository: str, kind: str, public: bool) -> str:
+    """Uploads ``folder`` as the model or dataset ``repository`` (OWNER/NAME); its address, and who may see it.
 
-    Raises :class:`HubError` without a network, a login or the right to write; the folder stays.
+    Where there is no such repository it is made, private unless ``public``. Raises :class:`HubError` where it is there
+    and public, and that was not asked for; without a network, a login or the right to write; the folder stays.
     """
     import httpx
     import requests
@@ -21,7 +22,13 @@ def push_folder(folder: Path, repository: str, kind: str) -> str:
 
     api = HfApi()
     try:
-        api.create_repo(repository, repo_type=kind, exist_ok=True)
+        api.create_repo(repository, repo_type=kind, private=not public, exist_ok=True)
+        private = bool(api.repo_info(repository, repo_type=kind).private)
+        if not private and not public:
+            raise HubError(
+                f"{repository} is there already and public: add --public, or name another repository; {folder} is "
+                "left, to upload later"
+            )
         address = api.upload_folder(repo_id=repository, repo_type=kind, folder_path=folder)
     except OfflineModeIsEnabled as error:
         raise HubError(
@@ -37,4 +44,4 @@ def push_folder(folder: Path, repository: str, kind: str) -> str:
         raise HubError(
             f"the Hub cannot be reached ({type(error).__name__}); {folder} is left, to upload later"
         ) from error
-    return str(address)
+    return f"{address} ({'private' if private else 'public'})"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from flows.terminal import Terminal
 from ram_engine.options import StoreOption, default_store
 from storage.keys import digest
 from storage.store import Snapshot, Store, StoreError
@@ -40,7 +40,7 @@ EXAMPLES = """
 """
 
 app = typer.Typer(help="Curate the label system by hand.", no_args_is_help=True)
-console = Console(highlight=False, soft_wrap=True)
+console = Terminal()
 DEFAULT_STORE = default_store()
 
 
@@ -74,7 +74,7 @@ def import_sheet(
     if rule_file is not None:
         rows, touched = rules.apply(rows, rules.read(_text(rule_file)))
         for rule, count in touched.items():
-            console.print(f"rule {rule}: {count:,} {'row' if count == 1 else 'rows'}", markup=False)
+            console.print(f"rule {rule}: {count:,} {'row' if count == 1 else 'rows'}")
     changes = sheet.compare(tags, rows, _known_to_models(opened))
     if not changes:
         console.print("nothing changed")
@@ -84,7 +84,7 @@ def import_sheet(
     summary = ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items()))
     console.print(f"version {after.key[:8]} follows {version.key[:8]}: {summary}")
     for note in _homeless(tags, changes, read_tags(opened.table(after))):
-        console.print(note, markup=False)
+        console.print(note)
 
 
 @app.command()
@@ -98,7 +98,7 @@ def diff(
     old, new = (read_tags(opened.table(_version(opened, key))) for key in (before, after))
     changes = changes_between(old, new)
     for change in changes:
-        console.print(str(change), markup=False)
+        console.print(str(change))
     counted = Counter(change.what for change in changes)
     console.print(", ".join(f"{count:,} {what}" for what, count in sorted(counted.items())) or "nothing changed")
 
@@ -116,7 +116,7 @@ def coverage(
         categories = [line.strip() for line in _text(path).splitlines() if line.strip()]
         found = covered_by(tags, categories, settings.merge_bar, settings.wordnet)
         for one in found:
-            console.print(str(one), markup=False)
+            console.print(str(one))
         counted = Counter(one.how for one in found)
         missing = counted["near"] + counted["missing"]
         console.print(
@@ -176,7 +176,7 @@ def _settings(version: Snapshot) -> BuildLabelsSettings:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except UnicodeDecodeError:

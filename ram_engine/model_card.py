@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from models.model_card import table
 from ram_engine.runs import latest_model
+from storage.markdown import plain, table
 from storage.store import Store
 from tasks.evaluation.rows import Row
 from tasks.report.opening import known_against, lines
@@ -35,9 +35,10 @@ def sections_of(store: Store) -> dict[str, str]:
     if pairs is not None:
         splits = Counter(split for part in store.tables(pairs, ["split"]) for split in part["split"].to_pylist())
         counted = ", ".join(f"{count:,} {split.replace('_', ' ')}" for split, count in splits.most_common())
+        sources = plain(" and ".join(source_titles(pairs.settings["source"])))
         sections["Data"] = (
-            f"Image-caption pairs of {' and '.join(source_titles(pairs.settings['source']))}: {counted}. Nothing was "
-            "labelled by hand to learn from: tags were parsed from captions, added by a first model, and cleaned."
+            f"Image-caption pairs of {sources}: {counted}. Nothing was labelled by hand to learn from: tags were "
+            "parsed from captions, added by a first model, and cleaned."
         )
     if labels is not None:
         tags = store.table(labels).to_pylist()

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
+from flows.terminal import Terminal
 from storage.store import Store
 
-console = Console(highlight=False, soft_wrap=True)
+console = Terminal()
 
 
 def export_model(to: Path, format_: Literal["folder", "onnx"], model: str, int8: bool, store: str) -> None:
@@ -35,7 +35,7 @@ def export_model(to: Path, format_: Literal["folder", "onnx"], model: str, int8:
         tagger_folder.describe(module, to, sections)
     else:
         tagger_folder.save(module, to, sections)
-    console.print(f"{to}: the {tagger.name}, {', '.join(sorted(file.name for file in to.iterdir()))}", markup=False)
+    console.print(f"{to}: the {tagger.name}, {', '.join(sorted(file.name for file in to.iterdir()))}")
 
 
 def import_checkpoint(
@@ -53,4 +53,4 @@ def import_checkpoint(
     labels = official.labels_from_files(tags, thresholds)
     model = official.import_checkpoint(checkpoint, to, labels, image_size=image_size)
     size, count = model.config.image_size, len(model.labels)
-    console.print(f"{to}: {model.config.architecture} at {size} pixels with {count:,} tags", markup=False)
+    console.print(f"{to}: {model.config.architecture} at {size} pixels with {count:,} tags")

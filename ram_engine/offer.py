@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ram_engine.tagger import Tagger
+from storage.user_folder import home_folder
 
 CLIP, MEGABYTES = "open_clip:ViT-B-32-256:datacomp_s34b_b86k", 605
 
@@ -39,7 +40,7 @@ def zero_shot(tell: Callable[[str], None]) -> Tagger:
 def _ask(tell: Callable[[str], None]) -> bool:
     tell(
         f"A CLIP, {CLIP.removeprefix('open_clip:')}, would know far more than ImageNet's classes: {MEGABYTES} MB from "
-        f"the hub, once. This is asked only now; {answers()} keeps the answer."
+        "the hub, once. This is asked only now, and the answer is kept."
     )
     sys.stderr.write("Download it? [y/N] ")
     sys.stderr.flush()
@@ -47,8 +48,8 @@ def _ask(tell: Callable[[str], None]) -> bool:
 
 
 def answers() -> Path:
-    """The file of answers: in ``XDG_CONFIG_HOME``, else ``~/.config``."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "ram-engine" / "answers.json"
+    """The file of answers: in ``XDG_CONFIG_HOME``, else ``~/.config``. Raises ValueError for a user without a home."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or home_folder() / ".config") / "ram-engine" / "answers.json"
 
 
 def remembered() -> bool | None:
@@ -65,5 +66,5 @@ def remember(wanted: bool, tell: Callable[[str], None]) -> None:
     try:
         answers().parent.mkdir(parents=True, exist_ok=True)
         answers().write_text(json.dumps({CLIP: wanted}) + "\n", encoding="utf-8")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         tell(f"the answer could not be kept: {error}")

@@ -6,18 +6,24 @@ import contextlib
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 from filelock import FileLock, Timeout
 
 from flows.environment import FOR_ONE_RUN, local_prefect
+from storage import full_disk
+from storage.addresses import concealed
 from storage.names import of_round
 from storage.store import Snapshot, Store, StoreError
+from storage.user_folder import home_folder, user_folder
 from tasks.executors.fork_server import fork_server
 from tasks.machine import planning
 from tasks.machine.outlook import Request, outlook
+from tasks.machine.planning import StageFailedError
 from tasks.machine.repairs import repairing
 from tasks.machine.rounds import last_round
 from tasks.settings.executor import ExecutorSettings
@@ -56,8 +62,8 @@ def run(
             fork_server()
         with plans_at_hand(one.work for one in planned if one.work is not None):
             pipeline(
-                url,
-                settings,
+                store.url,
+                settings.mapped(concealed),
                 executor,
                 start=request.start,
                 until=request.until,
@@ -82,13 +88,50 @@ def with_server(store: Store, action: Callable[[], Any], meanwhile: Callable[[],
     ``meanwhile`` is called while such a server starts.
     """
     home = prefect_home(store)
-    with local_prefect(home), alone(store):
+    try_folders(store, home)
+    with full_disk_told(store, home), local_prefect(home), alone(store):
         if os.environ.get("PREFECT_API_URL"):
             return action()
         from flows.local_server import local_server
 
         with local_server(str(home / "server.log"), settings=FOR_ONE_RUN, meanwhile=meanwhile):
             return action()
+
+
+def try_folders(store: Store, home: Path) -> None:
+    """Writes where a run will write for hours, before it starts. Raises OSError with a sentence where that fails."""
+    if not store.is_local:
+        user_folder()
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise OSError("no temporary file can be written: make room, or name a folder in TMPDIR") from error
+    elsewhere = "name another with --store" if store.is_local else "name another home in the variable HOME"
+    for folder in (*store.folders, home):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+                file.write(bytes(4096))
+        except OSError as error:
+            if full := full_disk.of(error, folder):
+                raise full from error
+            raise OSError(f"nothing can be written in the folder {folder} ({error.strerror}): {elsewhere}") from error
+
+
+@contextlib.contextmanager
+def full_disk_told(store: Store, home: Path) -> Iterator[None]:
+    """Raises FullDiskError in place of what follows from a full disk, such as errors of Prefect's server."""
+    try:
+        yield
+    except StageFailedError:
+        raise
+    except Exception as error:
+        full = full_disk.of(error, *store.folders)
+        if full is None and isinstance(error, (httpx.HTTPError, OSError)):
+            full = full_disk.nothing_left(home)
+        if full is None:
+            raise
+        raise full from error
 
 
 @contextlib.contextmanager
@@ -112,7 +155,7 @@ def prefect_home(store: Store) -> Path:
     """Where Prefect keeps the history of a store's runs: within the store, or in the user's folder for a remote one."""
     if store.is_local:
         return Path(store.root) / ".prefect"
-    return Path.home() / ".ram-engine" / store.root.replace("/", "-")
+    return home_folder() / ".ram-engine" / store.url.partition("://")[2].rstrip("/").replace("/", "-")
 
 
 def latest_model(store: Store) -> Snapshot | None:

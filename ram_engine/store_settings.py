@@ -13,6 +13,7 @@ from ram_engine import configuration
 from ram_engine.at_hand import facts_of
 from ram_engine.automatic import EFFORTS, Effort, as_yaml, choose, settings_of
 from ram_engine.configuration import AUTO, CHOSEN_FOR, ConfigurationError
+from storage.addresses import concealed, revealed
 from storage.store import Store
 from tasks.machine.dag import stages
 from tasks.machine.planning import made_with
@@ -47,7 +48,7 @@ def settle(
     kept = None if preset else _kept(store)
     if kept is not None and effort in ("", kept.get(CHOSEN_FOR, {}).get("effort")):
         if not named and last is None:
-            raise ConfigurationError(f"the store {url} holds no pictures yet: name the source, as in {EXAMPLE}")
+            raise ConfigurationError(f"the store {store.url} holds no pictures yet: name the source, as in {EXAMPLE}")
         values: str | Mapping[str, Any] = kept
         _tell_kept(store, kept, tell)
     elif preset == AUTO or (not preset and (effort or kept is not None or ingest.source.kind_of() != DEFAULT)):
@@ -96,11 +97,11 @@ def _last_source(store: Store) -> Source | None:
     if pairs is None or not pairs.settings:
         return None
     ingest: IngestSettings = configuration.checked(IngestSettings, {"source": pairs.settings["source"]}, "ingest.")
-    return ingest.source
+    return ingest.source.mapped(revealed)
 
 
 def _called(source: Source) -> str:
-    return " and ".join(":".join(filter(None, [part.kind_of(), part.place()])) for part in source.sources())
+    return " and ".join(":".join(filter(None, [part.kind_of(), concealed(part.place())])) for part in source.sources())
 
 
 def _place(store: Store) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -11,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from flows.terminal import Terminal
 from ram_engine.options import StoreOption, default_store
+from storage.json_text import to_json
+from storage.printable import on_one_line
 
 if TYPE_CHECKING:
     from ram_engine.tagger import Tagger
 
-console = Console(highlight=False, soft_wrap=True)
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Terminal()
+notes = Terminal(stderr=True)
 SECONDS = 20  # between two lines of progress where no bar can be drawn
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
@@ -50,17 +51,17 @@ def tag(
     def show(path: Path) -> None:
         tags = tagger([path], wanted, threshold)[0]
         if as_json:
-            console.print(json.dumps({"image": str(path), "tags": [asdict(one) for one in tags]}), markup=False)
+            console.print(to_json({"image": str(path), "tags": [asdict(one) for one in tags]}, ensure_ascii=True))
         else:
             listed = ", ".join(f"{one.name} {one.score:.2f}" for one in tags) or "no tag reaches its threshold"
-            console.print(f"{path}: {listed}", markup=False)
+            console.print(on_one_line(f"{path}: {listed}"))
         if explain is not None and tags:
             explain.mkdir(parents=True, exist_ok=True)
             drawing = explain / f"{path.stem}.png"
             drawn, untold = tagger.explain(path, tags)
             drawn.save(drawing)
             but = f"; it cannot tell where it saw {', '.join(untold)}" if untold else ""
-            notes.print(f"  drawn in {drawing}{but}", markup=False)
+            notes.print(f"  drawn in {drawing}{but}")
 
     _each(images, show)
 
@@ -73,8 +74,8 @@ def caption(
 
     def show(path: Path) -> None:
         text = tagger.captions([path])[0]
-        line = json.dumps({"image": str(path), "caption": text}) if as_json else f"{path}: {text}"
-        console.print(line, markup=False)
+        as_line = to_json({"image": str(path), "caption": text}, ensure_ascii=True)
+        console.print(as_line if as_json else on_one_line(f"{path}: {text}"))
 
     _each(images, show)
 
@@ -90,7 +91,7 @@ def _tagger(model: str, store: str, captioner: bool = False) -> Tagger:
         from ram_engine.offer import zero_shot
 
         trained = _has_model(store)
-        tagger = Tagger.from_store(store) if trained else zero_shot(lambda line: notes.print(line, markup=False))
+        tagger = Tagger.from_store(store) if trained else zero_shot(lambda line: notes.print(line))
     notes.print(f"answers from the {tagger.name}")
     return tagger
 
@@ -110,7 +111,7 @@ def _say_stand_ins(tagger: Tagger, labels: Sequence[str]) -> None:
     for label in labels:
         if words := tagger.answerer.stand_ins(label):
             judged = f"its score is that of {', '.join(words)}, the words most like it, and means little"
-            notes.print(f"no class is called {label}; {judged}", markup=False)
+            notes.print(f"no class is called {label}; {judged}")
 
 
 def _each(images: Sequence[str], show: Callable[[Path], None]) -> None:
@@ -125,7 +126,7 @@ def _each(images: Sequence[str], show: Callable[[Path], None]) -> None:
         except (ImageError, OSError) as error:
             failed += 1
             reason = error.detail if isinstance(error, ImageError) else error.strerror or error
-            notes.print(f"{path}: skipped: {reason}", style="red", markup=False)
+            notes.print(on_one_line(f"{path}: skipped: {reason}"), style="red")
     if not paths:
         notes.print("no picture found", style="red")
     if failed or not paths:
@@ -143,7 +144,7 @@ def _told(paths: Sequence[Path]) -> Iterator[Path]:
     for number, path in enumerate(paths):
         if time.monotonic() - last >= SECONDS:
             last = time.monotonic()
-            notes.print(f"{number:,} of {len(paths):,} pictures", markup=False)
+            notes.print(f"{number:,} of {len(paths):,} pictures")
         yield path
 
 

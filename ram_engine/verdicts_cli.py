@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
+from flows.terminal import Terminal
 from ram_engine.options import StoreOption, default_store
 from storage.store import Store
 from tasks.judging import verdict_sheet
 
 app = typer.Typer(help="Overrule what cleaning decided, by hand.", no_args_is_help=True)
-console = Console(highlight=False, soft_wrap=True)
+console = Terminal()
 DEFAULT_STORE = default_store()
 
 
@@ -33,7 +33,6 @@ def export_sheet(
     console.print(
         f"{file}: {len(rows):,} verdicts, their pictures in {file.with_suffix('.png')}; write keep or remove into the "
         f"column 'decision', then: ram-engine verdicts import {file}",
-        markup=False,
     )
 
 
@@ -44,7 +43,7 @@ def import_sheet(
     """Take a person's decisions over; they win over the engine in every later run."""
     if not file.is_file():
         raise ValueError(f"there is no file {file}")
-    decided = verdict_sheet.read(file.read_text(encoding="utf-8-sig"))
+    decided = verdict_sheet.read(file.read_bytes().decode("utf-8-sig"))
     if not decided:
         console.print("no line has a decision: write keep or remove into that column")
         return

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from flows.terminal import Terminal
 from ram_engine.options import StoreOption, default_store
+from storage.printable import on_one_line
 from storage.store import Store
 
 if TYPE_CHECKING:
     from tasks.judging.why import Life, Round
 
-console = Console(highlight=False, soft_wrap=True)
+console = Terminal()
 REASONS = {
     "kept": "a region of it is good",
     "no_box": "no region was found",
@@ -39,19 +40,24 @@ def why(
     pair = find_image(opened, image)
     found = lives(opened, pair, tag)
     named = f" ({', '.join(pair['names'][:3])})" if pair["names"] else ""
-    console.print(f"{pair['image_id']}{named}, split {pair['split']}, {pair['width']} x {pair['height']}", markup=False)
+    tell(f"{pair['image_id']}{named}, split {pair['split']}, {pair['width']} x {pair['height']}")
     for number, caption in enumerate(pair["captions"]):
-        console.print(f"  caption {number}: {caption}", markup=False)
+        tell(f"  caption {number}: {caption}")
     if not pair["captions"]:
         console.print("  it came without a caption")
     for life in found:
         for line in _told(life):
-            console.print(line, markup=False)
+            tell(line)
     if not found:
         console.print("no stage gave it a tag")
     if picture is not None:
         draw(pair, found).save(picture)
-        console.print(f"drawn in {picture}", markup=False)
+        console.print(f"drawn in {picture}")
+
+
+def tell(line: str) -> None:
+    """A caption or a name with line breaks in it stays on the line that says whose it is."""
+    console.print(on_one_line(line))
 
 
 def _told(life: Life) -> list[str]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import reduce
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.names import first_round_name
 
+ROWS = 65_536  # that are held against each other at a time
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 PHRASE = pa.struct(
     [
@@ -343,13 +346,22 @@ def check(artifact: str, table: pa.Table) -> pa.Table:
             )
         if table[field.name].null_count and field.name not in rules.nullable:
             raise ContractError(f"{artifact}.{field.name}: {table[field.name].null_count} nulls where none may be")
-    if rules.unique and table.num_rows:
-        # in this thread: one of Arrow's pool may let go of what Python holds while the interpreter ends, which aborts
-        groups = table.group_by(list(rules.unique), use_threads=False).aggregate([([], "count_all")])
-        if groups.num_rows != table.num_rows:
-            repeated = groups.filter(pc.greater(groups["count_all"], 1)).slice(0, 1).to_pylist()[0]
-            raise ContractError(f"{artifact}: {rules.unique} must be unique, but {repeated} stands more than once")
+    if (repeated := _repeated(table.select(list(rules.unique)))) is not None:
+        raise ContractError(f"{artifact}: {rules.unique} must be unique, but {repeated} stands more than once")
     return table
+
+
+def _repeated(keys: pa.Table) -> dict[str, Any] | None:
+    """A row that stands more than once among ``keys``; None where none does. Sorting takes a tenth of the memory that
+    a table of hashes does."""
+    order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names]) if keys.num_columns else []
+    for start in range(0, len(order) - 1, ROWS):
+        rows = keys.take(order[start : start + ROWS + 1])
+        same = [pc.equal(rows[name][:-1], rows[name][1:]) for name in keys.column_names]
+        place = pc.index(reduce(pc.and_, same), True).as_py()
+        if place >= 0:
+            return dict(rows.slice(place, 1).to_pylist()[0])
+    return None
 
 
 def _is_feature(found: pa.DataType, wanted: pa.DataType) -> bool:

@@ -23,7 +23,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,10 +35,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
+from storage import full_disk
 from storage import parts as parquet
+from storage.addresses import concealed, revealed
+from storage.json_text import to_json
 from storage.keys import digest, digest_bytes
 from storage.names import SnapshotName
 from storage.schemas import ContractError, check, contract
+from storage.user_folder import user_folder
 
 FORMAT = 2
 TEMPORARY = ".writing-"
@@ -158,17 +161,23 @@ class Store:
     """
 
     def __init__(self, url: str | os.PathLike[str], create: bool | None = True) -> None:
-        self.url = os.fspath(url)
+        address = revealed(os.fspath(url))
+        self.url = concealed(address)  # as people and other processes are told it
         # without a cache: other processes write too
-        self.fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
+        self.fs, root = fsspec.core.url_to_fs(address, use_listings_cache=False)
         self.root: str = root.rstrip("/")
         self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
-        marker = self.read_json("store.json")
+        try:
+            marker = self.read_json("store.json")
+            if marker is None and create:
+                self.write_json("store.json", {"format": FORMAT})
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.url} cannot be used ({error.strerror or error}): name another with --store"
+            ) from error
         if marker is None:
             if create is False:
                 raise StoreError(f"there is no store at {self.url}; `ram-engine run --store {self.url}` makes one")
-            if create:
-                self.write_json("store.json", {"format": FORMAT})
         elif not isinstance(marker, dict) or not isinstance(marker.get("format"), int):
             raise self._unusable("store.json", "does not say which format the store has")
         elif (made := marker["format"]) != FORMAT:
@@ -181,10 +190,12 @@ class Store:
     @property
     def free_bytes(self) -> float:
         """What the disk has room for; infinite where the store is one of objects."""
-        if not self.is_local:
-            return math.inf
-        folder = Path(self.root).absolute()
-        return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+        return min(map(full_disk.room, self.folders), default=math.inf)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of this machine that the store fills: none where it is one of objects."""
+        return (Path(self.root),) if self.is_local else ()
 
     # parts
 
@@ -195,7 +206,7 @@ class Store:
         know its digest.
         """
         # in one piece: the same rows give the same bytes, however they were put together
-        data = parquet.to_bytes(check(artifact, table).combine_chunks(), key)
+        data = parquet.to_bytes(check(artifact, table.combine_chunks()), key)
         path = self._part_path(artifact, key)
         try:
             self._write_bytes(path, data, exclusive=not replace)
@@ -204,9 +215,7 @@ class Store:
             if not noted and (first := self._first_of_two(artifact, key, partition)):
                 return first
             self._write_bytes(path, data)
-            replace = True
-        if replace:
-            self.remove(_note(artifact, key))
+        self.remove(_note(artifact, key))  # whatever it is of: a part that was removed by hand leaves its note
         footer = parquet.read_footer(pa.BufferReader(data), len(data))
         if footer is None:
             raise StoreError(f"{artifact}: the part {key} was written and has no footer")
@@ -338,6 +347,24 @@ class Store:
         noted = set(self.names(DAMAGED))
         return {key for key in keys if f"{artifact}@{key}.json" not in noted}
 
+    def check_present(self, snapshot: Snapshot) -> None:
+        """Raises :class:`DamagedPartError` where a part of a snapshot is not there in its whole size, StoreError where
+        its model is not. No file is opened."""
+        artifact = snapshot.artifact
+        if snapshot.model and not self.fs.exists(folder := self._path(f"{artifact}/models/{snapshot.key}")):
+            raise StoreError(f"the model {folder} was removed before its snapshot was published: run again")
+        try:
+            files = self.fs.ls(self._path(f"{artifact}/parts"), detail=True) if snapshot.parts else []
+        except FileNotFoundError:
+            files = []
+        sizes = {file["name"].rsplit("/", 1)[-1]: file["size"] for file in files}
+        for part in snapshot.parts:
+            size = sizes.get(f"{part.key}.parquet")
+            if size is None:
+                raise DamagedPartError(artifact, part, "is missing")
+            if size != part.bytes:
+                raise DamagedPartError(artifact, part, f"has {size} bytes in place of {part.bytes}")
+
     # reading a snapshot
 
     def tables(self, snapshot: Snapshot, columns: Iterable[str] | None = None) -> Iterator[pa.Table]:
@@ -450,7 +477,7 @@ class Store:
         path = self._path(f"{snapshot.artifact}/models/{snapshot.key}")
         if self.is_local:
             return Path(path)
-        local = Path(tempfile.gettempdir()) / "ram-engine-models" / digest([self.url, path, snapshot.model])
+        local = user_folder("models") / digest([self.url, path, snapshot.model])
         if not local.exists():
             fetched = local.with_name(f"{local.name}{TEMPORARY}{uuid.uuid4().hex}")
             self.fs.get(path, str(fetched), recursive=True)
@@ -460,13 +487,13 @@ class Store:
 
     def work_folder(self, name: str) -> Path:
         """A local folder for unfinished work, such as a training's checkpoints; kept until the work is done."""
-        folder = (
-            Path(self._path(f".work/{name}"))
-            if self.is_local
-            else Path(tempfile.gettempdir()) / "ram-engine-work" / digest([self.url, name])
-        )
+        folder = self._folder_here("work") / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def unfinished_work(self) -> list[Path]:
+        """The folders of unfinished work on this machine."""
+        return sorted(folder for folder in self._folder_here("work").glob("*") if folder.is_dir())
 
     # plain files
 
@@ -481,13 +508,13 @@ class Store:
 
     def lock_file(self, name: str) -> Path:
         """A local file whose lock keeps two runs of this machine from the same work."""
-        folder = (
-            Path(self._path(".locks"))
-            if self.is_local
-            else Path(tempfile.gettempdir()) / "ram-engine-locks" / digest(self.url)
-        )
+        folder = self._folder_here("locks")
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
+
+    def _folder_here(self, kind: str) -> Path:
+        """A folder on this machine for what no other machine needs: within a local store, else the user's own."""
+        return Path(self._path(f".{kind}")) if self.is_local else user_folder(kind, digest(self.url))
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
@@ -513,16 +540,20 @@ class Store:
         """A JSON file's value; None where it is not there."""
         try:
             text = self.read_text(name)
-            return None if text is None else json.loads(text)
+            value = None if text is None else json.loads(text)
         except (ValueError, RecursionError) as error:  # bytes that are no text among them
             raise self._unusable(name, f"is not JSON ({error})") from error
+        if value is None and text is not None:
+            raise self._unusable(name, "says nothing (null)")
+        return value
 
     def _unusable(self, name: str, why: str) -> StoreError:
-        return StoreError(f"{self._path(name)} {why}: remove it and run again")
+        file = self._path(name) if self.is_local else f"{self.url.rstrip('/')}/{name}"
+        return StoreError(f"{file} {why}: remove it and run again")
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file; a reader sees the old or the new one, never half."""
-        self._write_bytes(name, memoryview(json.dumps(value, indent=1).encode()))
+        self._write_bytes(name, memoryview(to_json(value, indent=1).encode()))
 
     def _write_bytes(self, name: str, data: memoryview, exclusive: bool = False) -> None:
         """Writes a file as a whole. Raises FileExistsError where it must be new and is not."""

@@ -81,9 +81,10 @@ def assert_equal(killed: Store, whole: Store) -> None:
             differing.append(name)
         assert len({part.partition for part in one.parts}) == len(one.parts)
     assert not differing
-    for file in (Path(killed.root) / leases.FOLDER).glob("*.json"):  # of killed runs, as if they were old by now
+    root = Path(killed.root)
+    for file in [*(root / leases.FOLDER).iterdir(), *root.rglob(f"{TEMPORARY}*")]:  # of killed runs, as if old by now
         os.utime(file, (0, 0))
-    with leases.collecting(killed) as others:
-        assert not others
-        garbage.remove(killed, garbage.find(killed, 1, others))
-    assert not list(Path(killed.root).glob(f"*/*/{TEMPORARY}*"))
+    with leases.collecting(killed) as collection:
+        assert not collection.others
+        garbage.remove(killed, garbage.find(killed, 1, collection.others))
+    assert not list(root.rglob(f"{TEMPORARY}*"))

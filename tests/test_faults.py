@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 
 from flows import guard, local_server
 from ram_engine.configuration import configure
+from storage import leases
 from storage.store import Snapshot, Store
 from tests import forked
 from tests.conftest import ram_engine
@@ -46,7 +48,7 @@ def test_a_full_and_a_read_only_disk_are_named_and_cost_nothing_that_was_done(pr
         arguments = ("run", "--preset", "tiny", "--store", str(store), "--until", "parse-captions")
         full = ram_engine(*arguments, check=False)
         assert full.returncode == 1
-        assert "No space left on device" in full.stdout
+        assert "the disk is full: " in full.stdout
         assert "will be reused" in full.stdout
         made = [{file.name for file in (store / name / "parts").glob("*.parquet")} for name in INGESTED]
         done = set.intersection(*made)  # a shard is done when all of its parts are there
@@ -98,6 +100,34 @@ def test_a_clock_that_goes_back_makes_nothing_look_older(tmp_path: Path) -> None
     store.publish(Snapshot("caption_tags", "first", "assign-tags", "recipe", created=tomorrow))
     store.publish(Snapshot("caption_tags", "second", "assign-tags", "recipe"))
     assert [one.key for one in store.snapshots("caption_tags")] == ["second", "first"]
+
+
+@pytest.mark.soak
+def test_a_run_that_was_paused_while_garbage_was_collected_computes_it_again(prefect_api: str, tmp_path: Path) -> None:
+    folder, log = tmp_path / "store", tmp_path / "run.log"
+    arguments = ("run", "--preset", "tiny", "--store", str(folder), "--until", "parse-captions")
+    ram_engine(*arguments)
+    store = Store(folder)
+    before = store.parts_present("phrases")
+    run = forked.command((*arguments, "--set", "parse_captions.max_words=150"), log, log)
+    while store.parts_present("phrases") == before:
+        assert run.is_alive(), log.read_text()
+        time.sleep(0.001)
+    assert run.pid is not None
+    os.kill(run.pid, signal.SIGSTOP)
+    assert len(store.snapshots("phrases")) == 1, "it was faster than the pause"
+    for file in (folder / leases.FOLDER).iterdir():
+        os.utime(file, (1, 1))
+    assert "MB removed" in ram_engine("gc", "--store", str(folder), "--keep", "1").stdout
+    assert store.parts_present("phrases") == before
+    os.kill(run.pid, signal.SIGCONT)
+    run.join(180)
+    assert run.exitcode == 0, log.read_text()
+    assert "is missing; the next run of the pipeline computes it again" in log.read_text()
+    published = store.snapshot("phrases")
+    assert published is not None
+    assert {part.key for part in published.parts} == store.parts_present("phrases") - before
+    assert store.table(published).num_rows == published.rows
 
 
 @pytest.mark.soak

@@ -102,5 +102,5 @@ def test_stages_leave_the_same_on_s3(bucket: str, finished_store: Path) -> None:
         assert there.digest == here.digest, artifact
     assert judge(url, settings.judge, executor=executor)["kept"]
     assert "regions" in remote.fs.cat_file(f"{remote.root}/report.html").decode()
-    with leases.collecting(remote) as others:
-        assert garbage.find(remote, 1, others) == []
+    with leases.collecting(remote) as collection:
+        assert garbage.find(remote, 1, collection.others) == []

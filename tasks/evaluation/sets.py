@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import Label
+from storage.spreadsheets import text_of
 from tasks.labels import ready_lists
 from tasks.labels.tags import Tag
 from tasks.labels.texts import tag_reader
@@ -130,8 +131,8 @@ def _csv(path: Path, folder: Path, tags: Sequence[Tag], listed: Sequence[Label])
             raise SourceError(f"{path} has the columns {sorted(columns)}: it needs image and tag, or image and caption")
         said: dict[str, list[str]] = {}
         for row in reader:
-            value = (row[wanted] or "").strip()
-            said.setdefault((row["image"] or "").strip(), []).extend([value] if value else [])
+            value = text_of(row[wanted] or "").strip()
+            said.setdefault(text_of(row["image"] or "").strip(), []).extend([value] if value else [])
     if wanted == "caption":
         return _captioned(path, folder, tags, list(said.items()))
     names = sorted({value for values in said.values() for value in values})

@@ -5,10 +5,10 @@ A picture without captions has one line with an empty one.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from typing import Literal
 
+from storage.spreadsheets import SheetWriter
 from tasks.exports.export import Export
 from tasks.exports.request import Request
 from tasks.exports.writing.files import save_image
@@ -30,8 +30,7 @@ class CsvExport(Export):
         written: dict[str, int] = {}
         extra = request.extra_names(COLUMNS)
         with (request.folder / "captions.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [*COLUMNS, *extra.values()], restval="")
-            writer.writeheader()
+            writer = SheetWriter(file, [*COLUMNS, *extra.values()])
             for row in request.rows():
                 line = {name: row[name] for name in ("split", "url", "licence", "image_id", "width", "height")}
                 line["image"] = save_image(request.folder / "images", row)
@@ -39,6 +38,6 @@ class CsvExport(Export):
                 line["added"] = SEPARATOR.join(tag["name"] for tag in row["tags"] if "caption" not in tag["sources"])
                 line |= {column: row["extra"].get(name) for name, column in extra.items()}
                 for caption in row["captions"] or [""]:
-                    writer.writerow({**line, "caption": caption})
+                    writer.write({**line, "caption": caption})
                 written[row["split"]] = written.get(row["split"], 0) + 1
         return written

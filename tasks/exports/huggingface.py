@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from storage.json_text import to_json
 from storage.schemas import IMAGE
 from tasks.exports.export import Export
 from tasks.exports.request import Request
@@ -48,7 +49,7 @@ class HuggingFaceExport(Export):
         finally:
             for writer in writers.values():
                 writer.close()
-        request.write_card(WHAT, {split: f"data/{split}-*.parquet" for split in writers})
+        request.write_card(WHAT, {split: f"data/{split}-*.parquet" for split in writers}, request.images)
         return {split: writer.rows for split, writer in writers.items()}
 
 
@@ -102,7 +103,7 @@ def as_type(value: Any, type_: pa.DataType) -> Any:
     """A value of a source's column in the type that holds all of the column's values."""
     if value is None or not pa.types.is_string(type_) or isinstance(value, str):
         return value
-    return json.dumps(value)
+    return to_json(value)
 
 
 def features(schema: pa.Schema) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Literal, TextIO
 
 from tasks.exports.export import Export
-from tasks.exports.request import Request
+from tasks.exports.request import ExportedTag, Request
 from tasks.exports.writing.files import JsonArray, save_image
 
 EVALUATION = ("test", "calibrate")
+_BREAKS = re.compile(r"[,\x00-\x1f\x85\u2028\u2029]")  # where lists are cut into lines and names
 
 
 class OfficialExport(Export):
@@ -31,7 +33,7 @@ class OfficialExport(Export):
             lists: dict[str, _Lists] = {}
             trainings: dict[str, JsonArray] = {}
             for row in request.rows():
-                split, name = row["split"], (row["name"] or "").replace(",", "_")  # the lists are cut at commas
+                split, name = row["split"], _BREAKS.sub("_", row["name"] or "")
                 path = save_image(request.folder / "images", {**row, "name": name})
                 path = f"images/{path}" if request.images else path
                 lines = sorted(line_of[tag["tag_id"]] for tag in row["tags"])
@@ -53,7 +55,7 @@ class _Lists:
     """The evaluation lists of a split, by index and by name."""
 
     def __init__(self, request: Request, split: str, stack: ExitStack) -> None:
-        self.names = [tag.name for tag in request.tags]
+        self.names = [_listed(tag) for tag in request.tags]
         self.by_index: TextIO
         self.by_name: TextIO
         self.by_index, self.by_name = (
@@ -75,10 +77,14 @@ def _training(row: Mapping[str, Any], path: str, lines: list[int], line_of: Mapp
     }
 
 
+def _listed(tag: ExportedTag) -> str:
+    return _BREAKS.sub(" ", tag.name)
+
+
 def _write_tags(request: Request) -> None:
     for name, values in {
-        "tag_list.txt": [tag.name for tag in request.tags],
+        "tag_list.txt": [_listed(tag) for tag in request.tags],
         "tag_list_threshold.txt": [f"{tag.threshold:.4g}" for tag in request.tags],
-        "tag_list_types.txt": [f"{tag.name}\t{tag.type}" for tag in request.tags],
+        "tag_list_types.txt": [f"{_listed(tag)}\t{tag.type}" for tag in request.tags],
     }.items():
         (request.folder / name).write_text("".join(f"{value}\n" for value in values), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,8 +50,8 @@ class Request:
 
     def extra_names(self, taken: Container[str]) -> dict[str, str]:
         """The source's other columns, and what they are called beside the columns ``taken``: ``source_<name>`` where
-        one of these has the name."""
-        return {name: name if name not in taken else f"source_{name}" for name in self.extra}
+        one of these, or another of the source's, has the name."""
+        return beside(self.extra, taken)
 
     def tables(self, regions: bool = False) -> Iterator[pa.Table]:
         """Tables of :data:`ROWS`, a part each; looking up the ``regions`` costs time, without it there are none.
@@ -73,10 +73,23 @@ class Request:
         """
         return self.exported.changes(self.selection)
 
-    def write_card(self, what: str, files: Mapping[str, str]) -> None:
+    def write_card(self, what: str, files: Mapping[str, str], images: bool = False) -> None:
         """Writes ``README.md``: ``what`` the data is, as a paragraph, beside what the store knows; ``files`` are the
-        paths of Parquet files by split, as Hugging Face's viewer wants to know them."""
+        paths of Parquet files by split, as Hugging Face's viewer wants to know them. With ``images`` in them it says
+        what became of these files' metadata."""
         from tasks.exports.writing.card import card
 
-        text = card(self.exported, self.selection, self.name, what, files)
+        text = card(self.exported, self.selection, self.name, what, files, images)
         (self.folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def beside(names: Iterable[str], taken: Container[str]) -> dict[str, str]:
+    """What columns with these ``names`` are called beside those ``taken``, no two the same."""
+    called = {name: name for name in names if name not in taken}
+    for name in names:
+        if name not in called:
+            new = f"source_{name}"
+            while new in taken or new in called.values():
+                new = f"source_{new}"
+            called[name] = new
+    return called

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from tasks.exports.export import Export
 from tasks.exports.request import Request
 from tasks.exports.rows import ExportError
-from tasks.exports.writing.files import suffix_of
+from tasks.exports.writing.files import encode, suffix_of
 
 SAMPLES = 1000  # a shard
 
@@ -37,7 +36,7 @@ class WebDatasetExport(Export):
         for shards in splits.values():
             shards.close()
             sizes |= shards.sizes
-        (request.folder / "sizes.json").write_text(json.dumps(sizes, indent=1), encoding="utf-8")
+        (request.folder / "sizes.json").write_text(encode(sizes, indent=1), encoding="utf-8")
         return {split: sum(shards.sizes.values()) for split, shards in splits.items()}
 
 
@@ -65,7 +64,7 @@ class _Shards:
             "key": key,
             "caption": caption,
         }
-        text = json.dumps(about, ensure_ascii=False)
+        text = encode(about)
         for suffix, content in ((suffix_of(data), data), ("txt", caption.encode()), ("json", text.encode())):
             member = tarfile.TarInfo(f"{key}.{suffix}")
             member.size = len(content)

@@ -14,6 +14,7 @@ from PIL import Image
 from storage.keys import digest
 from storage.names import of_round
 from storage.schemas import TagSource, contract
+from storage.spreadsheets import SheetWriter, text_of
 from storage.store import Snapshot, Store, StoreError
 from tasks.images.decoding import ImageError, picture
 from tasks.images.drawing import boxed, grid
@@ -118,10 +119,9 @@ def _doubted(inputs: Inputs, view: str, ids: Sequence[int], verdict: str, limit:
 def write(rows: Sequence[Row]) -> str:
     """The spreadsheet as CSV."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [field.name for field in fields(Row)])
-    writer.writeheader()
+    writer = SheetWriter(text, [field.name for field in fields(Row)])
     for row in rows:
-        writer.writerow({name: _shown(value) for name, value in asdict(row).items()})
+        writer.write({name: _shown(value) for name, value in asdict(row).items()})
     return text.getvalue()
 
 
@@ -132,8 +132,9 @@ def read(text: str) -> list[dict[str, str]]:
     if lacking:
         raise SheetError(f"the first line lacks {', '.join(sorted(lacking))}: export the sheet again and edit that")
     decided = []
-    for row in reader:
-        decision = (row["decision"] or "").strip().lower()
+    for cells in reader:
+        row = {name: text_of(cell or "") for name, cell in cells.items() if name is not None}
+        decision = row["decision"].strip().lower()
         if decision not in DECISIONS:
             raise SheetError(f"line {reader.line_num}: '{decision}' is none of keep, remove, engine")
         if decision:

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from storage.spreadsheets import SheetWriter, guarded, text_of
 from tasks.labels.edits import STATUSES, Edit, apply
 from tasks.labels.tags import TYPES, Tag, role
 
@@ -22,7 +23,6 @@ READ_ONLY = ("count", "evidence", "examples")
 COLUMNS = ("tag_id", "name", "type", "status", "merge_into", "synonyms", "groundable", "prompt", *READ_ONLY)
 REQUIRED = ("tag_id", "name")
 YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-FORMULA = ("=", "+", "-", "@")
 
 
 class SheetError(ValueError):
@@ -74,18 +74,25 @@ def write(
     """The spreadsheet as CSV text; ``evidence`` and ``examples`` (captions) by tag id."""
     tags = list(tags)
     counts = {tag.tag_id: tag.count for tag in tags}
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    out = io.StringIO(newline="")
+    writer = SheetWriter(out, COLUMNS)
     for row in rows_of(tags):
         assert row.tag_id is not None
-        to_read = ["; ".join((evidence or {}).get(row.tag_id, ())), " | ".join((examples or {}).get(row.tag_id, ()))]
-        # A spreadsheet would compute a caption that begins like a formula.
-        to_read = [f"'{cell}" if cell.startswith(FORMULA) else cell for cell in to_read]
-        writer.writerow([
-            row.tag_id, row.name, row.type, row.status, row.merge_into, _join(row.synonyms or ()),
-            "yes" if row.groundable else "no", row.prompt, counts[row.tag_id], *to_read,
-        ])  # fmt: skip
+        writer.write(
+            {
+                "tag_id": row.tag_id,
+                "name": row.name,
+                "type": row.type,
+                "status": row.status,
+                "merge_into": row.merge_into,
+                "synonyms": _join(row.synonyms or ()),
+                "groundable": "yes" if row.groundable else "no",
+                "prompt": row.prompt,
+                "count": counts[row.tag_id],
+                "evidence": "; ".join((evidence or {}).get(row.tag_id, ())),
+                "examples": " | ".join((examples or {}).get(row.tag_id, ())),
+            }
+        )
     return out.getvalue()
 
 
@@ -124,7 +131,7 @@ def records_of(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     except csv.Error as error:
         raise SheetError([f"this is no CSV: {error}"]) from None
     columns = [name.strip() for name in records[0]] if records else []
-    stripped = ((line, [cell.strip() for cell in cells]) for line, cells in enumerate(records[1:], 2))
+    stripped = ((line, [text_of(cell.strip()).strip() for cell in cells]) for line, cells in enumerate(records[1:], 2))
     return columns, [(line, cells) for line, cells in stripped if any(cells)]
 
 
@@ -315,11 +322,12 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _join(words: Iterable[str]) -> str:
-    out = io.StringIO()
-    csv.writer(out, delimiter=";", lineterminator="").writerow(words)
-    return out.getvalue()
+    """Words in a cell; each is guarded: where lists are cut at semicolons a spreadsheet makes cells of them."""
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter=";").writerow(map(guarded, words))
+    return out.getvalue().removesuffix("\r\n")
 
 
 def _split(cell: str) -> tuple[str, ...]:
     fields = next(csv.reader(io.StringIO(cell, newline=""), delimiter=";", skipinitialspace=True), [])
-    return tuple(dict.fromkeys(word.strip() for word in fields if word.strip()))
+    return tuple(dict.fromkeys(word for field in fields if (word := text_of(field.strip()).strip())))

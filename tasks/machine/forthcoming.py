@@ -40,6 +40,11 @@ class Forthcoming:
             if not any(told_when_read for _, _, told_when_read in kinds):
                 self.splits = {split for split, bare, _ in kinds if not bare}
 
+    @property
+    def captionless(self) -> bool:
+        """Whether it is known that there will be images, and none that has a caption or labels."""
+        return bool(self.images) and self.splits == set()
+
     def lacks(self, split: str) -> bool:
         """Whether it is known that no image of ``split`` that has a caption or labels will be there."""
         drawn = {"test", "calibrate"} if "" in (self.splits or ()) else set()

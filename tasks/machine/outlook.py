@@ -13,6 +13,7 @@ from tasks.machine.declaration import Stage
 from tasks.machine.forthcoming import Forthcoming, new_bytes, source_note
 from tasks.machine.planning import PlanError, StagePlan
 from tasks.machine.stage_run import Again, StageRun
+from tasks.settings.build_labels import NO_CAPTION
 from tasks.settings.pipeline import PipelineSettings
 
 
@@ -73,7 +74,7 @@ def outlook(
     """What a run would compute, with its cost by what this store has measured, else by first guesses.
 
     ``plan`` plans a stage. Where only some images are new, stages that work image by image count these alone, and
-    what is frozen stays.
+    what is frozen stays. Raises PlanError where a run could not come to its end: there is no tag to learn.
     """
     planned: list[PlannedStage] = []
     pairs = store.snapshot("pairs")
@@ -82,6 +83,8 @@ def outlook(
     for stage in request.stages():
         if planning.left_out(store, stage, settings) or coming.lacks(stage.split):
             continue
+        if stage.name == "build-labels" and coming.captionless and not settings.build_labels.tag_list:
+            raise PlanError(f"build-labels: {NO_CAPTION}")
         run = StageRun(store, stage, stage.settings_of(settings), again=request.again(stage))
         stale = sorted(coming.rows.keys() & set(stage.inputs.values()))
         work = None

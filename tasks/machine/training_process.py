@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from storage import full_disk
 from storage.names import SnapshotName
 from storage.store import DamagedPartError, Part, Snapshot, Store
 from tasks.executors.fork_server import fork_server
@@ -103,7 +104,7 @@ class Progress:
 
 def start(order: Order, log: Path) -> tuple[BaseProcess, Connection]:
     """Starts the training; its messages are :class:`Progress` and at the end the ``Part`` of its curves, or the
-    ``DamagedPartError`` that stopped it.
+    ``DamagedPartError`` or ``FullDiskError`` that stopped it.
 
     Whatever it prints goes into ``log``.
     """
@@ -136,9 +137,10 @@ def _train(order: Order, messages: Connection, log: str) -> None:
     inputs = Inputs(store, order.snapshots)
     try:
         tables = stage.code().train(order.settings, inputs, order.executor, Path(order.folder), progress)
-    except DamagedPartError as error:
-        messages.send(error)
+        # in place of what an earlier training of the same model left: a forced one may round otherwise
+        part: Part = store.write_part(stage.writes[0], order.key, "", tables["training_log"], replace=True)
+    except Exception as error:
+        if reason := error if isinstance(error, DamagedPartError) else full_disk.of(error, Path(order.folder)):
+            messages.send(reason)
         raise
-    # in place of what an earlier training of the same model left: a forced one may round otherwise
-    part: Part = store.write_part(stage.writes[0], order.key, "", tables["training_log"], replace=True)
     messages.send(part)

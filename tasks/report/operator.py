@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import html
 from collections.abc import Mapping
 from typing import Any
 
+from storage.markdown import plain, table
 from storage.store import Store
 from tasks.report.examples import examples
 from tasks.report.models_table import models_table
@@ -32,20 +34,15 @@ def contact_sheet(store: Store, rounds: int) -> str:
 
 
 def _picture_row(example: Mapping[str, Any]) -> str:
-    said = [*example["captions"], *(f"*{caption}*" for caption in example["generated"])]
-    kept = [tag["name"] if tag["origin"] == "parsed" else f"*{tag['name']}*" for tag in example["tags"] if tag["kept"]]
-    removed = [f"~~{tag['name']}~~" for tag in example["tags"] if not tag["kept"]]
-    lines = [*map(cell, said)]
+    named = [(plain(tag["name"]), tag) for tag in example["tags"]]
+    kept = [name if tag["origin"] == "parsed" else f"*{name}*" for name, tag in named if tag["kept"]]
+    removed = [f"~~{name}~~" for name, tag in named if not tag["kept"]]
+    lines = [*map(plain, example["captions"]), *(f"*{plain(caption)}*" for caption in example["generated"])]
     if kept:
-        lines.append(f"**tags** {cell(', '.join(kept))}")
+        lines.append(f"**tags** {', '.join(kept)}")
     if removed:
-        lines.append(f"**removed** {cell(', '.join(removed))}")
+        lines.append(f"**removed** {', '.join(removed)}")
     return f"| ![]({example['picture']}) | {'<br>'.join(lines)} |"
-
-
-def cell(text: str) -> str:
-    """Text that stays within its cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def tag_counts(store: Store, rounds: int) -> list[dict[str, Any]]:
@@ -79,18 +76,15 @@ def ablation_page(store: Store, rounds: int) -> str:
     models = [(row["title"], row["figures"]["all"]["mAP"]) for row in found if "all" in row["figures"]]
     if not models:
         return ""
-    table = "\n".join(f"| {title} | {value:.3f} |" for title, value in models)
-    return (
-        f"Measured against {known}.\n\n| | mAP on the test pictures |\n|---|---|\n{table}\n\n"
-        f"![mAP of each model]({bars(models)})\n"
-    )
+    figures = table(("", "mAP on the test pictures"), [(title, f"{value:.3f}") for title, value in models])
+    return f"Measured against {known}.\n\n{figures}\n\n![mAP of each model]({bars(models)})\n"
 
 
 def bars(values: list[tuple[str, float]]) -> str:
     """A bar chart of named values from 0 to 1, as a picture's data URI (SVG)."""
     line, left, width = 26, 230, 360
     drawn = "".join(
-        f'<text x="{left - 8}" y="{line * row + 18}" text-anchor="end">{cell(name)}</text>'
+        f'<text x="{left - 8}" y="{line * row + 18}" text-anchor="end">{html.escape(name)}</text>'
         f'<rect x="{left}" y="{line * row + 5}" width="{width * value:.1f}" height="17" fill="#2a78d6"/>'
         f'<text x="{left + width * value + 6:.1f}" y="{line * row + 18}">{value:.3f}</text>'
         for row, (name, value) in enumerate(values)

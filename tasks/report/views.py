@@ -123,25 +123,30 @@ def _measured_with(store: Store, snapshots: dict[str, Snapshot]) -> dict[str, Sn
 
 
 def _entries(snapshots: dict[str, Snapshot], number: int) -> str:
-    """The query for one round's tags; empty where it has not begun. Before the verdicts all tags count as kept."""
+    """The query for one round's tags; empty where it has not begun. Before the verdicts all tags count as kept;
+    only predicted ones have a score then, and only where the views are of few parts."""
     verdicts, generated = of_round("tag_verdicts", number), of_round("generated", number)
     columns = "image_id, tag_id, source, score, region_score, typicality, kept, reason"
     if verdicts in snapshots:
         query = f"SELECT {columns} FROM {view_of(verdicts)}"
     elif "caption_tags" in snapshots and (number == 1 or generated in snapshots):
-        named = [f"SELECT image_id, unnest(tag_ids) AS tag_id, {TagSource.CAPTION} AS bit FROM caption_tags"]
-        scores = "SELECT NULL::VARCHAR AS image_id, NULL::INTEGER AS tag_id, NULL::FLOAT AS score WHERE false"
+        named = f"SELECT image_id, unnest(tag_ids) AS tag_id, {TagSource.CAPTION} AS bit, NULL AS score"
+        claims = [f"{named} FROM caption_tags"]
         if generated in snapshots:
             view = view_of(generated)
-            named.append(
-                f"SELECT image_id, unnest(flatten(caption_tag_ids)), {TagSource.GENERATED_CAPTION} FROM {view}"
+            claims.append(
+                f"SELECT image_id, unnest(flatten(caption_tag_ids)), {TagSource.GENERATED_CAPTION}, NULL FROM {view}"
             )
-            named.append(f"SELECT image_id, unnest(predicted), {TagSource.PREDICTED} FROM {view}")
-            scores = f"SELECT image_id, unnest(scores, recursive := true) FROM {view}"
+            # an image has hundreds of scores: they are looked at where a few parts are, and not in a whole corpus
+            scores = "scores" if len(snapshots["pairs"].parts) <= SAMPLED_PARTS else "[]"
+            claims.append(
+                f"SELECT image_id, tag, {TagSource.PREDICTED}, list_filter(scores, lambda s: s.tag_id = tag)[1].score "
+                f"FROM (SELECT image_id, unnest(predicted) AS tag, {scores} AS scores FROM {view})"
+            )
         query = f"""
-            SELECT image_id, tag_id, bit_or(bit)::UTINYINT AS source, any_value(score) AS score,
+            SELECT image_id, tag_id, bit_or(bit)::UTINYINT AS source, any_value(score)::FLOAT AS score,
                 NULL::FLOAT AS region_score, NULL::FLOAT AS typicality, true AS kept, 'not judged yet' AS reason
-            FROM ({" UNION ALL ".join(named)}) LEFT JOIN ({scores}) USING (image_id, tag_id) GROUP BY image_id, tag_id
+            FROM ({" UNION ALL ".join(claims)}) GROUP BY image_id, tag_id
         """
     else:
         return ""

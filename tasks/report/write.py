@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 
+from storage.json_text import to_json
 from storage.store import Store
 from tasks.report.data import gather
 
@@ -14,7 +14,7 @@ SCRIPTS = ("elements.js", "charts.js", "sections.js", "cleaning.js", "page.js")
 
 def write_report(store: Store, rounds: int = 1) -> str:
     """Writes the report of all that ``store`` holds so far beside its artifacts; returns its name."""
-    store.write_text(NAME, render(json.dumps(gather(store, rounds), ensure_ascii=False, separators=(",", ":"))))
+    store.write_text(NAME, render(to_json(gather(store, rounds), separators=(",", ":"))))
     return NAME
 
 
@@ -24,7 +24,7 @@ def render(data: str) -> str:
     parts = {
         "STYLE": (page / "report.css").read_text("utf-8"),
         "SCRIPT": "\n".join((page / name).read_text("utf-8") for name in SCRIPTS),
-        "DATA": data.replace("<", "\\u003c"),
+        "DATA": data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"),
     }
     html = (page / "template.html").read_text("utf-8")
     for name, text in parts.items():

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from storage.addresses import concealed
+
 
 class _IsPath:
     """Marks a setting that names a file or a folder."""
@@ -19,7 +21,7 @@ PathName = Annotated[str, _IsPath()]  # a file or a folder of this machine, a UR
 class Settings(BaseModel):
     """The base of all settings: unknown names are errors, values cannot change once set."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     without_effect: ClassVar[frozenset[str]] = frozenset({"error_budget"})  # fields that change no result
 
@@ -28,10 +30,7 @@ class Settings(BaseModel):
         return ()
 
     def chosen(self) -> dict[str, Any]:
-        """The settings that do not stand at their defaults, as JSON would hold them.
-
-        The ``kind`` of a member is always among them, and so are defaults that are looked up where the program runs.
-        """
+        """The settings that do not stand at their defaults, as JSON would hold them."""
         return self._differing(Settings.chosen, frozenset())
 
     def identity(self) -> dict[str, Any]:
@@ -54,6 +53,10 @@ class Settings(BaseModel):
                 for value in [getattr(self, name)]
             }
         )
+
+    def mapped(self, change: Callable[[str], str]) -> Self:
+        """The same settings with every text changed, as by :func:`storage.addresses.concealed`."""
+        return self.model_copy(update={name: _mapped(getattr(self, name), change) for name in type(self).model_fields})
 
     def _is_read(self, name: str, value: Any) -> bool:
         """Whether the setting ``name`` is one of the :meth:`files`, or the folder that they lie in."""
@@ -79,7 +82,15 @@ def _plain(value: Any, of_nested: Callable[[Settings], Any]) -> Any:
         return of_nested(value)
     if isinstance(value, tuple):
         return [_plain(item, of_nested) for item in value]
-    return value
+    return concealed(value) if isinstance(value, str) else value
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, Settings):
+        return value.mapped(change)
+    if isinstance(value, tuple):
+        return tuple(_mapped(item, change) for item in value)
+    return change(value) if isinstance(value, str) else value
 
 
 def _absolute(value: Any, is_path: bool) -> Any:

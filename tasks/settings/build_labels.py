@@ -8,6 +8,11 @@ from pydantic import Field
 
 from tasks.settings.base import PathName, Settings
 
+NO_CAPTION = (
+    "there is no tag to learn, since no picture has a caption: bring captions for some, or name a list of tags "
+    "(--set build_labels.tag_list=FILE) and an annotator that is ready (--annotator pretrained:FOLDER)"
+)
+
 
 class BuildLabelsSettings(Settings):
     """Which phrases become tags."""

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from storage.addresses import concealed
 from tasks.settings.base import PathName
 from tasks.settings.rooms import Member
 from tasks.sources.item import SourceItem
@@ -63,8 +64,8 @@ class Source(Member):
 
     def label(self) -> str:
         """What its images' rows call it: the kind and, without folders, the place."""
-        return f"{self.kind_of()}:{PurePath(self.place()).name}" if self.place() else self.kind_of()
+        return f"{self.kind_of()}:{PurePath(concealed(self.place())).name}" if self.place() else self.kind_of()
 
     def title(self) -> str:
         """What people call it, without folders: they are their owner's concern alone."""
-        return PurePath(self.place()).name or self.kind_of()
+        return PurePath(concealed(self.place())).name or self.kind_of()

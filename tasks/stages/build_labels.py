@@ -17,7 +17,7 @@ from tasks.labels.ready_lists import Entry
 from tasks.labels.synonyms import merge, propose, source_names
 from tasks.labels.tags import TYPES, Tag, read_tags, role, tags_table
 from tasks.machine.inputs import Inputs
-from tasks.settings.build_labels import BuildLabelsSettings
+from tasks.settings.build_labels import NO_CAPTION, BuildLabelsSettings
 from tasks.settings.executor import ExecutorSettings
 
 log = logging.getLogger(__name__)
@@ -53,10 +53,7 @@ def reduce(settings: BuildLabelsSettings, inputs: Inputs, executor: ExecutorSett
 def _no_tag(settled: Sequence[Word], captions: int, settings: BuildLabelsSettings) -> str:
     """Why there is no tag, for a person."""
     if not captions:
-        return (
-            "there is no tag to learn, since no picture has a caption: bring captions for some, or name a list of tags "
-            "(--set build_labels.tag_list=FILE) and an annotator that is ready (--annotator pretrained:FOLDER)"
-        )
+        return NO_CAPTION
     first = next((word for word in settled if word.lemma not in STOP_WORDS), None)
     most = f"the most frequent word, '{first.lemma}', stands in {first.count}" if first else "no word stands in two"
     return (

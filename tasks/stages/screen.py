@@ -44,36 +44,24 @@ def decide(measures: pa.Table, settings: ScreenSettings) -> pa.Table:
 
 
 def _decide(measures: pa.Table, vector_columns: Iterable[pa.ChunkedArray], settings: ScreenSettings) -> pa.Table:
-    # in the order of their worth: held-out images, captioned ones, the larger, then by id, which never changes
-    held_out = pc.and_not(pc.is_in(measures["split"], value_set=pa.array(HELD_OUT)), measures["bare"])
-    order = pa.table(
-        {
-            "falls": pc.invert(held_out).cast(pa.int8()),
-            "bare": measures["bare"].cast(pa.int8()),
-            "pixels": pc.negate(pc.multiply(measures["width"].cast(pa.int64()), measures["height"].cast(pa.int64()))),
-            "image_id": measures["image_id"],
-        }
-    )
-    by_worth = pc.sort_indices(order, [(name, "ascending") for name in order.column_names])
-    measures, protected = measures.take(by_worth), held_out.take(by_worth).to_numpy()
-    count = measures.num_rows
+    by_worth = _by_worth(measures)
+    measures = measures.take(pa.array(by_worth))
+    protected = _held_out(measures).to_numpy()
     hashes = measures["hash"].to_numpy()
     with (
         tempfile.TemporaryDirectory(prefix="ram-engine-") as scratch,
-        _in_order(vector_columns, by_worth.to_numpy(), Path(scratch) / "vectors") as vectors,
+        _in_order(vector_columns, by_worth, Path(scratch) / "vectors") as vectors,
     ):
-        near = find(vectors, hashes, settings.hash_bits, settings.least_cosine)
-        alone, falls_for = keep(near.pairs, count, protected)
-        # scores are those of the image that it falls for, else of the one that is most like it
-        other = np.where(falls_for >= 0, falls_for, near.nearest)
+        falls_for, other = _compare(vectors, hashes, protected, settings)
         cosine = _cosines(vectors, other)
+    alone = falls_for < 0
     bits = np.bitwise_count(hashes ^ hashes[other]).astype(np.int16)
     width, height = measures["width"].to_numpy(), measures["height"].to_numpy()
     short_side = np.minimum(width, height)
     aspect = np.maximum(width, height) / np.maximum(short_side, 1)
     caption_fit = _best(measures["caption_fits"])
     unwanted = measures["unwanted"].to_numpy(zero_copy_only=False)
-    for_held_out = np.zeros(count, bool)
+    for_held_out = np.zeros(len(alone), bool)
     for_held_out[~alone] = protected[falls_for[~alone]]
     reasons = {
         "leaks": ~alone & for_held_out & settings.leakage,
@@ -101,6 +89,35 @@ def _decide(measures: pa.Table, vector_columns: Iterable[pa.ChunkedArray], setti
         }
     )
     return table.select(contract("screening").schema.names)
+
+
+def _held_out(measures: pa.Table) -> pa.ChunkedArray:
+    return pc.and_not(pc.is_in(measures["split"], value_set=pa.array(HELD_OUT)), measures["bare"])
+
+
+def _by_worth(measures: pa.Table) -> NDArray[np.uint32]:
+    """The images' places in the order of their worth: held-out ones, captioned ones, the larger, then by id, which
+    never changes."""
+    order = pa.table(
+        {
+            "falls": pc.invert(_held_out(measures)).cast(pa.int8()),
+            "bare": measures["bare"].cast(pa.int8()),
+            "pixels": pc.negate(pc.multiply(measures["width"].cast(pa.int64()), measures["height"].cast(pa.int64()))),
+            "image_id": measures["image_id"],
+        }
+    )
+    places: NDArray[np.uint64] = pc.sort_indices(order, [(name, "ascending") for name in order.column_names]).to_numpy()
+    return places.astype(np.uint32)
+
+
+def _compare(
+    vectors: VectorFile, hashes: NDArray[np.uint64], protected: NDArray[np.bool_], settings: ScreenSettings
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each image, in the order of their worth, the one that it falls for (-1: it stays), and the one that its
+    scores are of: that, else the one that is most like it."""
+    near = find(vectors, hashes, settings.hash_bits, settings.least_cosine)
+    _, falls_for = keep(near.pairs, len(hashes), protected)
+    return falls_for, np.where(falls_for >= 0, falls_for, near.nearest)
 
 
 @contextmanager

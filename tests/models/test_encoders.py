@@ -79,6 +79,30 @@ def test_label_queries_are_normalised_cached_and_mean_something(tmp_path: Path) 
         label_queries.build([])
 
 
+def test_kept_label_queries_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    dog, cat = (label_queries.build([name], cache=tmp_path) for name in ("dog", "cat"))
+    first, second = sorted(tmp_path.iterdir())
+    second.write_bytes(first.read_bytes())
+    first.write_bytes(first.read_bytes()[:-1] + bytes([first.read_bytes()[-1] ^ 1]))
+    for content in (None, b"", first.read_bytes()[:-9]):
+        if content is not None:
+            first.write_bytes(content)
+        assert torch.equal(label_queries.build(["dog"], cache=tmp_path), dog)
+        assert torch.equal(label_queries.build(["cat"], cache=tmp_path), cat)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_label_queries_need_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = label_queries.build(["dog"], cache=tmp_path / "cache")
+    (tmp_path / "file").touch()
+    assert torch.equal(label_queries.build(["dog"], cache=tmp_path / "file"), queries)
+    assert torch.equal(label_queries.build(["dog"], cache=Path("/proc/none")), queries)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # of a user that the system does not know
+    assert torch.equal(label_queries.build(["dog"]), queries)
+
+
 def test_clip_label_queries_average_the_prompts(tmp_path: Path) -> None:
     name = "ViT-S-32-alt"
     model = open_clip.create_model(name).eval()

@@ -31,7 +31,9 @@ def test_what_recent_snapshots_need_stays(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     versions = [version(store, number) for number in range(1, 6)]
     store.point_to(versions[1])  # the latest is not the newest: an older setting was run again
-    (tmp_path / "store/caption_tags/parts" / f"{TEMPORARY}abc").write_bytes(b"half")
+    written = tmp_path / "store/caption_tags/parts" / f"{TEMPORARY}abc"
+    written.write_bytes(b"half")
+    os.utime(written, (1, 1))
     found = garbage.find(store, keep=2)
     assert [(one.what, one.path.rsplit("/", 1)[-1]) for one in found] == [
         ("snapshot", "00000001.json"),
@@ -75,15 +77,72 @@ def test_what_a_running_stage_counts_on_stays(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     old = version(store, 1)
     version(store, 2)
-    (tmp_path / "store/caption_tags/parts" / f"{TEMPORARY}abc").write_bytes(b"being written")
+    written = tmp_path / "store/caption_tags/parts" / f"{TEMPORARY}abc"
+    written.write_bytes(b"being written")
     with leases.leased(store, "assign-tags") as lease:
-        with leases.collecting(store) as others:
-            assert garbage.find(store, 1, others) == []
+        with leases.collecting(store) as collection:
+            assert garbage.find(store, 1, collection.others) == []
         leases.narrow(store, lease, {"caption_tags": frozenset({old.parts[0].key})})
-        with leases.collecting(store) as others:
-            assert [one.what for one in garbage.find(store, 1, others)] == ["snapshot"]
-    with leases.collecting(store) as others:
-        assert {one.what for one in garbage.find(store, 1, others)} == {"snapshot", "part", "temporary file"}
+        with leases.collecting(store) as collection:
+            assert [one.what for one in garbage.find(store, 1, collection.others)] == ["snapshot"]
+            os.utime(written, (1, 1))  # before the run began
+            assert [one.what for one in garbage.find(store, 1, collection.others)] == ["snapshot", "temporary file"]
+    with leases.collecting(store) as collection:
+        assert {one.what for one in garbage.find(store, 1, collection.others)} == {"snapshot", "part", "temporary file"}
+
+
+def test_what_a_killed_run_was_writing_goes_wherever_it_lies(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    version(store, 1)
+    names = [f"{folder}{TEMPORARY}abc" for folder in ("", "reports/", "regions/parts/", f"{leases.FOLDER}/")]
+    for name in [*names, f"{leases.FOLDER}/now-abc"]:
+        store.write_text(name, "half")
+    assert garbage.find(store, 1) == []  # somebody may be at it
+    with leases.leased(store, "judge") as lease:
+        leases.narrow(store, lease, {})
+        for name in [*names, f"{leases.FOLDER}/now-abc"]:
+            os.utime(tmp_path / name, (1, 1))
+        lease.begun = None  # one of which nobody knows how long it has been at work
+        assert garbage.find(store, 1, [lease]) == []
+    assert {one.path for one in garbage.find(store, 1)} == {*names, f"{leases.FOLDER}/now-abc"}
+
+
+def test_a_note_goes_with_its_part(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    parts = version(store, 1).parts
+    for part in parts:
+        store.damaged("caption_tags", part, "is damaged")
+    Path(store.part_file("caption_tags", parts[0])).unlink()
+    assert [one.path for one in garbage.find(store, 1)] == [f".damaged/caption_tags@{parts[0].key}.json"]
+    store.write_part("caption_tags", parts[0].key, parts[0].partition, table(1))
+    assert store.parts_present("caption_tags") == {parts[0].key}  # written anew, so that it is not noted any more
+    assert garbage.find(store, 1) == []
+
+
+def test_an_unfinished_training_stays_while_a_run_may_go_on_with_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def unfinished(name: str, at: float) -> Path:
+        folder = store.work_folder(name)
+        (folder / "whole").mkdir()
+        for path in (folder / "whole" / "checkpoint.pt", folder / "whole", folder):
+            path.touch()
+            os.utime(path, (at, at))
+        return folder
+
+    old, own = unfinished("retrain-2-aaaa", 100), unfinished("retrain-2-bbbb", 200)
+    baseline = unfinished("train-baseline-cccc", 300)
+    assert [one.path for one in garbage.find(store, 1)] == [str(old)]
+    folder = tmp_path / "model"
+    folder.mkdir()
+    digest = store.write_model("baseline", "dddd", folder)
+    store.publish(Snapshot("baseline", "dddd", "train-baseline", "test", model=digest, created=400.0))
+    assert {one.path for one in garbage.find(store, 1)} == {str(old), str(baseline)}
+    running = leases.Lease("retrain-2", {"ram-2": frozenset({"aaaa"})})
+    found = garbage.find(store, 1, [running])
+    assert [one.path for one in found] == [str(own), str(baseline)]  # the run has begun another
+    garbage.remove(store, found)
+    assert [folder.name for folder in store.unfinished_work()] == ["retrain-2-aaaa"]
 
 
 def test_the_lease_of_a_killed_run_counts_for_nothing(tmp_path: Path) -> None:

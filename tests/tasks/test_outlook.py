@@ -11,6 +11,7 @@ from storage.store import Store
 from tasks.machine import costs
 from tasks.machine.dag import stage_named
 from tasks.machine.outlook import Request, cost, outlook
+from tasks.machine.planning import PlanError
 
 
 def test_files_that_are_missing_or_empty_are_named_before_anything_runs(tmp_path: Path) -> None:
@@ -33,6 +34,21 @@ def test_files_that_are_missing_or_empty_are_named_before_anything_runs(tmp_path
     seconds, stored = cost(planned)
     assert seconds > sum(one.seconds for one in planned)
     assert stored > ingest.bytes
+
+
+def test_pictures_alone_are_refused_before_anything_runs_unless_tags_are_named(tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "bare.jpg").write_bytes(b"x" * 1_000)
+    (tmp_path / "tags.txt").write_text("dog\n")
+    settings, _ = configuration.configure("tiny", f"folder:{tmp_path / 'bare'}")
+    store = Store(tmp_path / "store")
+    with pytest.raises(PlanError, match=r"^build-labels: .* no picture has a caption: bring captions for some"):
+        outlook(store, settings, Request())
+    assert outlook(store, settings, Request(until="parse-captions"))
+    named, _ = configuration.configure(
+        "tiny", f"folder:{tmp_path / 'bare'}", [f"build_labels.tag_list={tmp_path / 'tags.txt'}"]
+    )
+    assert outlook(store, named, Request())
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tasks.machine.dag import stages
 from tasks.report.cleaning import FIXED, KEPT
 from tasks.report.data import gather
 from tasks.report.opening import lines
+from tasks.report.views import latest_snapshots, open_views
 from tasks.report.write import write_report
 from tests.report_store import HOSTILE, JUDGE, SOURCE, make_store
 
@@ -329,3 +330,19 @@ def test_a_verdict_is_of_the_model_that_was_measured(tmp_path: Path) -> None:
     made.publish(replace(made.snapshot("verdict"), inputs={"ram": "ram@older"}))
     made.publish(Snapshot("ram", "newer", "retrain", "recipe", model="digest"))
     assert gather(made)["opening"]["headline"].startswith("Not compared: the model was trained again")
+
+
+def test_before_the_verdicts_scores_are_looked_at_in_a_few_parts_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generated = make_store(str(tmp_path), until="generate")
+    counted = "SELECT origin, count(*) AS count, count(score) AS scored FROM entries GROUP BY origin ORDER BY origin"
+
+    def count() -> dict[str, tuple[int, int]]:
+        with open_views(generated, latest_snapshots(generated, 1), 1) as views:
+            return {row["origin"]: (row["count"], row["scored"]) for row in views.rows(counted)}
+
+    few = count()
+    assert few["predicted"][0] == few["predicted"][1] > 0
+    monkeypatch.setattr("tasks.report.views.SAMPLED_PARTS", 0)
+    assert count() == {origin: (tags, 0) for origin, (tags, _) in few.items()}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from storage.bare import IN_SQL
+from storage.markdown import plain, table
 from storage.store import Snapshot
 from tasks.exports.writing.exported_rows import ExportedStore, Selection
 from tasks.machine.inputs import connect
@@ -23,6 +24,12 @@ configs:
 {files}
 ---
 """
+METADATA_OF_IMAGES = {  # by whether it was left out
+    True: "The image files were written without metadata (EXIF, XMP, IPTC, comments): place, camera and time are not "
+    "in them. Those that are no JPEG, PNG or WebP became PNG.",
+    False: "The image files are as they came, with whatever their metadata (EXIF) tells: it may name place, camera and "
+    "time.",
+}
 MADE_BY = (
     ("label_system", "Label system"),
     ("generated", "Tags and captions added by"),
@@ -32,23 +39,27 @@ MADE_BY = (
 )
 
 
-def card(exported: ExportedStore, selection: Selection, name: str, what: str, files: Mapping[str, str]) -> str:
-    """The README of a data set called ``name``; ``files`` are paths of its Parquet files by split."""
+def card(
+    exported: ExportedStore, selection: Selection, name: str, what: str, files: Mapping[str, str], images: bool
+) -> str:
+    """The README of a data set called ``name``; ``files`` are paths of its Parquet files by split, which may hold the
+    ``images`` themselves."""
     splits, licences = (_counts(exported, column, selection) for column in ("split", "coalesce(licence, 'not known')"))
     listed = "\n".join(f"  - split: {split}\n    path: {path}" for split, path in files.items())
     parts = [
         METADATA.format(name=json.dumps(name), files=listed),
-        f"# {name}",
+        f"# {plain(name)}",
         what,
         "## Images",
-        _table(("split", "images"), [(split, f"{count:,}") for split, count in splits]) + _bare(exported, selection),
+        table(("split", "images"), [(split, f"{count:,}") for split, count in splits]) + _bare(exported, selection),
         "## Licences",
-        _table(("licence", "images"), [(licence.replace("|", "/"), f"{count:,}") for licence, count in licences]),
+        table(("licence", "images"), [(licence.replace("|", "/"), f"{count:,}") for licence, count in licences]),
         "The images and captions stay under the terms of where they come from.",
+        *([METADATA_OF_IMAGES[selection.strip_exif]] if images else []),
         "## How it was made",
         _made(exported.snapshots, selection),
         "## Tags",
-        _table(("type", "tags"), _tags_by_type(exported)),
+        table(("type", "tags"), _tags_by_type(exported)),
     ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
@@ -73,7 +84,7 @@ def _bare(exported: ExportedStore, selection: Selection) -> str:
 
 
 def _made(snapshots: Mapping[str, Snapshot], selection: Selection) -> str:
-    lines = [f"* Source: {', '.join(source_titles(snapshots['pairs'].settings.get('source', {})))}."]
+    lines = [f"* Source: {plain(', '.join(source_titles(snapshots['pairs'].settings.get('source', {}))))}."]
     for name, said in MADE_BY:
         if name in snapshots:
             made = snapshots[name]
@@ -90,8 +101,3 @@ def _made(snapshots: Mapping[str, Snapshot], selection: Selection) -> str:
 def _tags_by_type(exported: ExportedStore) -> list[tuple[str, str]]:
     counts = Counter(tag.type for tag in exported.active)
     return [(type_, f"{count:,}") for type_, count in counts.most_common()]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))

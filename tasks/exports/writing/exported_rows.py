@@ -5,7 +5,8 @@ Images that `screen` set apart are left out, and so are the tags that `judge` re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -21,9 +22,10 @@ from storage.names import of_round
 from storage.schemas import IMAGE, TagSource, contract
 from storage.store import Snapshot, Store, StoreError
 from tasks.exports.rows import CHANGES, REGION, ROWS, TAG, ExportError
+from tasks.exports.writing.files import suffix_of
+from tasks.images.metadata import without_metadata
 from tasks.labels.lookup import TagLookup
 from tasks.labels.tags import Tag, read_tags
-from tasks.machine.inputs import connect
 from tasks.machine.rounds import last_round
 
 SOURCES = {  # what exports call them, and those that a selection may name
@@ -49,13 +51,14 @@ class Selection:
     """Which rows and tags leave. Empty: all of them.
 
     A tag leaves where one of ``sources`` (caption, generated, predicted) said it and its score is at least
-    ``min_score``; before there are verdicts tags have no score.
+    ``min_score``; before there are verdicts tags have no score. ``strip_exif``: image files leave without metadata.
     """
 
     split: str = ""
     min_score: float = 0.0
     sources: tuple[str, ...] = ()
     images: bool = True
+    strip_exif: bool = False
 
     @property
     def said_by(self) -> TagSource:
@@ -102,7 +105,7 @@ class ExportedStore:
             for part in self._parts(selection, aligned):
                 joined = _joined(connection, part, selection)
                 any_row |= joined.num_rows > 0
-                yield joined
+                yield _stripped(joined) if selection.strip_exif and selection.images else joined
         if not any_row:
             raise ExportError(
                 f"no image is of the split '{selection.split}'" if selection.split else "there is no image"
@@ -127,11 +130,11 @@ class ExportedStore:
 
     def extra_columns(self, selection: Selection) -> dict[str, pa.DataType]:
         """The names of the source's other columns, each with the type that holds all of its values."""
-        types: dict[str, set[str]] = {}
-        with connect(self.store, {"pairs": self.snapshots["pairs"]}) as database:
-            for row in database.sql(_EXTRA, split=selection.split).to_pylist():
-                types.setdefault(row["key"], set()).add(row["type"])
-        return {name: _type_of(kinds) for name, kinds in types.items()}
+        tables = self.store.tables(self.snapshots["pairs"], ["split", "extra"])
+        chosen = (
+            table.filter(pc.equal(table["split"], selection.split)) if selection.split else table for table in tables
+        )
+        return column_types(json.loads(text or "{}") for table in chosen for text in table["extra"].to_pylist())
 
     def _parts(self, selection: Selection, aligned: tuple[str, ...]) -> Iterator[dict[str, pa.Table]]:
         """Part by part the pairs of the split that are not set apart, and what descends from them."""
@@ -209,6 +212,20 @@ def _files(image_ids: pa.ChunkedArray, images: pa.Table) -> pa.ChunkedArray:
     return images["image"].take(pc.index_in(image_ids, value_set=images["image_id"].combine_chunks()))
 
 
+def _stripped(joined: pa.Table) -> pa.Table:
+    """The rows with image files without metadata, and with names that say so where a file became a PNG."""
+    files, names = [], []
+    for image, name in zip(joined["image"].to_pylist(), joined["name"].to_pylist(), strict=True):
+        data = without_metadata(image["bytes"])
+        files.append({**image, "bytes": data})
+        suffix = suffix_of(data)
+        names.append(f"{name}.{suffix}" if name and suffix != suffix_of(image["bytes"]) else name)
+    for column, values in (("image", files), ("name", names)):
+        place, field = joined.schema.get_field_index(column), joined.schema.field(column)
+        joined = joined.set_column(place, field, pa.array(values, field.type))
+    return joined
+
+
 def _lists(rows: pa.Table, type_: pa.StructType, count: int) -> pa.ListArray:
     """Rows in the order of their column ``place`` as a list of structs for each of ``count`` places."""
     fields = [type_.field(at) for at in range(type_.num_fields)]
@@ -256,14 +273,28 @@ def _renamed(phrases: pa.Table, lookup: TagLookup) -> pa.Table:
     return pa.Table.from_pylist(rows, schema)
 
 
+def column_types(rows: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
+    """The columns of some rows of JSON by name, each with the type that holds all of its values as they are."""
+    kinds: dict[str, set[str]] = {}
+    for row in rows:
+        for name, value in row.items():
+            kinds.setdefault(name, set()).add(_kind_of(value))
+    return {name: _type_of(kinds[name]) for name in sorted(kinds)}
+
+
+def _kind_of(value: Any) -> str:
+    """What kind of column a value of JSON needs; a whole number is ``exact`` where a float holds it as well."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return "exact" if abs(value) <= 2**53 else "long" if -(2**63) <= value < 2**63 else "text"
+    return {bool: "bool", float: "float", type(None): "none"}.get(type(value), "text")
+
+
 def _type_of(kinds: set[str]) -> pa.DataType:
-    numbers = {"BIGINT", "UBIGINT", "HUGEINT"}
-    known = kinds - {"NULL"}
-    if known and known <= numbers:
-        return pa.int64()
-    if known and known <= numbers | {"DOUBLE"}:
-        return pa.float64()
-    return pa.bool_() if known == {"BOOLEAN"} else pa.string()
+    known = kinds - {"none"}
+    for type_, held in ((pa.int64(), {"exact", "long"}), (pa.float64(), {"exact", "float"}), (pa.bool_(), {"bool"})):
+        if known and known <= held:
+            return type_
+    return pa.string()
 
 
 _SAID_BY = pa.array(
@@ -314,10 +345,4 @@ changes AS (
 )
 SELECT image_id, sha256, names[1] AS name, url, split, change, labels.name AS tag, type, before, stage, reason, score
 FROM changes JOIN pairs USING (image_id) JOIN labels USING (tag_id) ORDER BY image_id, change, tag
-"""
-
-_EXTRA = """
-SELECT DISTINCT key, json_type(extra, '$."' || replace(key, '"', '\\"') || '"') AS type FROM (
-    SELECT extra, unnest(json_keys(extra)) AS key FROM pairs WHERE $split = '' OR split = $split
-) ORDER BY key
 """

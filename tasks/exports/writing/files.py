@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
+import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
+
+from storage.json_text import to_json
+from storage.printable import OBEYED
 
 SUFFIXES = {
     b"\xff\xd8\xff": "jpg",
@@ -16,9 +20,10 @@ SUFFIXES = {
     b"II*\x00": "tiff",
     b"MM\x00*": "tiff",
 }
-_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f:*?"<>|]')  # by Windows, or by nobody's wish
+_FORBIDDEN = re.compile(r'[\t\n:*?"<>|]')  # by Windows, or by nobody's wish
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # devices of Windows, with any suffix
 
-encode = json.JSONEncoder(ensure_ascii=False).encode
+encode = to_json
 
 
 def suffix_of(data: bytes) -> str:
@@ -32,20 +37,24 @@ def save_image(folder: Path, row: Mapping[str, Any]) -> str:
     """Writes a row's image below ``folder`` under the name that its source gives it, and returns that name, folders and
     all; without its bytes only the name.
 
-    Where two images are called the same, the later one has its id in its name. No name leads out of ``folder``.
+    Where two images are called the same, or differ in upper and lower case alone, the later one has its id in its name.
+    No name leads out of ``folder``.
     """
     data = (row["image"] or {}).get("bytes")
     if data is None:
         return str(row["name"] or row["image_id"])
-    own, image_id = file_name(row["name"] or "", data), row["image_id"]
+    own, image_id, taken = file_name(row["name"] or "", data), row["image_id"], _taken(folder)
     plain = f"{image_id}.{suffix_of(data)}"
     stem, dot, suffix = own.rpartition(".")
-    names = [own, f"{stem}-{image_id}{dot}{suffix}", plain] if row["name"] else [plain]
+    names = [own, f"{stem}-{image_id}{dot}{suffix}", plain] if own else [plain]
     for name in names:
+        if _folded(name) in taken and name != plain:
+            continue
         try:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with (folder / name).open("xb") as file:
                 file.write(data)
+            taken.add(_folded(name))
             return name
         except OSError:  # it is taken, or longer than a name may be
             if name == plain:
@@ -54,12 +63,24 @@ def save_image(folder: Path, row: Mapping[str, Any]) -> str:
 
 
 def file_name(name: str, data: bytes) -> str:
-    """A source's name for an image as a path that every file system takes, with the suffix of an image."""
-    parts = [_FORBIDDEN.sub("_", part).strip() for part in name.replace("\\", "/").split("/")]
-    path = "/".join(part for part in parts if part.strip("."))
+    """A source's name for an image as a path that every file system takes, with an image's suffix; "" where nothing is
+    left of it."""
+    parts = [_FORBIDDEN.sub("_", OBEYED.sub("_", part)).strip() for part in name.replace("\\", "/").split("/")]
+    path = "/".join(_RESERVED.sub(r"_\g<0>", part.rstrip(". ")) for part in parts if part.strip(". "))
     if path.rpartition(".")[2].lower() in (*SUFFIXES.values(), "jpeg", "webp", "tif"):
         return path
-    return f"{path}.{suffix_of(data)}"
+    return path and f"{path}.{suffix_of(data)}"
+
+
+@lru_cache(maxsize=1)
+def _taken(folder: Path) -> set[int]:
+    """The names of the files below ``folder``, as numbers: there may be millions."""
+    return {_folded(path.relative_to(folder).as_posix()) for path in folder.rglob("*")}
+
+
+def _folded(name: str) -> int:
+    """Equal for names that some file systems take for the same."""
+    return hash(unicodedata.normalize("NFC", name).casefold())
 
 
 class JsonArray:
@@ -71,7 +92,7 @@ class JsonArray:
         self.count = 0
         if name:
             text = encode(dict(head or {}))[:-1]
-            self.file.write(f"{text}{', ' if head else ''}{json.dumps(name)}: ")
+            self.file.write(f"{text}{', ' if head else ''}{encode(name)}: ")
         self.file.write("[")
 
     def add(self, element: Any) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 
+from storage.spreadsheets import text_of
 from tasks.sources.item import SourceError, SourceItem, file_version, images_folder, inside_of
 from tasks.sources.temporary import temporary_database
 
@@ -54,7 +55,7 @@ class CsvFile:
         )
         # Bytes that are not UTF-8 come through as surrogates, so that they cost one row and not the file.
         with self.file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            self.names = list(csv.DictReader(stream).fieldnames or [])
+            self.names = [text_of(name) for name in csv.DictReader(stream).fieldnames or ()]
         if missing := set(needed) - set(self.names):
             raise SourceError(
                 f"{path} has the columns {self.names} and lacks {sorted(missing)}: "
@@ -92,7 +93,8 @@ class CsvFile:
         with self.file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             reader = csv.DictReader(stream)
             for cells in reader:
-                yield CsvRow(reader.line_num, {name: value or "" for name, value in cells.items() if name is not None})
+                texts = {text_of(name): text_of(cell or "") for name, cell in cells.items() if name is not None}
+                yield CsvRow(reader.line_num, texts)
 
     def _where(self, line: int) -> str:
         """A line as people are told of it."""
