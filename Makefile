@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE ?= 1
 # bytecode is kept when a module is first loaded, not made for all that pip installs
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check soak ui clean
+.PHONY: demo test check audit soak ui clean
 
 demo: .venv/installed
 	RAM_ENGINE_EXIT_WITH_PARENT=1 $(BIN)/ram-engine run --preset sample --store runs/sample
@@ -23,6 +23,10 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.audit || test $$? = 2  # where advisories cannot be reached it says so, and no more
+
+audit: .venv/installed-dev
+	$(BIN)/python -m tests.audit
 
 clean:
 	rm -rf .venv runs build dist *.egg-info

@@ -9,6 +9,7 @@ browsers keep that for one port of one host alone, and ask the person for it.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import os
 import secrets
@@ -33,16 +34,24 @@ def new_secret() -> str:
 
 
 def kept_secret(file: Path) -> str:
-    """The secret in ``file``, made at the first call; only its owner can read it."""
+    """The secret in ``file``, made at the first call; only its owner can read it.
+
+    Raises PermissionError where another user made the file, ValueError where it holds no ``user:password``.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with contextlib.suppress(FileExistsError):
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        file.chmod(0o600)
-        return file.read_text(encoding="utf-8").strip()
-    secret = new_secret()
-    with open(descriptor, "w", encoding="utf-8") as opened:
-        opened.write(f"{secret}\n")
+        with open(descriptor, "w", encoding="utf-8") as opened:
+            opened.write(f"{new_secret()}\n")
+    with open(file, encoding="utf-8") as opened:
+        owner = os.fstat(opened.fileno()).st_uid
+        if owner not in (os.geteuid(), 0):
+            raise PermissionError(f"{file} belongs to another user, who would know the secret: remove it")
+        if owner == os.geteuid():
+            os.fchmod(opened.fileno(), 0o600)
+        secret = opened.read().strip()
+    if not all(secret.partition(":")):
+        raise ValueError(f"{file} holds no secret (user:password): remove it, and a new one is made")
     return secret
 
 

@@ -87,7 +87,8 @@ def start(here: Place, port: int, origin: str) -> None:
     """
     if here.runs:
         raise ValueError(f"a server runs already at {here.origin}: ram-engine server stop")
-    here.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (here.folder.parent, here.folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     secret = here.secret
     command = [sys.executable, "-m", "ram_engine", "server", "start", "--foreground", "--port", str(port)]
     log = os.open(here.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -107,7 +108,8 @@ def run(here: Place, port: int, origin: str) -> None:
 
     Raises ValueError where another server lives on the same folder, OSError where the port is taken.
     """
-    here.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.umask(0o077)  # Prefect's database holds the key of its Secret blocks
+    here.folder.mkdir(parents=True, exist_ok=True)
     with _alone(here), guard.listen(port) as listening:
         own = guard.origin_of(listening)
         told = origin.rstrip("/") or own

@@ -18,6 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flows import guard
 
+# Its imports take seconds: it minds the end of this process before.
+SERVER = "from tasks.executors.parents import end_with; end_with(0); from flows.local_server import main; main()"
+COMMAND = (sys.executable, "-c", SERVER)
 START_SECONDS = 300  # of a machine that is busy; one that ends is noticed at once
 
 
@@ -64,14 +67,19 @@ def local_server(
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+        if server.stdin is not None:
+            server.stdin.close()
 
 
 def start(listening: socket.socket, secret: str, log: str, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Starts a server behind the guard on a socket of :func:`guard.listen`, which it inherits."""
+    """Starts a server behind the guard on a socket of :func:`guard.listen`, which it inherits.
+
+    It ends when its standard input does, and so with this process.
+    """
     with open(log, "ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.local_server", str(listening.fileno()), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
+            [*COMMAND, str(listening.fileno())],
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             env={**os.environ, **settings, **server_settings(guard.origin_of(listening), secret)},
@@ -157,12 +165,6 @@ def _signed_in(app: ASGIApp) -> ASGIApp:
     return pages
 
 
-def _serve(descriptor: int, parent: int) -> None:
-    from tasks.executors.parents import exit_with
-
-    exit_with(parent)
-    serve(socket.socket(fileno=descriptor), os.environ["PREFECT_SERVER_API_AUTH_STRING"])
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]), int(sys.argv[2]))
+def main() -> None:
+    """What :func:`start` starts."""
+    serve(socket.socket(fileno=int(sys.argv[1])), os.environ["PREFECT_SERVER_API_AUTH_STRING"])

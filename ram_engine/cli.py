@@ -368,10 +368,6 @@ def main() -> None:
     """The console command; errors for people are one line and exit code 1."""
     keep_memory()
     logging.raiseExceptions = False  # a line of a log that Prefect's server does not take is no news for a person
-    if os.environ.get("RAM_ENGINE_EXIT_WITH_PARENT"):
-        from tasks.executors.parents import exit_with
-
-        exit_with(os.getppid())
     left_out = [*left_out_stages().values(), *(sentence for room in ROOMS for sentence in room.left_out.values())]
     for sentence in left_out:
         Terminal(stderr=True).print(f"ram-engine: {sentence}", style="yellow")

@@ -20,7 +20,8 @@ from storage.addresses import concealed
 from storage.names import of_round
 from storage.store import Snapshot, Store, StoreError
 from storage.user_folder import home_folder, user_folder
-from tasks.machine import planning, training_process
+from tasks.executors.fork_server import fork_server
+from tasks.machine import planning
 from tasks.machine.outlook import Request, outlook
 from tasks.machine.planning import StageFailedError
 from tasks.machine.repairs import repairing
@@ -58,7 +59,7 @@ def run(
         from flows.run_stage import plans_at_hand
 
         if any(stage.kind == "training" for stage in todo):
-            training_process.load_ahead()
+            fork_server()
         with plans_at_hand(one.work for one in planned if one.work is not None):
             pipeline(
                 store.url,
@@ -189,6 +190,7 @@ def serve_ui(
 
             tell(signing_in(api.removesuffix("/api"), secret, secret_file, "/deployments"))
             tell("Ctrl-C stops it.")
+            os.environ["RAM_ENGINE_EXIT_WITH_PARENT"] = "1"  # of the processes of runs, which Prefect starts
             serve_deployments(url, settings, executor)
 
 

@@ -25,9 +25,9 @@ ARGUMENTS = [
 
 
 @contextlib.contextmanager
-def open_browser() -> Iterator[sync_api.Browser]:
+def open_browser(*arguments: str) -> Iterator[sync_api.Browser]:
     """Debian's Chromium, without a window."""
     with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments])
         yield opened
         opened.close()

@@ -51,8 +51,9 @@ def _run(environment: Mapping[str, str], store: str, kind: str) -> None:
 
 
 def _command(environment: Mapping[str, str], arguments: list[str], out: str, err: str) -> None:
-    from ram_engine.cli import main
+    from ram_engine.__main__ import main
 
+    os.setsid()
     _begin(environment, out, err)
     sys.argv = ["ram-engine", *arguments]
     main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from prefect.server.api import server
@@ -29,4 +28,4 @@ def create_ill_app(**options: Any) -> ASGIApp:
 
 if __name__ == "__main__":
     server.create_app = create_ill_app
-    local_server._serve(int(sys.argv[1]), int(sys.argv[2]))
+    local_server.main()

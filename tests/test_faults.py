@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def test_a_server_that_is_away_and_takes_no_artifact_costs_the_run_nothing(
     home.mkdir()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     environment |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    server = Server(environment, tmp_path / "server.log", "tests.ill_server")
+    server = Server(environment, tmp_path / "server.log", [sys.executable, "-m", "tests.ill_server"])
     verdicts = Store(copied_store).snapshot("tag_verdicts")
     try:
         begun, log = time.time(), tmp_path / "run.log"
@@ -173,8 +173,8 @@ def test_a_server_that_is_away_and_takes_no_artifact_costs_the_run_nothing(
 class Server:
     """A Prefect server that stops and comes back at the same address, with what it knew."""
 
-    def __init__(self, environment: dict[str, str], log: Path, module: str = "flows.local_server") -> None:
-        self.secret, self.log, self.module = guard.new_secret(), log, module
+    def __init__(self, environment: dict[str, str], log: Path, command: Sequence[str] = local_server.COMMAND) -> None:
+        self.secret, self.log, self.command = guard.new_secret(), log, command
         self.environment = environment
         self.port = 0
         self.start()
@@ -187,7 +187,8 @@ class Server:
         with guard.listen(self.port) as listening, self.log.open("ab") as log:
             self.port = listening.getsockname()[1]
             self.process = subprocess.Popen(
-                [sys.executable, "-m", self.module, str(listening.fileno()), str(os.getpid())],
+                [*self.command, str(listening.fileno())],
+                stdin=subprocess.PIPE,
                 env={**self.environment, **local_server.server_settings(guard.origin_of(listening), self.secret)},
                 stdout=log,
                 stderr=log,

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from tasks.executors.parents import exit_with_creator
+from tasks.executors.parents import exit_with_creator, unaware_of_interrupts
 from tasks.executors.threads import AbandonedError
 from tasks.machine.worker import Shard, ShardResult, Worker, WorkerFactory
 from tasks.settings.executor import ExecutorSettings
@@ -29,11 +29,12 @@ class Processes:
         with self.lock:
             if self.abandoned:
                 raise AbandonedError("the run was stopped")
-            try:
-                return self.pool.submit(_run_in_process, shard)
-            except BrokenProcessPool:
-                self.pool = self._open()
-                return self.pool.submit(_run_in_process, shard)
+            with unaware_of_interrupts():  # it may start a process
+                try:
+                    return self.pool.submit(_run_in_process, shard)
+                except BrokenProcessPool:
+                    self.pool = self._open()
+                    return self.pool.submit(_run_in_process, shard)
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)

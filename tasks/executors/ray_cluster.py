@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -82,7 +83,13 @@ class _Actor:
                 self.actor = self.kind.remote(self.factory)
 
 
+LOOPBACK_ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # at 0, on any system: the variable's name says less
+
+
 def connected(settings: ExecutorSettings) -> Any:
+    """Ray, connected to the cluster of the settings, else to one of this process that this machine alone reaches."""
+    if not settings.address:  # Ray runs what it is sent; what it listens on is settled by its import
+        os.environ.setdefault(LOOPBACK_ALONE, "0")
     try:
         import ray
     except ImportError:

@@ -1,13 +1,11 @@
 """Runs one training in a process of its own, so that it can be killed and limited, and leaves no memory behind.
 
-Such processes are forked by a server that has loaded torch and the training code once (multiprocessing's forkserver):
+Such processes are forked by a server that has loaded torch and the training code once (:mod:`..executors.fork_server`):
 a small training would spend most of its time on imports otherwise. The server ends with the process that asked for it.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import time
 import uuid
@@ -15,14 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from storage import full_disk
 from storage.names import SnapshotName
 from storage.store import DamagedPartError, Part, Snapshot, Store
-from tasks.executors import sockets
+from tasks.executors.fork_server import fork_server
 from tasks.executors.parents import exit_with_creator
 from tasks.machine.dag import stage_named
 from tasks.machine.inputs import Inputs
@@ -105,22 +102,13 @@ class Progress:
     what: str
 
 
-def load_ahead() -> ForkServerContext:
-    """Starts the server, unless it runs, and returns at once: it loads torch while this process does other things."""
-    sockets.make_room()
-    context: ForkServerContext = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tasks.training.jobs"])
-    multiprocessing.forkserver.ensure_running()
-    return context
-
-
 def start(order: Order, log: Path) -> tuple[BaseProcess, Connection]:
     """Starts the training; its messages are :class:`Progress` and at the end the ``Part`` of its curves, or the
     ``DamagedPartError`` or ``FullDiskError`` that stopped it.
 
     Whatever it prints goes into ``log``.
     """
-    context = load_ahead()
+    context = fork_server()
     messages, sender = context.Pipe(duplex=False)
     process = context.Process(target=_train, args=(order, sender, str(log)), name=order.stage)
     process.start()

@@ -7,7 +7,6 @@ is known by its model folder, one that was killed goes on from its checkpoint.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from models import Tagger, tagger_folder
 from storage.keys import digest
 from storage.schemas import contract
-from tasks.executors import sockets
+from tasks.executors.fork_server import fork_server
 from tasks.executors.parents import exit_with_creator
 from tasks.machine.allocator import keep_memory
 from tasks.machine.cores import cores
@@ -157,9 +156,7 @@ def _processes(jobs: int) -> int:
 
 
 def _run_side_by_side(jobs: Sequence[Job], processes: int, threads: int, progress: Progress) -> None:
-    sockets.make_room()
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # torch is loaded once, not once a process
+    context = fork_server()
     reports: Any = context.Queue()
     with ProcessPoolExecutor(
         processes, mp_context=context, initializer=_start_process, initargs=(threads, reports)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from tasks.executors.parents import exit_with_creator
+from tasks.executors.parents import exit_with_creator, unaware_of_interrupts
 from tasks.machine.allocator import keep_memory
 from tasks.machine.cores import cores
 from tasks.settings.executor import ExecutorSettings
@@ -37,24 +38,35 @@ def run(job: Runnable, name: str, executor: ExecutorSettings, progress: Callable
     over = threading.Event()
     listener = threading.Thread(target=_listen, args=(reports, progress, over), daemon=True)
     listener.start()
+    scratch = tempfile.TemporaryDirectory()
     launch = LaunchConfig(
         min_nodes=executor.training_nodes,
         max_nodes=executor.training_nodes,
         nproc_per_node=executor.training_processes,
         run_id=name,
         rdzv_backend="c10d",
-        rdzv_endpoint=executor.rendezvous or "localhost:0",
         max_restarts=0,
         start_method=START,
         monitor_interval=0.2,
+        **meeting(executor, scratch.name),
     )
     try:
-        elastic_launch(launch, _run_share)(job, reports, executor.training_processes)
+        with unaware_of_interrupts():
+            elastic_launch(launch, _run_share)(job, reports, executor.training_processes)
     except ChildFailedError as error:
         raise RuntimeError(error.get_first_failure()[1].message) from error
     finally:
         over.set()
         listener.join()
+        scratch.cleanup()
+
+
+def meeting(executor: ExecutorSettings, folder: str) -> dict[str, Any]:
+    """Where a training's machines meet. One alone does in a file: a port is open to all networks, and what comes in
+    by it is unpickled."""
+    if executor.training_nodes > 1:
+        return {"rdzv_endpoint": executor.rendezvous}
+    return {"rdzv_endpoint": f"{folder}/meeting", "rdzv_configs": {"store_type": "file"}}
 
 
 def _listen(reports: Any, progress: Callable[[int, int], None], over: threading.Event) -> None:

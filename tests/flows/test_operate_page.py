@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import pty
 import re
@@ -20,6 +21,7 @@ import yaml
 from ram_engine.configuration import configure
 from tests.conftest import ROOT
 from tests.flows.conftest import AGAIN, SET_UP
+from tests.flows.test_guard import HARM
 
 LINE_SECONDS = 1800
 
@@ -95,6 +97,7 @@ def test_the_page_works_as_it_is_pasted(tmp_path: Path) -> None:
         second.paste(SET_UP[2])
         second.paste("prefect deployment ls")
         second.close()
+        assert_guarded(home, terminal)
         terminal.close()
         time.sleep(3)
         subprocess.run([*server, "status"], check=True, **here)  # type: ignore[call-overload]
@@ -107,6 +110,19 @@ def test_the_page_works_as_it_is_pasted(tmp_path: Path) -> None:
                 process.kill()
         subprocess.run([*server, "stop"], check=True, **here)  # type: ignore[call-overload]
     assert (tree / "runs" / "sample" / "report.html").is_file()
+
+
+def assert_guarded(home: Path, terminal: Terminal) -> None:
+    """No foreign page, with the browser signed in, changes what the page's lines have set up."""
+    from tests.foreign_page import attack
+
+    shown = terminal.paste("prefect deployment inspect judge/default --output json")
+    identifier = json.loads(shown[shown.index("{") : shown.rindex("}") + 1])["id"]
+    own, secret = "http://127.0.0.1:4200", (home / ".prefect" / "ram-engine-server" / "secret").read_text().strip()
+    statuses = attack(own, secret, f"{own}/api/deployments/{identifier}", HARM)
+    assert set(statuses) <= {403, 421}
+    again = terminal.paste("prefect deployment inspect judge/default --output json")
+    assert "run_shell_script" not in again
 
 
 def test_units_and_compose_start_what_the_page_starts() -> None:

@@ -18,7 +18,7 @@ def test_a_server_that_never_answers_holds_up_no_work(
     monkeypatch.setattr(showing, "PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(progress, "ARTIFACT_SECONDS", 0.0)
 
-    server = next(one for one in psutil.Process().children() if "flows.local_server" in one.cmdline())
+    server = next(one for one in psutil.Process().children() if "flows.local_server" in " ".join(one.cmdline()))
 
     @flow
     def work() -> float:
