@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -43,6 +44,7 @@ from tasks.sources.listing.item_rows import from_table, ready_rows
 from tasks.sources.listing.merging import merge
 from tasks.sources.source import Source
 
+REMEMBERED = 256  # fingerprints: the rows of a piece have one, and follow each other
 T = TypeVar("T")
 
 
@@ -90,8 +92,11 @@ def _compared(
     claimed = bytearray(listing.numbers.stop)  # a byte an item
     homes: dict[int, str] = {}
     parted: list[tuple[_KnownRow, int]] = []
+    find = lru_cache(REMEMBERED)(listing.find)
     for row in known:
-        matched = [(_matched(listing, fingerprint, row), fingerprint.of_piece) for fingerprint in row.fingerprints]
+        matched = [
+            (_matched(listing, find, fingerprint, row), fingerprint.of_piece) for fingerprint in row.fingerprints
+        ]
         present = [(number, of_piece) for number, of_piece in matched if number is not None]
         pieces = [number for number, of_piece in present if of_piece]
         if len(present) == len(matched) and not (row.rejected and again.retry_rejected):
@@ -115,9 +120,11 @@ def _compared(
     return chain(unclaimed, reread), {partition: ids for partition, ids in tombstones.items() if ids}
 
 
-def _matched(listing: Listing, known: Fingerprint, row: _KnownRow) -> int | None:
+def _matched(
+    listing: Listing, find: Callable[[Fingerprint], int | None], known: Fingerprint, row: _KnownRow
+) -> int | None:
     """The listed item of a fingerprint, or of a file that only was touched: its digest decides; None where it left."""
-    number = listing.find(known)
+    number = find(known)
     if number is None and row.sha256:
         for touched, path in listing.of_its_size(known):
             with suppress(ImageError):  # it cannot be read, as its row will say
@@ -285,12 +292,13 @@ class _KnownRow:
 def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
     if latest is None:
         return
+    parse = lru_cache(REMEMBERED)(Fingerprint.parse)
     for part in latest.parts:
         gone = set(latest.tombstones.get(part.partition, ()))
         columns = store.read_part("pairs", part, ["image_id", "sha256", "fingerprints"]).to_pylist()
         for row in columns:
             if row["image_id"] not in gone:
-                fingerprints = tuple(map(Fingerprint.parse, row["fingerprints"]))
+                fingerprints = tuple(map(parse, row["fingerprints"]))
                 yield _KnownRow(part.partition, row["image_id"], row["sha256"], fingerprints)
     rejected = store.snapshot("pairs_rejected")
     for part in rejected.parts if rejected is not None else ():
