@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,8 @@ LEAVE_SECONDS = 15.0
 
 def pytest_configure(config: pytest.Config) -> None:
     """Gives each worker its own share of the cores: more threads than cores would wait for each other."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell: the tests send it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = getattr(config, "workerinput", None)
     if worker is None:
         os.environ[SESSION] = uuid.uuid4().hex
