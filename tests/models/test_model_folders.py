@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -67,6 +67,7 @@ def test_a_fault_is_one_sentence_that_names_the_file(saved: Path, own: Path, fau
     assert "\n" not in str(raised.value)
 
 
+@settings(max_examples=50)
 @given(st.binary(max_size=40) | st.builds(lambda value: json.dumps(value).encode(), JSON), st.booleans())
 def test_garbage_is_named(saved: Path, tmp_path_factory: pytest.TempPathFactory, content: bytes, labels: bool) -> None:
     folder, name = description(saved, tmp_path_factory), "labels.json" if labels else "config.json"
@@ -75,6 +76,7 @@ def test_garbage_is_named(saved: Path, tmp_path_factory: pytest.TempPathFactory,
         tagger_folder.read_description(folder)
 
 
+@settings(max_examples=50)
 @given(st.sampled_from(sorted(json.loads(TaggerConfig().to_json()))), JSON)
 def test_a_configuration_of_other_values_is_named_or_read(
     saved: Path, tmp_path_factory: pytest.TempPathFactory, field: str, value: object
@@ -166,7 +168,7 @@ def test_encoders_of_its_own_are_refused(own: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("named", ["open_clip:ViT-B-16", "open_clip:ViT-B-32-quickgelu:laion400m_e31"])
 def test_known_encoders_are_read(own: Path, named: str) -> None:
-    assert load_tagger(configured(own, text_encoder=named)).config.text_encoder == named
+    assert tagger_folder.read_description(configured(own, text_encoder=named))[0].text_encoder == named
 
 
 def test_a_stores_own_encoders_are_read(own: Path) -> None:
