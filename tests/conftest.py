@@ -57,8 +57,9 @@ LEAVE_SECONDS = 15.0
 
 def pytest_configure(config: pytest.Config) -> None:
     """Gives each worker its own share of the cores: more threads than cores would wait for each other."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell: the tests send it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Ignored below `nohup` and in the background of a shell: what the tests start is to mind them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     worker = getattr(config, "workerinput", None)
     if worker is None:
         os.environ[SESSION] = uuid.uuid4().hex
