@@ -185,7 +185,7 @@ def _read(store: Store, name: str) -> Lease | None:
         if text is None:
             return None
         lease = _LEASE.validate_json(text)
-    except (OSError, ValueError):
+    except (OSError, ValueError, StoreError):
         lease = Lease(f"stage whose lease cannot be read ({FOLDER}/{name})")
     return replace(lease, name=name.removesuffix(".json"))
 

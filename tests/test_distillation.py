@@ -67,7 +67,7 @@ def test_a_model_learns_clip_features_end_to_end(clip_encoder: str, finished_sto
         plan = blueprint(settings, tags, material.image_encoder, material.image_size)
         job = Job("whole", tmp_path / "model", plan, material, settings, "cpu")
         job.run(lambda done, total: None)
-    model = load_tagger(job.folder)
+    model = load_tagger(job.folder, own_encoders=True)
     assert model.config.text_encoder == clip_encoder
     assert model.label_queries.shape == (2, model.config.query_width)
     before = plan.make(settings.seed).image_encoder.state_dict()

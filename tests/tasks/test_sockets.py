@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -34,12 +35,13 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("length", [71, 200])
 def test_processes_are_forked(tmp_path: Path, length: int) -> None:
-    folder = tmp_path / ("x" * (length - len(f"{tmp_path}/")))
-    folder.mkdir()
     (tmp_path / "fork.py").write_text(FORK)
-    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "fork.py")], env=environment, capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
-    assert list(folder.iterdir()) == []
+    with TemporaryDirectory(dir="/tmp") as root:  # that of the test may be longer already
+        folder = Path(root) / ("x" * (length - len(f"{root}/")))
+        folder.mkdir()
+        environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, str(tmp_path / "fork.py")], env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
+        assert list(folder.iterdir()) == []
