@@ -222,8 +222,8 @@ def measure_labels(store: Store, captions: Mapping[str, list[str]]) -> Labels:
 @torch.inference_mode()
 def measure_models(store: Store, images: Path, report: Sequence[str], captions: Mapping[str, list[str]]) -> Models:
     """Both models of the run in ``store`` on the photographs that are named in ``report``."""
-    retrained = load_tagger(store.model_folder(_latest(store, "ram")) / "whole")
-    before = load_tagger(store.model_folder(_latest(store, "ablation")) / Row.PARSED)
+    retrained = load_tagger(store.model_folder(_latest(store, "ram")) / "whole", own_encoders=True)
+    before = load_tagger(store.model_folder(_latest(store, "ablation")) / Row.PARSED, own_encoders=True)
     prepare = retrained.preprocessing.transform()
     after_scores, before_scores = [], []
     for start in range(0, len(report), 32):

@@ -107,7 +107,7 @@ def tell_of_damage(message: str) -> None:
 def tell_what_is_known(store: Store) -> None:
     """Names the damaged parts that readers found before: planned as missing, they are mended without being read."""
     for file in store.found_damaged():
-        tell_of_damage(f"{file} is damaged, and is computed again where this run comes to it")
+        tell_of_damage(f"{file} is damaged or missing: it is computed again where this run comes to it")
 
 
 def _run_all(

@@ -65,7 +65,7 @@ def run_stage(run: StageRun) -> StageOutcome:
         except (DamagedPartError, StageFailedError) as error:
             damaged = error.__cause__ if isinstance(error, StageFailedError) else error
             if isinstance(damaged, DamagedPartError):  # so that the next plan computes it again
-                store.remove_part(damaged.artifact, damaged.part)
+                store.discard(damaged)
             raise
 
 

@@ -31,6 +31,7 @@ Using it::
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -88,10 +89,12 @@ def create_tagger(
     return model
 
 
-def load_tagger(folder: Path | str) -> Tagger:
-    """The tagger of a model folder, in eval mode; raises FileNotFoundError where it is none."""
-    config, labels, tokenizer = tagger_folder.read(folder)
-    model = create_tagger(config, labels, tokenizer, pretrained_encoder=False)
+def load_tagger(folder: Path | str, own_encoders: bool = False) -> Tagger:
+    """The tagger of a model folder, in eval mode; errors and ``own_encoders`` as of
+    :func:`models.tagger_folder.read_description`."""
+    config, labels, tokenizer = tagger_folder.read(folder, own_encoders)
+    create = partial(create_tagger, config, labels, tokenizer, pretrained_encoder=False)
+    model = tagger_folder.make(Path(folder), config, create)
     tagger_folder.load_weights(model, folder)
     return model.eval()
 

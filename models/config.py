@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+Size = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -24,15 +31,15 @@ class Label:
 class CaptionerConfig:
     """Sizes of the tag encoder and the text decoder, and the special ids of their vocabulary."""
 
-    layers: int = 12
-    heads: int = 12
-    vocabulary: int = 30524
-    positions: int = 512
-    tag_length: int = 40  # the tags are padded or cut to so many tokens
-    pad_id: int = 0
-    end_id: int = 102  # [SEP]
-    caption_id: int = 30522  # [DEC], the first token of a caption
-    tags_id: int = 30523  # [ENC], the first token of the tags
+    layers: Count = 12
+    heads: Size = 12
+    vocabulary: Size = 30524
+    positions: Size = 512
+    tag_length: Size = 40  # the tags are padded or cut to so many tokens
+    pad_id: Count = 0
+    end_id: Count = 102  # [SEP]
+    caption_id: Count = 30522  # [DEC], the first token of a caption
+    tags_id: Count = 30523  # [ENC], the first token of the tags
     prompt: str = ""  # words that every generated caption goes on from; they are cut off again
 
 
@@ -58,20 +65,20 @@ class TaggerConfig:
     architecture: Literal["tag2text", "ram"] = "ram"
     image_encoder: str = "swin_base_patch4_window7_224"  # a timm model
     image_encoder_options: dict[str, Any] = field(default_factory=dict)  # passed on to timm.create_model
-    image_size: int = 224
+    image_size: Annotated[int, Field(ge=1, le=4096)] = 224
     image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    hidden: int = 768
-    feed_forward: int = 3072
-    decoder_layers: int = 2  # 0, with token evidence: tags are read off single tokens alone
-    decoder_heads: int = 4
-    dropout: float = 0.1
-    labels: int = 4585
-    query_width: int = 512  # RAM: width of the label queries and of the projected image tokens
+    hidden: Size = 768
+    feed_forward: Size = 3072
+    decoder_layers: Count = 2  # 0, with token evidence: tags are read off single tokens alone
+    decoder_heads: Size = 4
+    dropout: Share = 0.1
+    labels: Count = 4585
+    query_width: Size = 512  # RAM: width of the label queries and of the projected image tokens
     token_evidence: bool = False  # add each label's strongest single token to its logit; not in the published models
     mean_evidence: bool = False  # read that logit off the mean token instead: a linear classifier of the whole image
     text_classifier: bool = False  # RAM: add a classifier vector made from the label query; not in the published model
-    descriptions: int = 1  # RAM++: texts a label, which each image weighs anew
+    descriptions: Size = 1  # RAM++: texts a label, which each image weighs anew
     text_encoder: str = "open_clip:ViT-B-16"  # RAM: what made the label queries, see models.label_queries
     captioner: CaptionerConfig | None = CaptionerConfig()
     threshold: float = 0.68  # for labels without their own
@@ -81,17 +88,17 @@ class TaggerConfig:
 
     @classmethod
     def from_json(cls, text: str) -> TaggerConfig:
-        """The inverse of :meth:`to_json`; raises ValueError naming an unknown key (a newer version's, perhaps)."""
-        values = json.loads(text)
-        unknown = set(values) - {each.name for each in fields(cls)}
+        """The inverse of :meth:`to_json`; raises ValueError, for an unknown key too (a newer version's, perhaps)."""
+        config = _adapter().validate_json(text, strict=True)
+        unknown = set(json.loads(text)) - {each.name for each in fields(cls)}
         if unknown:
-            raise ValueError(f"config.json: unknown {sorted(unknown)}; it may be of a newer version or another tool")
-        if values.get("captioner"):
-            values["captioner"] = CaptionerConfig(**values["captioner"])
-        for name in ("image_mean", "image_std"):
-            if name in values:
-                values[name] = tuple(values[name])
-        return cls(**values)
+            raise ValueError(f"unknown {sorted(unknown)}; it may be of a newer version or another tool")
+        return config
+
+
+@cache
+def _adapter() -> TypeAdapter[TaggerConfig]:
+    return TypeAdapter(TaggerConfig)
 
 
 def label_thresholds(config: TaggerConfig, labels: Sequence[Label]) -> list[float]:

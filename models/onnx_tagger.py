@@ -36,12 +36,20 @@ class OnnxTagger:
             raise FileNotFoundError(f"{folder} is no ONNX folder: {GRAPH} missing")
         self.label_queries: NDArray[np.float32] | None = None
         if self.config.architecture == "ram":
-            self.label_queries = np.load(folder / QUERIES)
+            with tagger_folder.naming(folder / QUERIES, "holds no label queries"):
+                self.label_queries = np.load(folder / QUERIES).astype(np.float32)
+                if (len(self.label_queries), self.label_queries.shape[-1]) != (
+                    len(self.labels),
+                    self.config.query_width,
+                ):
+                    raise ValueError(f"of shape {self.label_queries.shape}")
         threads = threads or torch.get_num_threads()
         # OpenVINO would turn the rounded layers back into float
         by_openvino = graph.name == GRAPH and importlib.util.find_spec("openvino") is not None
+        self._graph = graph
         self.runtime = "OpenVINO" if by_openvino else "ONNX Runtime"
-        self._run = _openvino(graph, threads) if by_openvino else _onnx_runtime(graph, threads)
+        with tagger_folder.naming(graph, "is no graph of a tagger"):
+            self._run = _openvino(graph, threads) if by_openvino else _onnx_runtime(graph, threads)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -60,7 +68,14 @@ class OnnxTagger:
         elif label_queries is not None:
             raise ValueError("Tag2Text knows only the labels it was trained with; for other labels take a RAM")
         parts = [self._run({"images": part.numpy(), **labels}) for part in images.split(AT_ONCE)]
-        return torch.from_numpy(np.concatenate(parts))
+        logits = torch.from_numpy(np.concatenate(parts))
+        wanted = len(labels.get("label_queries", self.labels))
+        if logits.shape != (len(images), wanted):
+            raise tagger_folder.ModelFolderError(
+                f"{self._graph} gives logits of shape {tuple(logits.shape)}, not {(len(images), wanted)}: it is of "
+                "another model than the files beside it"
+            )
+        return logits
 
 
 def is_onnx_folder(folder: Path) -> bool:

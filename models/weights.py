@@ -100,9 +100,9 @@ def clip_checkpoint(model: str, pretrained: str) -> tuple[Path | None, dict[str,
     import open_clip
     from huggingface_hub import try_to_load_from_cache
 
-    if Path(pretrained).is_file():
-        return Path(pretrained), {}
     known = open_clip.get_pretrained_cfg(model, pretrained)
+    if not known and Path(pretrained).is_file():
+        return Path(pretrained), {}
     if not known:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or f"none, and no model {model}"
         raise ValueError(

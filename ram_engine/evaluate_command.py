@@ -16,7 +16,7 @@ from rich.text import Text
 from flows.terminal import Terminal
 from ram_engine.options import StoreOption, default_store
 from storage.json_text import to_json
-from storage.store import Store, StoreError
+from storage.store import Store
 
 if TYPE_CHECKING:
     from tasks.evaluation.scores import Scores
@@ -104,10 +104,7 @@ def _vocabulary(store: str) -> list[Tag]:
     """The tags of a store, which captions are searched for; none where there is no store."""
     from tasks.labels.tags import read_tags
 
-    try:
-        opened = Store(store, create=False)
-    except StoreError:
-        return []
+    opened = Store(store, create=None)
     snapshot = opened.snapshot("label_system")
     return read_tags(opened.table(snapshot)) if snapshot is not None else []
 

@@ -98,12 +98,9 @@ def _tagger(model: str, store: str, captioner: bool = False) -> Tagger:
 
 def _has_model(url: str) -> bool:
     from ram_engine.runs import latest_model
-    from storage.store import Store, StoreError
+    from storage.store import Store
 
-    try:
-        return latest_model(Store(url, create=False)) is not None
-    except StoreError:
-        return False
+    return latest_model(Store(url, create=None)) is not None
 
 
 def _say_stand_ins(tagger: Tagger, labels: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from models.zero_shot import ClipZeroShot, ZeroShot
 from ram_engine.answerers import CAPTIONERS, Answerer, Graph, Model, Teacher, picture_of
 from ram_engine.explain import beyond, sheet
 from ram_engine.runs import latest_model
-from storage.store import Store, StoreError
+from storage.store import Snapshot, Store, StoreError
 
 BATCH = 16
 
@@ -51,25 +51,20 @@ class Tagger:
     @classmethod
     def from_store(cls, url: str) -> Tagger:
         """The best model of a store: fine-tuned, retrained or baseline; the zero-shot teacher where there is none."""
-        try:
-            store = Store(url, create=False)
-        except StoreError:
-            return cls.zero_shot()
+        store = Store(url, create=None)
         snapshot = latest_model(store)
         if snapshot is None:
             return cls.zero_shot()
-        return cls(_trained(store.model_folder(snapshot), f"{snapshot.artifact} of {url}"))
+        return cls(_of_store(store, snapshot))
 
     @classmethod
     def baseline_of(cls, url: str) -> Tagger:
         """The baseline of a store, which writes captions. Raises StoreError where there is none."""
-        try:
-            snapshot = (store := Store(url, create=False)).snapshot("baseline")
-        except StoreError:
-            snapshot = None
+        store = Store(url, create=None)
+        snapshot = store.snapshot("baseline")
         if snapshot is None:
             raise StoreError(f"nothing writes captions yet: {CAPTIONERS}")
-        return cls(_trained(store.model_folder(snapshot), f"baseline of {url}"))
+        return cls(_of_store(store, snapshot))
 
     @classmethod
     def zero_shot(cls, clip: str = "") -> Tagger:
@@ -149,6 +144,11 @@ def _trained(path: Path, name: str) -> Answerer:
     if (path / "whole").is_dir():
         path = path / "whole"
     return Graph(OnnxTagger(path), name) if is_onnx_folder(path) else Model(load_tagger(path), name)
+
+
+def _of_store(store: Store, snapshot: Snapshot) -> Answerer:
+    folder = store.model_folder(snapshot) / "whole"
+    return Model(load_tagger(folder, own_encoders=True), f"{snapshot.artifact} of {store.url}")
 
 
 def _sorted(scores: torch.Tensor, labels: Sequence[Label], limits: torch.Tensor) -> list[Tag]:

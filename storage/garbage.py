@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from storage import damage
 from storage.leases import DEAD_AFTER, FOLDER, Lease, now
-from storage.store import DAMAGED, TEMPORARY, Snapshot, Store
+from storage.store import TEMPORARY, Snapshot, Store
 
 TRAINING = "training"
 
@@ -42,7 +43,7 @@ def find(store: Store, keep: int, leases: Collection[Lease] = ()) -> list[Garbag
         if path.rsplit("/", 1)[-1].startswith(TEMPORARY) or artifact == FOLDER:
             if _written_before(store, path, oldest):
                 found.append(Garbage("temporary file", path, size))
-        elif artifact == DAMAGED:
+        elif artifact == damage.FOLDER:
             of, _, damaged = folder.removesuffix(".json").partition("@")
             if f"{of}/parts/{damaged}.parquet" not in files:
                 found.append(Garbage("note", path, size))

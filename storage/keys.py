@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from pathlib import Path
 from typing import IO, Any
 
 KEY_LENGTH = 24
@@ -22,6 +24,12 @@ def digest_stream(stream: IO[bytes], length: int) -> str:
         contents.update(block)
         length -= len(block)
     return contents.hexdigest()[:KEY_LENGTH]
+
+
+def digest_file(path: Path) -> str:
+    """The key of a file's bytes, which are read in blocks."""
+    with path.open("rb") as file:
+        return digest_stream(file, os.fstat(file.fileno()).st_size)
 
 
 def digest_bytes(data: bytes | memoryview) -> str:

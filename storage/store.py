@@ -7,10 +7,11 @@ Layout, below any fsspec URL::
     <artifact>/models/<key>/              a model folder, where the artifact is a model
     <artifact>/snapshots/<key>.json       a snapshot: the parts that belong together, and where they came from
     <artifact>/latest.json                the name of the newest snapshot
-    .damaged/<artifact>@<key>.json        a part that a reader found damaged: it is computed again
+    .damaged/<artifact>@<key>.json        a part or a model that a reader found damaged: it is computed again
 
 A part is written under a temporary name, synced and renamed; a snapshot is published after all of its parts. Readers
-open only what a snapshot lists, so whatever a killed run left behind is never read.
+open only what a snapshot lists, so whatever a killed run left behind is never read. Parts and model folders are read
+only where their digests are those that their snapshot lists, JSON files where their own checksum fits.
 """
 
 from __future__ import annotations
@@ -18,139 +19,37 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import functools
-import json
 import math
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import TypeAdapter
 
-from storage import full_disk
+from storage import damage, documents, full_disk, model_folders
 from storage import parts as parquet
 from storage.addresses import concealed, revealed
-from storage.json_text import to_json
-from storage.keys import digest, digest_bytes
-from storage.names import SnapshotName
-from storage.schemas import ContractError, check, contract
+from storage.damage import DamagedModelError, DamagedPartError, StoreError, naming, note_of
+from storage.keys import digest
+from storage.schemas import check, contract
+from storage.snapshots import Part, Snapshot, model_folder_of, part_file, row_id
 from storage.user_folder import user_folder
+from storage.versions import Version, version_of
+
+__all__ = ["DamagedModelError", "DamagedPartError", "Part", "Snapshot", "Store", "StoreError", "row_id", "without"]
 
 FORMAT = 2
 TEMPORARY = ".writing-"
-DAMAGED = ".damaged"
-SETTLED = 1.0  # seconds: file systems may give two changes in a row the same time
 WAITS = 20  # tenths of a second, for a name that another run has taken and not yet filled
 LARGE = 16 << 20  # bytes from which a file of a store of objects is fetched in pieces at once
 END = 1 << 40  # of any file
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # what systems say that have no hard links
-
-
-class StoreError(RuntimeError):
-    """The store cannot be used as asked; the message says why and what to do."""
-
-
-class DamagedPartError(StoreError):
-    """A part's bytes are not those that its snapshot lists. It pickles, so that it comes out of worker processes."""
-
-    def __init__(self, artifact: str, part: Part, what: str) -> None:
-        super().__init__(artifact, part, what)
-        self.artifact = artifact
-        self.part = part
-        self.what = what
-
-    def __str__(self) -> str:
-        file = f"{self.artifact}/parts/{self.part.key}.parquet"
-        return f"{file} {self.what}; the next run of the pipeline computes it again"
-
-
-@dataclass(frozen=True)
-class Part:
-    """A Parquet file of an artifact. ``partition`` is the key of the `pairs` part that it descends from."""
-
-    key: str
-    partition: str
-    rows: int
-    bytes: int
-    digest: str
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One version of an artifact: its parts (or its model folder) and its origin.
-
-    ``tombstones`` maps a partition to the images that left it (rejected rows: their fingerprints); readers leave their
-    rows out, and ``removed`` says how many of a part's rows those are. ``recipe`` is a key of how it was made, whatever
-    the data: settings, stage versions, and the recipes of what it read. ``held_back`` says why a snapshot must not
-    become the latest by itself: a model that is worse than the one before.
-    """
-
-    artifact: str
-    key: str
-    stage: str
-    recipe: str
-    parts: tuple[Part, ...] = ()
-    model: str = ""  # the digest of the model folder's files
-    tombstones: dict[str, list[str]] = field(default_factory=dict)
-    removed: dict[str, int] = field(default_factory=dict)  # rows by partition
-    settings: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, SnapshotName] = field(default_factory=dict)  # by the name that the stage's code has for it
-    stage_version: int = 0
-    created: float = 0.0
-    figures: dict[str, float] = field(default_factory=dict)  # seconds, computed, reused, rejected.<reason>
-    held_back: str = ""
-
-    @property
-    def name(self) -> SnapshotName:
-        return SnapshotName(self.artifact, self.key)
-
-    @property
-    def digest(self) -> str:
-        """A key of the contents: the same rows made another way have the same digest."""
-        return digest([self.model, sorted((part.partition, part.digest) for part in self.parts), self.tombstones])
-
-    @property
-    def rows(self) -> int:
-        """Rows that a reader sees: those of images that left are not among them."""
-        return sum(self.rows_in(part) for part in self.parts)
-
-    def rows_in(self, part: Part) -> int:
-        """The rows of one part that a reader sees."""
-        return part.rows - self.removed.get(part.partition, 0)
-
-    @property
-    def bytes(self) -> int:
-        return sum(part.bytes for part in self.parts)
-
-    def gone(self, partition: str) -> list[str]:
-        """The ids of images whose rows of a part are not to be read any more."""
-        return self.tombstones.get(partition, []) if row_id(self.artifact) else []
-
-    def part(self, partition: str) -> Part | None:
-        """The part that descends from the `pairs` part ``partition``, if there is one."""
-        return next((part for part in self.parts if part.partition == partition), None)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Snapshot:
-        """The inverse of :meth:`to_json`; raises AttributeError, KeyError, TypeError or ValueError for others."""
-        inputs = {alias: SnapshotName.parse(name) for alias, name in value["inputs"].items()}
-        return _snapshot_adapter().validate_python({**value, "inputs": inputs})
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "inputs": {alias: str(name) for alias, name in self.inputs.items()}}
-
-
-@functools.cache
-def _snapshot_adapter() -> TypeAdapter[Snapshot]:
-    return TypeAdapter(Snapshot)
 
 
 class Store:
@@ -207,15 +106,16 @@ class Store:
         """
         # in one piece: the same rows give the same bytes, however they were put together
         data = parquet.to_bytes(check(artifact, table.combine_chunks()), key)
-        path = self._part_path(artifact, key)
+        path = part_file(artifact, key)
         try:
             self._write_bytes(path, data, exclusive=not replace)
         except FileExistsError:
-            noted = self.read_text(_note(artifact, key)) is not None
-            if not noted and (first := self._first_of_two(artifact, key, partition)):
+            if not self._is_noted(artifact, key) and (first := self._first_of_two(artifact, key, partition)):
                 return first
             self._write_bytes(path, data)
-        self.remove(_note(artifact, key))  # whatever it is of: a part that was removed by hand leaves its note
+            replace = True
+        if replace or self.is_local:  # a part that was removed by hand leaves its note; elsewhere that is a request
+            self.remove(note_of(artifact, key))
         footer = parquet.read_footer(pa.BufferReader(data), len(data))
         if footer is None:
             raise StoreError(f"{artifact}: the part {key} was written and has no footer")
@@ -224,7 +124,7 @@ class Store:
     def _first_of_two(self, artifact: str, key: str, partition: str) -> Part | None:
         """What another run wrote before; None where that is no part. A name may stand empty for a moment, see
         :func:`_move_if_new`."""
-        path = self._path(self._part_path(artifact, key))
+        path = self._path(part_file(artifact, key))
         for _ in range(WAITS):
             first = self.find_part(artifact, key, partition)
             if first is not None or self.fs.size(path):
@@ -235,12 +135,12 @@ class Store:
     def find_part(self, artifact: str, key: str, partition: str) -> Part | None:
         """The part ``key`` if its file is there: what a killed run had finished. Its end alone is read, which tells
         what the rest has to be when it is."""
-        path = self._path(self._part_path(artifact, key))
+        path = self._path(part_file(artifact, key))
         try:
             with self.fs.open(path, "rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 footer = parquet.read_footer(file, size)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return None
         if footer is None or footer.key != key:
             return None
@@ -251,7 +151,7 @@ class Store:
         were written: they are digested once a process, which reads all of them, and later only what is asked for."""
         path = self.part_file(artifact, part)
         version = self._version(path)
-        try:
+        with naming(artifact, part):
             if version and version == _checked.get((path, part.digest)):
                 with self.fs.open(path, "rb") as file:
                     return parquet.read(file, columns)
@@ -259,21 +159,17 @@ class Store:
             self._check(artifact, part, pa.BufferReader(data), len(data))
             _checked[path, part.digest] = version
             return parquet.read(pa.BufferReader(data), columns)
-        except FileNotFoundError:
-            raise DamagedPartError(artifact, part, "is missing") from None
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DamagedPartError(artifact, part, f"cannot be read ({error})") from None
 
     def part_file(self, artifact: str, part: Part) -> str:
         """The path of a part's file within the store's file system."""
-        return self._path(self._part_path(artifact, part.key))
+        return self._path(part_file(artifact, part.key))
 
     def local_part(self, artifact: str, part: Part, folder: Path) -> Path:
         """A part as a local file for readers that open it themselves, such as DuckDB: its own file, else a copy in
         ``folder``. Raises :class:`DamagedPartError` as :meth:`read_part` does."""
         path = self.part_file(artifact, part)
         version = self._version(path)
-        try:
+        with naming(artifact, part):
             if not self.is_local:
                 data = self._contents(path, part.bytes)
                 self._check(artifact, part, pa.BufferReader(data), len(data))
@@ -284,17 +180,13 @@ class Store:
                 with Path(path).open("rb") as file:
                     self._check(artifact, part, file, os.stat(path).st_size)
                 _checked[path, part.digest] = version
-            return Path(path)
-        except FileNotFoundError:
-            raise DamagedPartError(artifact, part, "is missing") from None
+        return Path(path)
 
     def open_part(self, artifact: str, part: Part) -> IO[bytes]:
         """A part's file for readers that check for themselves what they take from it. Raises
         :class:`DamagedPartError` where it is missing."""
-        try:
+        with naming(artifact, part):
             file: IO[bytes] = self.fs.open(self.part_file(artifact, part), "rb")
-        except FileNotFoundError:
-            raise DamagedPartError(artifact, part, "is missing") from None
         return file
 
     def _contents(self, path: str, size: int = 0) -> bytes:
@@ -304,17 +196,9 @@ class Store:
         contents: bytes = self.fs.cat_file(path, **({"start": 0, "end": END} if ranged else {}))
         return contents
 
-    def _version(self, path: str) -> tuple[int, ...]:
-        """What changes with a local file; nothing for one elsewhere, or so new that its time may not show a change."""
-        if not self.is_local:
-            return ()
-        try:
-            status = os.stat(path)
-        except OSError:
-            return ()
-        if time.time() - status.st_mtime < SETTLED:
-            return ()
-        return status.st_ino, status.st_size, status.st_mtime_ns
+    def _version(self, path: str) -> Version:
+        """What changes with a local file; nothing for one elsewhere."""
+        return version_of(path) if self.is_local else ()
 
     def _check(self, artifact: str, part: Part, file: IO[bytes], size: int) -> None:
         if not parquet.is_whole(file, size, part.digest):
@@ -322,30 +206,55 @@ class Store:
 
     def damaged(self, artifact: str, part: Part, what: str) -> DamagedPartError:
         """The error for a part whose bytes are wrong, which is noted: no plan takes it for present from then on."""
-        with contextlib.suppress(OSError):  # of a store that may only be read
-            self.write_json(_note(artifact, part.key), {"found": what})
+        self._note_damage(artifact, part.key, what)
         return DamagedPartError(artifact, part, what)
 
+    def _note_damage(self, artifact: str, key: str, what: str) -> None:
+        with contextlib.suppress(OSError):  # of a store that may only be read
+            self.write_json(note_of(artifact, key), {"found": what})
+
+    def _is_noted(self, artifact: str, key: str) -> bool:
+        return bool(self.fs.exists(self._path(note_of(artifact, key))))
+
     def found_damaged(self) -> list[str]:
-        """The files of latest snapshots' parts that a reader found damaged, and that no one has written again yet."""
-        noted = [name.removesuffix(".json").partition("@") for name in self.names(DAMAGED)]
-        latest = {artifact: self.snapshot(artifact) for artifact, _, _ in noted}
-        return sorted(
-            self._part_path(artifact, key)
-            for artifact, _, key in noted
-            if (snapshot := latest[artifact]) is not None and any(part.key == key for part in snapshot.parts)
-        )
+        """The parts and models of latest snapshots that are not whole: the next run computes them again."""
+        latest = [snapshot for artifact in self.artifacts() if (snapshot := self.snapshot(artifact)) is not None]
+        models = [one for one in latest if one.model and not self._has_model(one)]
+        parts = [(one.artifact, part.key) for one in latest for part in {*one.parts} - {*self.whole_parts(one)}]
+        return sorted([model_folder_of(one.artifact, one.key) for one in models] + [part_file(*part) for part in parts])
+
+    def discard(self, found: DamagedPartError) -> None:
+        """Lets the next plan compute again what was found damaged. A model stays until another takes its place."""
+        if found.part is not None:
+            self.remove_part(found.artifact, found.part)
 
     def remove_part(self, artifact: str, part: Part) -> None:
         """Removes a damaged part, so that the next plan computes it again."""
-        self.remove(self._part_path(artifact, part.key))
-        self.remove(_note(artifact, part.key))
+        self.remove(part_file(artifact, part.key))
+        self.remove(note_of(artifact, part.key))
 
     def parts_present(self, artifact: str) -> set[str]:
         """The keys of all part files of an artifact, but for those that a reader found damaged."""
-        keys = {name.removesuffix(".parquet") for name in self.names(f"{artifact}/parts") if name.endswith(".parquet")}
-        noted = set(self.names(DAMAGED))
-        return {key for key in keys if f"{artifact}@{key}.json" not in noted}
+        return set(self._part_sizes(artifact))
+
+    def whole_parts(self, snapshot: Snapshot) -> tuple[Part, ...]:
+        """Those parts of a snapshot whose files are there, of their size, and that no reader found damaged."""
+        sizes = self._part_sizes(snapshot.artifact)
+        return tuple(part for part in snapshot.parts if sizes.get(part.key) == part.bytes)
+
+    def is_whole(self, snapshot: Snapshot) -> bool:
+        """Whether all files of a snapshot are there, of their size, and none is known to be damaged."""
+        if snapshot.model:
+            return self._has_model(snapshot)
+        return len(self.whole_parts(snapshot)) == len(snapshot.parts)
+
+    def _part_sizes(self, artifact: str) -> dict[str, int]:
+        """The bytes of part files by key, but for those that a reader found damaged."""
+        noted = set(self.names(damage.FOLDER))
+        entries = [entry for entry in self._entries(f"{artifact}/parts") if entry["type"] != "directory"]
+        names = {_base(entry["name"]): int(entry["size"]) for entry in entries}
+        sizes = {name.removesuffix(".parquet"): size for name, size in names.items() if name.endswith(".parquet")}
+        return {key: size for key, size in sizes.items() if _base(note_of(artifact, key)) not in noted}
 
     def check_present(self, snapshot: Snapshot) -> None:
         """Raises :class:`DamagedPartError` where a part of a snapshot is not there in its whole size, StoreError where
@@ -409,7 +318,8 @@ class Store:
         if not created:  # a clock that went back must not make the new one look older
             latest = self.snapshot(snapshot.artifact)
             created = max(time.time(), latest.created + 1e-3 if latest else 0.0)
-        stamped = dataclasses.replace(snapshot, created=created)
+        files = snapshot.files or dict(model_folders.known.get(snapshot.model, {}))
+        stamped = dataclasses.replace(snapshot, created=created, files=files)
         self.write_json(f"{stamped.artifact}/snapshots/{stamped.key}.json", stamped.to_json())
         if not stamped.held_back:
             self.point_to(stamped)
@@ -417,15 +327,17 @@ class Store:
 
     def point_to(self, snapshot: Snapshot) -> None:
         """Makes an existing snapshot the artifact's latest."""
-        self.write_json(f"{snapshot.artifact}/latest.json", {"snapshot": snapshot.key})
+        self.write_json(f"{snapshot.artifact}/latest.json", {"artifact": snapshot.artifact, "snapshot": snapshot.key})
 
     def snapshot(self, artifact: str, key: str = "") -> Snapshot | None:
         """A snapshot by key, the latest without one; None where there is none."""
-        key = key or self.latest_key(artifact)
+        asked, key = key, key or self.latest_key(artifact)
         if not key:
             return None
         file = f"{artifact}/snapshots/{key}.json"
         value = self.read_json(file)
+        if value is None and not asked:
+            raise self._unusable(f"{artifact}/latest.json", f"names the snapshot {key}, which is missing")
         if value is None:
             return None
         try:
@@ -444,6 +356,8 @@ class Store:
             return ""
         if not isinstance(pointer, dict) or not isinstance(pointer.get("snapshot"), str):
             raise self._unusable(file, "names no snapshot")
+        if pointer.get("artifact", artifact) != artifact:  # earlier versions did not say whose pointer it is
+            raise self._unusable(file, f"is the pointer of {pointer['artifact']}")
         return str(pointer["snapshot"])
 
     def snapshots(self, artifact: str) -> list[Snapshot]:
@@ -460,30 +374,63 @@ class Store:
 
     def write_model(self, artifact: str, key: str, folder: Path) -> str:
         """Moves or uploads a finished model folder into the store; returns the digest of its files."""
-        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        model_digest = digest([(name, digest_bytes((folder / name).read_bytes())) for name in names])
-        target = self._path(f"{artifact}/models/{key}")
-        if self.fs.exists(target):
-            self.fs.rm(target, recursive=True)
+        model, _ = model_folders.read(folder)
+        name = model_folder_of(artifact, key)
+        target = self._path(name)
+        self.remove(name)
         if self.is_local:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(folder, target)
+            model_folders.sync(Path(target))
         else:
             self.fs.put(str(folder), target, recursive=True)
-        return model_digest
+        self.remove(note_of(artifact, key))
+        return model
 
     def model_folder(self, snapshot: Snapshot) -> Path:
-        """The model folder as a local one; from an object store it is fetched once a process."""
-        path = self._path(f"{snapshot.artifact}/models/{snapshot.key}")
-        if self.is_local:
-            return Path(path)
-        local = user_folder("models") / digest([self.url, path, snapshot.model])
+        """The model folder as a local one; from an object store it is fetched once a process.
+
+        Raises :class:`DamagedModelError` where its files are not those that were written: they are digested once a
+        process.
+        """
+        name = model_folder_of(snapshot.artifact, snapshot.key)
+        folder = Path(self._path(name)) if self.is_local else self._fetched(name, snapshot.model)
+        version = model_folders.versions(folder)
+        if not version or version != _checked.get((str(folder), snapshot.model)):
+            model, there = model_folders.read(folder)
+            if model != snapshot.model:
+                file, what = model_folders.damage(there, snapshot.files)
+                self._note_damage(snapshot.artifact, snapshot.key, f"{file} {what}".strip())
+                raise DamagedModelError(snapshot.artifact, f"{name}/{file}".rstrip("/"), what)
+            _checked[str(folder), snapshot.model] = version
+        return folder
+
+    def _fetched(self, name: str, model: str) -> Path:
+        """A copy of a model folder on this machine."""
+        path = self._path(name)
+        local = user_folder("models") / digest([self.url, path, model])
+        if local.exists() and model_folders.read(local)[0] != model:
+            shutil.rmtree(local)
         if not local.exists():
             fetched = local.with_name(f"{local.name}{TEMPORARY}{uuid.uuid4().hex}")
             self.fs.get(path, str(fetched), recursive=True)
             with contextlib.suppress(OSError):  # another process was first
                 fetched.rename(local)
         return local
+
+    def _has_model(self, snapshot: Snapshot) -> bool:
+        """Whether the files of a model are there, each of its size, and none is known to be damaged."""
+        folder = self._path(model_folder_of(snapshot.artifact, snapshot.key))
+        found = self.fs.find(folder, detail=True).items()
+        sizes = {path.removeprefix(f"{folder}/"): int(entry["size"]) for path, entry in found}
+        there = {file: size for file, size in sizes.items() if model_folders.is_visible(file)}
+        listed = {file: of.bytes for file, of in snapshot.files.items()}
+        fits = there == listed if listed else bool(there) and all(there.values())
+        if fits and self._is_noted(snapshot.artifact, snapshot.key):  # put right meanwhile? a training costs more
+            with contextlib.suppress(DamagedModelError):
+                self.model_folder(snapshot)
+                self.remove(note_of(snapshot.artifact, snapshot.key))
+        return fits and not self._is_noted(snapshot.artifact, snapshot.key)
 
     def work_folder(self, name: str) -> Path:
         """A local folder for unfinished work, such as a training's checkpoints; kept until the work is done."""
@@ -502,9 +449,9 @@ class Store:
         self._write_bytes(name, memoryview(text.encode()))
 
     def remove(self, name: str) -> None:
-        """Removes a file beside the artifacts; one that is gone already is no error."""
+        """Removes a file, or a folder; one that is gone already is no error."""
         with contextlib.suppress(FileNotFoundError):
-            self.fs.rm(self._path(name))
+            self.fs.rm(self._path(name), recursive=True)
 
     def lock_file(self, name: str) -> Path:
         """A local file whose lock keeps two runs of this machine from the same work."""
@@ -519,13 +466,14 @@ class Store:
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
 
-    def _part_path(self, artifact: str, key: str) -> str:
-        return f"{artifact}/parts/{key}.parquet"
-
     def names(self, folder: str) -> list[str]:
         """The names of a folder's files and folders; none where it is not there."""
+        return [_base(name) for name in self._entries(folder, detail=False)]
+
+    def _entries(self, folder: str, detail: bool = True) -> list[Any]:
+        """What fsspec tells of a folder's files and folders."""
         try:
-            return [entry.rstrip("/").rsplit("/", 1)[-1] for entry in self.fs.ls(self._path(folder), detail=False)]
+            return list(self.fs.ls(self._path(folder), detail=detail))
         except FileNotFoundError:
             return []
 
@@ -533,16 +481,19 @@ class Store:
         """A file beside the artifacts; None where it is not there."""
         try:
             return self._contents(self._path(name)).decode()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except IsADirectoryError:
+            raise self._unusable(name, "is a directory") from None
 
     def read_json(self, name: str) -> Any:
         """A JSON file's value; None where it is not there."""
         try:
             text = self.read_text(name)
-            value = None if text is None else json.loads(text)
+            value = None if text is None else documents.from_text(text)
         except (ValueError, RecursionError) as error:  # bytes that are no text among them
-            raise self._unusable(name, f"is not JSON ({error})") from error
+            what = "is damaged" if isinstance(error, documents.ChecksumError) else "is not JSON"
+            raise self._unusable(name, f"{what} ({error})") from error
         if value is None and text is not None:
             raise self._unusable(name, "says nothing (null)")
         return value
@@ -551,9 +502,9 @@ class Store:
         file = self._path(name) if self.is_local else f"{self.url.rstrip('/')}/{name}"
         return StoreError(f"{file} {why}: remove it and run again")
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Writes a JSON file; a reader sees the old or the new one, never half."""
-        self._write_bytes(name, memoryview(to_json(value, indent=1).encode()))
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Writes a JSON file with its checksum; a reader sees the old or the new one, never half."""
+        self.write_text(name, documents.to_text(value))
 
     def _write_bytes(self, name: str, data: memoryview, exclusive: bool = False) -> None:
         """Writes a file as a whole. Raises FileExistsError where it must be new and is not."""
@@ -573,13 +524,15 @@ class Store:
             if exclusive:
                 _move_if_new(temporary, target)
             else:
+                if target.is_dir():  # no folder of a store bears the name of a file
+                    shutil.rmtree(target)
                 temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
 
-_checked: dict[tuple[str, str], tuple[int, ...]] = {}  # (path, digest) -> the version that this process has checked
+_checked: dict[tuple[str, str], Version] = {}  # (path, digest) -> the version that this process has checked
 
 
 def _move_if_new(temporary: Path, target: Path) -> None:
@@ -596,18 +549,8 @@ def _move_if_new(temporary: Path, target: Path) -> None:
         temporary.unlink()
 
 
-def _note(artifact: str, key: str) -> str:
-    """The file that says that a part was found damaged."""
-    return f"{DAMAGED}/{artifact}@{key}.json"
-
-
-def row_id(artifact: str) -> str:
-    """The column that tombstones name rows by; "" where an artifact's rows are not of images (candidates are words)."""
-    try:
-        names = contract(artifact).schema.names
-    except ContractError:  # of a stage whose package is not installed any more
-        return ""
-    return next((name for name in ("fingerprint", "image_id") if name in names), "")
+def _base(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def without(table: pa.Table, gone: list[str], column: str = "image_id") -> pa.Table:

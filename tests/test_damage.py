@@ -13,6 +13,7 @@ from storage.store import DamagedPartError, Part, Snapshot, Store
 from tasks.machine.dag import stages
 from tasks.machine.inputs import Inputs, view_of
 from tests.conftest import ram_engine
+from tests.faults import FAULTS
 
 ARTIFACTS = {name: stage.name for stage in stages(1) for name in stage.writes}  # and the stage that writes each
 # A run that goes through the store again from `clean-tags` on, with these parts damaged at once.
@@ -103,6 +104,26 @@ def test_a_run_with_nothing_else_to_do_mends_what_a_reader_found(copied_store: P
     ram_engine("run", "--preset", "tiny", "--store", str(copied_store))
     for snapshot in before.values():
         assert Store(copied_store).table(snapshot).num_rows == snapshot.rows
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_run_trains_a_damaged_model_again(copied_store: Path, fault: str) -> None:
+    store = Store(copied_store)
+    before, other = store.snapshot("ram"), store.snapshot("baseline")
+    assert before is not None
+    assert other is not None
+    weights = "whole/model.safetensors"
+    FAULTS[fault](store.model_folder(before) / weights, store.model_folder(other) / weights)
+    if fault in ("flipped", "swapped"):  # all else a plan sees
+        refused = ram_engine("tag", "--store", str(copied_store), str(copied_store / "none.png"), check=False)
+        assert f"ram/models/{before.key}/{weights}" in refused.stdout
+    run = ram_engine("run", "--preset", "tiny", "--store", str(copied_store))
+    assert f"ram/models/{before.key}" in run.stdout + run.stderr
+    mended = Store(copied_store).snapshot("ram")
+    assert mended is not None
+    assert mended.key == before.key
+    assert (Store(copied_store).model_folder(mended) / weights).stat().st_size == before.files[weights].bytes
 
 
 @pytest.mark.soak

@@ -16,6 +16,7 @@ from tasks.exports.room import EXPORTS
 from tasks.machine.dag import stages
 from tasks.machine.declaration import Stage
 from tasks.settings.pipeline import PipelineSettings
+from tasks.sources.fitness import REASONS
 from tasks.sources.room import SOURCES
 
 ROOT = Path(__file__).parents[1]
@@ -176,6 +177,12 @@ def sources() -> str:
     return "\n".join(lines)
 
 
+def reasons() -> str:
+    """Why rows are set apart, as a table."""
+    lines = ["| reason | what is wrong |", "|---|---|"]
+    return "\n".join([*lines, *(f"| `{reason}` | {told} |" for reason, told in REASONS.items())])
+
+
 def exports() -> str:
     """The room of exports as a table."""
     lines = ["| `--format` | what it writes |", "|---|---|"]
@@ -185,6 +192,7 @@ def exports() -> str:
 
 WRITTEN = {
     ("docs/data.md", "sources"): sources,
+    ("docs/data.md", "reasons"): reasons,
     ("docs/data.md", "exports"): exports,
     ("docs/architecture.md", "dag"): dag,
     ("docs/architecture.md", "stages"): table,

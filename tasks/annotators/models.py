@@ -120,7 +120,9 @@ class TrainedModel:
 def load_model(folder: Path, tags: TagColumns, device: torch.device, partners: Sequence[Path] = ()) -> TrainedModel:
     """The model in ``folder``. It answers for those of its labels that are active tags; raises ValueError where none
     is."""
-    model, *others = (load_tagger(path).requires_grad_(False).to(device) for path in (folder, *partners))
+    model, *others = (
+        load_tagger(path, own_encoders=True).requires_grad_(False).to(device) for path in (folder, *partners)
+    )
     active, columns = _columns(model.labels, tags, folder)
     if len(active) < len(model.labels):  # a person has switched tags off since
         for tagger in (model, *others):
@@ -211,7 +213,7 @@ class TrainedAnnotator(Annotator):
 def evidence(folder: Path, tags: TagColumns) -> AnnotatorEvidence:
     """The evidence in an annotator's ``folder``: of its fold models about their own folds, or of all its models about
     the same held-out images. No images where it was not calibrated."""
-    labels = tagger_folder.read(folder / WHOLE)[1]
+    labels = tagger_folder.read(folder / WHOLE, own_encoders=True)[1]
     active, columns = _columns(labels, tags, folder / WHOLE)
     paths = [path for path in (folder / WHOLE, *sorted(folder.glob("fold-*"))) if (path / FILE).is_file()]
     if len(paths) > 1 and not Evidence.is_described(paths[0]):

@@ -221,7 +221,7 @@ def _scored(
         tokens = store_tokens(inputs, ImageIds.of(test), image_size, Path(scratch) / "test", settings.only_mean)
         order = np.array_split(np.arange(len(test)), max(1, len(test) // 64))
         for trained in jobs:
-            model = load_tagger(trained.folder)
+            model = load_tagger(trained.folder, own_encoders=True)
             row = trained.name.rpartition("-")[0]
             scores[row].append(_probabilities(model, tokens.whole(order)))
             thresholds[row].append(model.thresholds().numpy())

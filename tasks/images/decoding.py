@@ -7,6 +7,7 @@ import io
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,13 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 4 * MAX_PIXELS  # of a file: without compression a picture takes three or four a pixel
+MAX_SCANS = 100  # of a JPEG: each goes over all of its pixels, a few bytes a time, and encoders make ten or so
+MAX_SECONDS = 30.0  # of one core for an image: the largest take three
 # A JPEG that is wanted at some size is decoded at least so much larger: a model's features then keep a cosine of 0.999.
 OVERSAMPLING = 3
 _SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
+_SCAN = b"\xff\xda"
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # but those that stand alone and those of coded data
 _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 Image.init()  # Image.open(formats=...) knows only the formats that are loaded
 Image.MAX_IMAGE_PIXELS = None  # the limit is ours, a setting, and holds before anything is decoded
@@ -80,7 +85,7 @@ def check_image(data: bytes, max_pixels: int = MAX_PIXELS, side: int = 0) -> Che
     """An image that was decoded to its end, as :func:`decode_image` gives it.
 
     Its size is read from the header and compared with ``max_pixels`` before any pixel is decoded. Raises
-    :class:`ImageError` with reason image_empty, image_truncated, image_too_large or image_unreadable.
+    :class:`ImageError` with reason image_empty, image_truncated, image_too_large, image_too_slow or image_unreadable.
     """
     image, (width, height) = _load(data, max_pixels, side)
     try:
@@ -118,7 +123,7 @@ def _load(data: bytes, max_pixels: int, side: int) -> tuple[Image.Image, tuple[i
     if not data:
         raise ImageError("image_empty", "The file has no content.")
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image: Image.Image = Image.open(_Paced(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise ImageError("image_unreadable", f"This is none of {', '.join(FORMATS)}.") from error
     except Exception as error:  # a decoder may raise anything on hostile bytes
@@ -126,6 +131,8 @@ def _load(data: bytes, max_pixels: int, side: int) -> tuple[Image.Image, tuple[i
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError("image_too_large", f"{width} x {height} pixels are more than the {max_pixels:,} allowed.")
+    if _scans(data) > MAX_SCANS:
+        raise ImageError("image_too_slow", f"The JPEG has more than {MAX_SCANS} scans.")
     try:
         image = _decoded(image, side)
     except Exception as error:
@@ -135,6 +142,33 @@ def _load(data: bytes, max_pixels: int, side: int) -> tuple[Image.Image, tuple[i
             width, height = height, width
         ImageOps.exif_transpose(image, in_place=True)
     return image, (width, height)
+
+
+class _Paced(io.BytesIO):
+    """The bytes of an image, which take no reader longer than MAX_SECONDS: decoders come back for more, block by block.
+
+    The seconds are those of this thread alone, so that a busy machine sets nothing apart.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._end = time.thread_time() + MAX_SECONDS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.thread_time() > self._end:
+            raise ImageError("image_too_slow", f"The image takes longer than {MAX_SECONDS:.0f} seconds to decode.")
+        return super().read(size)
+
+
+def _scans(data: bytes) -> int:
+    """The scans of a JPEG, by its markers, which are not counted on beyond MAX_SCANS; 0 for anything else."""
+    if not data.startswith(b"\xff\xd8") or data.count(_SCAN) <= MAX_SCANS:  # there may be more than scans, never less
+        return 0
+    scans, at = 0, 2
+    while scans <= MAX_SCANS and (marker := _MARKER.search(data, at)) and marker[0] != b"\xff\xd9":
+        scans += marker[0] == _SCAN
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return scans
 
 
 def _decoded(image: Image.Image, side: int) -> Image.Image:
@@ -171,6 +205,8 @@ def _in_rgb(image: Image.Image) -> Image.Image:
 
 
 def _damaged(what: str, error: Exception) -> ImageError:
+    if isinstance(error, ImageError):
+        return error
     truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
     if truncated:
         return ImageError("image_truncated", f"The {what} breaks off before its end: {error}.")

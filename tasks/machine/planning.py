@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from storage.bare import TOLD_BY, are_bare
-from storage.keys import digest, digest_bytes
+from storage.keys import digest, digest_file
 from storage.names import SnapshotName, first_round_name
 from storage.store import DamagedPartError, Part, Snapshot, Store
 from tasks.machine.dag import MOST_ROUNDS, stages
@@ -144,13 +144,13 @@ def gather(run: StageRun) -> dict[str, Snapshot]:
 
 
 def _latest_whole(store: Store, artifact: str) -> Snapshot | None:
-    """The latest snapshot, or where parts of it are gone, since they were damaged, the newest that has all of its own.
+    """The latest snapshot, or where files of it are gone, since they were damaged, the newest that has all of its own.
 
     A stage that goes on from its own result would wait for it for ever.
     """
-    latest, present = store.snapshot(artifact), store.parts_present(artifact)
+    latest = store.snapshot(artifact)
     newest_first = [latest, *store.snapshots(artifact)] if latest is not None else []
-    return next((one for one in newest_first if one and all(part.key in present for part in one.parts)), None)
+    return next(filter(store.is_whole, newest_first), None)
 
 
 def _chosen(run: StageRun, name: SnapshotName) -> Snapshot | None:
@@ -193,7 +193,7 @@ def finish_plan(plan: StagePlan, shards: list[Shard], retry_rejected: bool = Fal
     store, stage, force = plan.run.store, plan.stage, plan.run.again.force
     key = digest([plan.stage.name, sorted((shard.partition, shard.key) for shard in shards), plan.tombstones])
     present = {artifact: store.parts_present(artifact) for artifact in stage.writes}
-    known = {artifact: _known_parts(store.snapshot(artifact), present[artifact]) for artifact in stage.writes}
+    known = {artifact: _known_parts(store, artifact) for artifact in stage.writes}
     retried = _with_rejected_rows(known) if retry_rejected else set()
     if not (force or retried) and complete(plan.run, key):
         return replace(plan, key=key, kept=True)
@@ -212,17 +212,8 @@ def finish_plan(plan: StagePlan, shards: list[Shard], retry_rejected: bool = Fal
 
 def complete(run: StageRun, key: str) -> bool:
     """Whether every output of the run's stage has the snapshot ``key`` with all of its files."""
-    store = run.store
-    for artifact in run.stage.outputs:
-        snapshot = store.snapshot(artifact, key)
-        if snapshot is None:
-            return False
-        if snapshot.model:
-            if not store.fs.exists(f"{store.root}/{artifact}/models/{key}"):
-                return False
-        elif not {part.key for part in snapshot.parts} <= store.parts_present(artifact):
-            return False
-    return True
+    snapshots = [run.store.snapshot(artifact, key) for artifact in run.stage.outputs]
+    return all(snapshot is not None and run.store.is_whole(snapshot) for snapshot in snapshots)
 
 
 def _with_rejected_rows(known: Mapping[str, Mapping[str, Part]]) -> set[str]:
@@ -269,9 +260,10 @@ def _find(
     return found
 
 
-def _known_parts(latest: Snapshot | None, present: Set[str]) -> dict[str, Part]:
+def _known_parts(store: Store, artifact: str) -> dict[str, Part]:
     """The latest snapshot's parts whose files are there, by key: their digests need not be taken again."""
-    return {part.key: part for part in latest.parts if part.key in present} if latest is not None else {}
+    latest = store.snapshot(artifact)
+    return {part.key: part for part in store.whole_parts(latest)} if latest is not None else {}
 
 
 def _whole_key(stage: Stage, settings: Settings, snapshots: Mapping[str, Snapshot]) -> str:
@@ -290,7 +282,7 @@ def _dumped(settings: Settings) -> list[Any]:
     files = []
     for path in settings.files():
         try:
-            files.append([Path(path).name, digest_bytes(Path(path).read_bytes())])
+            files.append([Path(path).name, digest_file(Path(path))])
         except OSError as error:
             raise PlanError(f"the settings name the file {path}, which cannot be read: {error.strerror}") from error
     return [settings.identity(), files]

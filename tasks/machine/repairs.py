@@ -12,11 +12,17 @@ MOST_REPAIRS = 100  # in one run: a failing disk has many
 
 
 def repairing(store: Store, call: Callable[[], T], tell: Callable[[str], None]) -> T:
-    """Calls again where a damaged part was found: it is removed, so that the stage that makes it computes it again."""
-    for _ in range(MOST_REPAIRS):
+    """Calls again where damage was found, so that the stage that made the part or the model computes it again.
+
+    Raises DamagedPartError where that stage is none of the call's: the same file is met a second time.
+    """
+    met: set[str] = set()
+    while True:
         try:
             return call()
         except DamagedPartError as error:
-            store.remove_part(error.artifact, error.part)
+            if error.file in met or len(met) == MOST_REPAIRS:
+                raise
+            met.add(error.file)
+            store.discard(error)
             tell(str(error))
-    return call()

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from tasks.images.decoding import ImageError
 from tasks.settings.base import PathName
+from tasks.sources.fitness import guarded, problem_of, shown
 from tasks.sources.item import SourceError, SourceItem, extra_of, file_version, images_folder, inside_of
 from tasks.sources.reading.json_lists import lists_in
 from tasks.sources.source import ImagesFolder, Limit, Source
 from tasks.sources.temporary import temporary_database
 
 READ = frozenset(("id", "file_name", "coco_url", "flickr_url", "license", "width", "height", "image_id"))
-UNLISTED = "SELECT number, id FROM annotations WHERE id NOT IN (SELECT id FROM pictures) ORDER BY number"
+UNLISTED = "SELECT place, id FROM annotations WHERE id NOT IN (SELECT id FROM pictures) ORDER BY number"
 BY_PICTURE = """
     SELECT pictures.number, picture, caption FROM pictures LEFT JOIN annotations USING (id)
     ORDER BY pictures.number, annotations.number
@@ -40,12 +44,8 @@ class CocoSource(Source):
         holds = inside_of(folder)
         yield from content.problems()
         for picture, captions in islice(content.images(), self.limit or None):
-            where, name = f"{file.name} image {picture['id']}", str(picture.get("file_name", ""))
-            if name and holds(name):
-                yield _item(picture, name, where, folder, captions, content.licences.get(picture.get("license")))
-            else:
-                problem = ("row_without_image", "the image has no file name within the folder of images")
-                yield SourceItem(where, where, problem=problem)
+            where = f"{file.name} image {picture['id']}"
+            yield guarded(where, where, partial(_item, picture, where, folder, holds, captions, content.licences))
 
 
 class _Content:
@@ -61,22 +61,25 @@ class _Content:
         self.licences: dict[Any, Any] = {}
         self._database = temporary_database(
             "pictures (number INTEGER PRIMARY KEY, id TEXT UNIQUE, picture TEXT)",
-            "annotations (number INTEGER PRIMARY KEY, id TEXT, caption TEXT)",
+            "annotations (number INTEGER PRIMARY KEY, place INTEGER, id TEXT, caption TEXT)",
+            "unfit (place TEXT, reason TEXT, detail TEXT)",
         )
         try:
             self._read()
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        except ValueError as error:
             raise SourceError(
-                f"{file} is not COCO captions ({type(error).__name__}: {error}): it needs `images` with `id` and "
+                f"{file} is not COCO captions ({problem_of(error)[1]}): it needs `images` with `id` and "
                 "`file_name`, and `annotations` with `image_id` and `caption`"
             ) from error
 
     def problems(self) -> Iterator[SourceItem]:
-        """The annotations that belong to no image."""
-        for number, id_ in self._database.execute(UNLISTED):
-            where = f"{self.file.name} annotation {number - 1}"
-            problem = ("row_without_image", f"the annotation's image {json.loads(id_)} is not listed")
-            yield SourceItem(where, where, problem=problem)
+        """The images and annotations that cannot be read, and the annotations that belong to no image."""
+        for where, reason, detail in self._database.execute("SELECT * FROM unfit"):
+            yield SourceItem(where, where, problem=(reason, detail))
+        for place, id_ in self._database.execute(UNLISTED):
+            where = f"{self.file.name} annotation {place}"
+            detail = f"the annotation's image {json.loads(id_)} is not listed"
+            yield SourceItem(where, where, problem=("row_without_image", detail))
 
     def images(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
         """The images with their captions; of those with one id the last, in the place of the first."""
@@ -93,32 +96,84 @@ class _Content:
                 self._database.executemany(
                     "INSERT INTO pictures (id, picture) VALUES (?, ?)"
                     " ON CONFLICT (id) DO UPDATE SET picture = excluded.picture",
-                    ((_key(picture["id"]), json.dumps(picture)) for picture in elements),
+                    (row for _, row in self._rows(elements, "image", _picture)),
                 )
             elif key == "annotations":
                 self._database.executemany(
-                    "INSERT INTO annotations (id, caption) VALUES (?, ?)",
-                    ((_key(annotation["image_id"]), _text(annotation["caption"])) for annotation in elements),
+                    "INSERT INTO annotations (place, id, caption) VALUES (?, ?, ?)",
+                    ((place, *row) for place, row in self._rows(elements, "annotation", _annotation)),
                 )
             elif key == "licenses":
-                self.licences = {licence.get("id"): licence.get("name") for licence in elements}
+                for licence in elements:
+                    with contextlib.suppress(KeyError, TypeError):  # none that a picture could have
+                        self.licences[licence["id"]] = shown(licence["name"])
         if missing:
-            raise KeyError(missing[0])
+            raise ValueError(f"there is no `{missing[0]}`")
         self._database.execute("CREATE INDEX captions ON annotations (id, number)")
 
+    def _rows(
+        self, elements: Iterator[Any], what: str, row_of: Callable[[Any], tuple[str, str]]
+    ) -> Iterator[tuple[int, tuple[str, str]]]:
+        """The rows of a list's elements with their places; those that cannot be read are set apart.
 
-def _key(image_id: Any) -> str:
+        Raises ValueError where all are like that: the list is one of something else.
+        """
+        problem = None
+        fit = False
+        for place, element in enumerate(elements):
+            try:
+                row = row_of(element)
+            except Exception as error:  # rows of strangers raise anything
+                problem = problem_of(error)
+                unfit = (f"{self.file.name} {what} {place}", *map(shown, problem))
+                self._database.execute("INSERT INTO unfit VALUES (?, ?, ?)", unfit)
+            else:
+                fit = True
+                yield place, row
+        if problem and not fit:
+            raise ValueError(problem[1])
+
+
+def _picture(element: Any) -> tuple[str, str]:
+    """An image's id and all that is said of it, as texts."""
+    return _key(element, "id"), json.dumps(element)
+
+
+def _annotation(element: Any) -> tuple[str, str]:
+    """The id of an annotation's image, and the caption: "" where it is null."""
+    image_id, caption = _key(element, "image_id"), element["caption"]
+    if not isinstance(caption, str | None):
+        raise ImageError("caption_not_text", f"the caption is {type(caption).__name__}")
+    (caption or "").encode()  # raises where it is not UTF-8
+    return image_id, (caption or "").strip()
+
+
+def _key(element: Any, name: str) -> str:
     """An image's id as a text; 1 and 1.0 are the same."""
-    return json.dumps(int(image_id) if isinstance(image_id, float) and image_id.is_integer() else image_id)
-
-
-def _text(caption: Any) -> str:
-    return caption.strip() if isinstance(caption, str) else ""
+    if isinstance(element, Exception):
+        raise element
+    if not isinstance(element, dict):
+        raise TypeError(f"it is {type(element).__name__} and no object")
+    image_id = element[name]
+    if isinstance(image_id, float) and image_id.is_integer():
+        image_id = int(image_id)
+    if isinstance(image_id, bool) or not isinstance(image_id, int | str):
+        raise TypeError(f"`{name}` is {type(image_id).__name__}, and should be a number or a text")
+    return json.dumps(image_id)
 
 
 def _item(
-    picture: Mapping[str, Any], name: str, where: str, folder: Path, captions: list[str], licence: str | None
+    picture: Mapping[str, Any],
+    where: str,
+    folder: Path,
+    holds: Callable[[str], bool],
+    captions: list[str],
+    licences: Mapping[Any, str | None],
 ) -> SourceItem:
+    name = picture.get("file_name")
+    if not isinstance(name, str) or not name or not holds(name):
+        problem = ("row_without_image", "the image has no file name within the folder of images")
+        return SourceItem(where, where, problem=problem)
     return SourceItem(
         name=name,
         where=where,
@@ -126,6 +181,6 @@ def _item(
         path=str(folder / name),
         version=file_version(folder / name),
         url=picture.get("coco_url") or picture.get("flickr_url"),
-        licence=licence,
+        licence=licences.get(picture.get("license")),
         extra=extra_of({column: value for column, value in picture.items() if column not in READ}),
     )

@@ -9,8 +9,9 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.settings.base import PathName
+from tasks.sources.fitness import Problem
 from tasks.sources.item import SPLITS, SourceItem, extra_of
-from tasks.sources.reading.csv_rows import CsvFile, CsvRow, Problem
+from tasks.sources.reading.csv_rows import CsvFile, CsvRow
 from tasks.sources.source import ImagesFolder, Limit, Source
 
 READ = frozenset(("image", "caption", "split", "url", "licence", "license", "image_id", "width", "height"))

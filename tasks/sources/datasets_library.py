@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tasks.sources.huggingface import HuggingFaceSource
 from tasks.sources.item import SourceError, SourceItem
-from tasks.sources.reading.columns import item_of
+from tasks.sources.reading.columns import items_of
 
 ROWS = 256  # a piece
 
@@ -47,10 +47,9 @@ class DatasetsSource(HuggingFaceSource):
 
     def read(self, item: SourceItem) -> Iterator[SourceItem]:
         """The rows of a piece, in order, with images as the files that they were."""
-        rows = self._data().with_format("arrow")[item.start : item.start + item.rows].to_pylist()
-        for number, row in enumerate(rows, item.start):
-            where = f"{item.name} row {number}"
-            yield item_of(row, self.named_columns(), f"{item.name}/{number}", where, _folders(self.path))
+        columns = self.named_columns()
+        table = self._data().with_format("arrow")[item.start : item.start + item.rows]
+        return items_of(table.select(columns.read(table.schema)), columns, item.name, item.start, _folders(self.path))
 
     def _data(self) -> Any:
         return _load(self.path, self.configuration, self.subset)

@@ -62,7 +62,7 @@ def file_version(path: Path) -> str:
     """``<size>-<time in ns>`` of a file; ``missing-0`` where there is none."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file has such a name
         return "missing-0"
     return f"{status.st_size}-{status.st_mtime_ns}"
 
@@ -96,9 +96,12 @@ def inside_of(folder: Path) -> Callable[[str], bool]:
 
     def holds(name: str) -> bool:
         parent, last = os.path.split(os.path.join(folder, name))
-        path = os.path.join(real(parent), last)
-        if last in ("", ".", "..") or os.path.islink(path):
-            path = os.path.realpath(path)
+        try:
+            path = os.path.join(real(parent), last)
+            if last in ("", ".", "..") or os.path.islink(path):
+                path = os.path.realpath(path)
+        except ValueError:  # no file has such a name
+            return False
         return path == root or path.startswith(os.path.join(root, ""))
 
     return holds

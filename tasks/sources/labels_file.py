@@ -10,8 +10,9 @@ from pydantic import Field
 
 from storage.schemas import DESCRIBED, OF_IMAGE
 from tasks.settings.base import PathName
+from tasks.sources.fitness import Problem
 from tasks.sources.item import SourceItem
-from tasks.sources.reading.csv_rows import CsvFile, CsvRow, Problem
+from tasks.sources.reading.csv_rows import CsvFile, CsvRow
 from tasks.sources.source import ImagesFolder, Limit, Source
 
 SPLITS = ("", "calibrate", "test")  # what labels are for

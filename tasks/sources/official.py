@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from storage.schemas import OF_IMAGE
 from tasks.settings.base import PathName
+from tasks.sources.fitness import guarded, shown
 from tasks.sources.item import ReadyTags, SourceError, SourceItem, file_version, images_folder, inside_of
 from tasks.sources.reading.json_lists import lists_in
 from tasks.sources.source import Limit, Source
@@ -42,7 +44,8 @@ class OfficialSource(Source):
             for number, entry in enumerate(_entries(file)):
                 if self.limit and number == self.limit:
                     break
-                yield _training(entry, f"{file.name} entry {number}", find, names)
+                where = f"{file.name} entry {number}"
+                yield guarded(where, where, partial(_training, entry, where, find, names))
         if self.evaluation:
             file = Path(self.evaluation)
             yield from _evaluation(file, _finder(_folder(file, self.images)), names)
@@ -62,7 +65,10 @@ def _read_names(path: Path) -> list[tuple[str, str]]:
     """Names and types of a list of tags, by id; the type "" where the list, a name a line, does not say it."""
     if not path.is_file():
         raise SourceError(f"the list of tags '{path}' does not exist: name it with --set ingest.source.tags=FILE")
-    lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"the list of tags '{path}' is not UTF-8 ({error}): save it as UTF-8") from error
     return [(name.strip(), type_.strip()) for name, _, type_ in (line.partition("\t") for line in lines)]
 
 
@@ -81,11 +87,13 @@ def _entries(file: Path) -> Iterator[Any]:
                 raise SourceError(f"{file} is not a training JSON: it must be a list of entries")
             yield from entries
     except json.JSONDecodeError as error:
-        near = error.doc[error.pos : error.pos + 40]
+        near = shown(error.doc[error.pos : error.pos + 40])
         raise SourceError(f"{file} is damaged JSON near '{near}': {error.msg}") from error
 
 
 def _training(entry: Any, where: str, find: Find, names: list[tuple[str, str]]) -> SourceItem:
+    if isinstance(entry, Exception):
+        raise entry
     if not isinstance(entry, dict) or not isinstance(entry.get("image_path"), str):
         return SourceItem(where, where, problem=("row_without_image", "the entry has no `image_path`"))
     name = entry["image_path"]
@@ -122,30 +130,30 @@ def _evaluation(file: Path, find: Find, names: list[tuple[str, str]]) -> Iterato
     if not file.is_file():
         raise SourceError(f"the evaluation list {file} does not exist")
     known = dict(names)
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines(), 1):
         where = f"{file.name} line {number}"
-        name, _, rest = line.partition(",")
-        if not name.strip():
-            yield SourceItem(where, where, problem=("row_without_image", "the line names no image"))
-            continue
-        image = find(name.strip())
-        if image is None:
-            detail = "the name leads out of the folder of images"
-            yield SourceItem(name, where, problem=("image_outside_folder", detail))
-            continue
-        words = [word.strip() for word in rest.split(",") if word.strip()]
-        try:
-            if len(words) == 1 and all(number.isdigit() for number in words[0].split()):
-                tags = _ready([(OF_IMAGE, [int(number) for number in words[0].split()])], names)
-            elif foreign := [word for word in words if word not in known]:
-                raise ValueError(foreign[0])
-            else:
-                tags = ((OF_IMAGE, tuple((word, known[word]) for word in words)),)
-        except (IndexError, ValueError) as error:
-            yield SourceItem(name, where, problem=("unknown_label", f"a label is none of the tags: {error}"))
-            continue
-        version = file_version(image)
-        yield SourceItem(name, where, split="test", path=str(image), version=version, ready_tags=tags)
+        yield guarded(where, where, partial(_evaluated, line, where, find, names, known))
+
+
+def _evaluated(line: str, where: str, find: Find, names: list[tuple[str, str]], known: Mapping[str, str]) -> SourceItem:
+    name, _, rest = line.partition(",")
+    if not name.strip():
+        return SourceItem(where, where, problem=("row_without_image", "the line names no image"))
+    image = find(name.strip())
+    if image is None:
+        return SourceItem(name, where, problem=("image_outside_folder", "the name leads out of the folder of images"))
+    words = [word.strip() for word in rest.split(",") if word.strip()]
+    try:
+        if len(words) == 1 and all(number.isdigit() for number in words[0].split()):
+            tags = _ready([(OF_IMAGE, [int(number) for number in words[0].split()])], names)
+        elif foreign := [word for word in words if word not in known]:
+            raise ValueError(foreign[0])
+        else:
+            tags = ((OF_IMAGE, tuple((word, known[word]) for word in words)),)
+    except (IndexError, ValueError) as error:
+        return SourceItem(name, where, problem=("unknown_label", f"a label is none of the tags: {error}"))
+    version = file_version(image)
+    return SourceItem(name, where, split="test", path=str(image), version=version, ready_tags=tags)
 
 
 def _ready(lists: list[tuple[int, list[int]]], names: list[tuple[str, str]]) -> ReadyTags:

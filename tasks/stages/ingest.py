@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ from tasks.machine.stage_run import Again, StageRun
 from tasks.machine.worker import Shard
 from tasks.settings.executor import ExecutorSettings
 from tasks.settings.ingest import IngestSettings
+from tasks.sources.fitness import images_of
 from tasks.sources.item import SHARD_BYTES, SourceItem
 from tasks.sources.listing.current import list_all, named_sources
 from tasks.sources.listing.duplicates import duplicates
@@ -42,6 +44,7 @@ from tasks.sources.listing.item_rows import from_table, ready_rows
 from tasks.sources.listing.merging import merge
 from tasks.sources.source import Source
 
+REMEMBERED = 256  # fingerprints: the rows of a piece have one, and follow each other
 T = TypeVar("T")
 
 
@@ -51,7 +54,7 @@ def plan(run: StageRun) -> StagePlan:
     settings = IngestSettings.model_validate(run.settings)
     latest = None if again.force else store.snapshot("pairs")
     if latest is not None:  # the images of a part that was lost are read from the source again
-        present = set.intersection(*map(store.parts_present, run.stage.writes))
+        present = set.intersection(*(_whole_parts(store, artifact, latest.key) for artifact in run.stage.writes))
         latest = replace(latest, parts=tuple(part for part in latest.parts if part.key in present))
     listing = Listing(list_all(settings, run.stage.version, _known_pieces(store, latest)))
     unclaimed, tombstones = _compared(listing, latest, _known_rows(store, latest), again)
@@ -73,6 +76,11 @@ def plan(run: StageRun) -> StagePlan:
     return finish_plan(StagePlan(run, {}, key="", recipe=recipe, tombstones=tombstones), shards)
 
 
+def _whole_parts(store: Store, artifact: str, key: str) -> set[str]:
+    snapshot = store.snapshot(artifact, key)
+    return {part.key for part in store.whole_parts(snapshot)} if snapshot is not None else set()
+
+
 def _compared(
     listing: Listing, latest: Snapshot | None, known: Iterator[_KnownRow], again: Again
 ) -> tuple[Iterator[int], dict[str, list[str]]]:
@@ -84,8 +92,11 @@ def _compared(
     claimed = bytearray(listing.numbers.stop)  # a byte an item
     homes: dict[int, str] = {}
     parted: list[tuple[_KnownRow, int]] = []
+    find = lru_cache(REMEMBERED)(listing.find)
     for row in known:
-        matched = [(_matched(listing, fingerprint, row), fingerprint.of_piece) for fingerprint in row.fingerprints]
+        matched = [
+            (_matched(listing, find, fingerprint, row), fingerprint.of_piece) for fingerprint in row.fingerprints
+        ]
         present = [(number, of_piece) for number, of_piece in matched if number is not None]
         pieces = [number for number, of_piece in present if of_piece]
         if len(present) == len(matched) and not (row.rejected and again.retry_rejected):
@@ -109,13 +120,16 @@ def _compared(
     return chain(unclaimed, reread), {partition: ids for partition, ids in tombstones.items() if ids}
 
 
-def _matched(listing: Listing, known: Fingerprint, row: _KnownRow) -> int | None:
+def _matched(
+    listing: Listing, find: Callable[[Fingerprint], int | None], known: Fingerprint, row: _KnownRow
+) -> int | None:
     """The listed item of a fingerprint, or of a file that only was touched: its digest decides; None where it left."""
-    number = listing.find(known)
+    number = find(known)
     if number is None and row.sha256:
         for touched, path in listing.of_its_size(known):
-            if hashlib.sha256(Path(path).read_bytes()).hexdigest() == row.sha256:
-                return touched
+            with suppress(ImageError):  # it cannot be read, as its row will say
+                if hashlib.sha256(read_image({"path": path})).hexdigest() == row.sha256:
+                    return touched
     return number
 
 
@@ -203,7 +217,7 @@ def _images(items: pa.Table, named: Mapping[str, Source]) -> Iterator[tuple[Fing
         if item.problem is not None:
             yield fingerprint, item
             continue
-        images = named[item.source].read(item)
+        images: Iterable[SourceItem] = images_of(named[item.source], item)
         if item.container:
             images = list(images)
             fingerprint = fingerprint.read(images)
@@ -278,12 +292,13 @@ class _KnownRow:
 def _known_rows(store: Store, latest: Snapshot | None) -> Iterator[_KnownRow]:
     if latest is None:
         return
+    parse = lru_cache(REMEMBERED)(Fingerprint.parse)
     for part in latest.parts:
         gone = set(latest.tombstones.get(part.partition, ()))
         columns = store.read_part("pairs", part, ["image_id", "sha256", "fingerprints"]).to_pylist()
         for row in columns:
             if row["image_id"] not in gone:
-                fingerprints = tuple(map(Fingerprint.parse, row["fingerprints"]))
+                fingerprints = tuple(map(parse, row["fingerprints"]))
                 yield _KnownRow(part.partition, row["image_id"], row["sha256"], fingerprints)
     rejected = store.snapshot("pairs_rejected")
     for part in rejected.parts if rejected is not None else ():

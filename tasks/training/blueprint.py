@@ -96,7 +96,7 @@ def blueprint(
 
 def continued(folder: Path, tags: TagColumns, image_size: int) -> Blueprint:
     """The model of ``folder``, to be trained on at ``image_size``; its labels must be those of ``tags``."""
-    config, labels, tokenizer = tagger_folder.read(folder)
+    config, labels, tokenizer = tagger_folder.read(folder, own_encoders=True)
     if [(label.name, label.type) for label in labels] != [(label.name, label.type) for label in tags.labels]:
         raise ValueError(f"the model in {folder} was trained on another label system: train it again on this one")
     language = None

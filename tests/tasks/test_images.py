@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.images.decoding import MAX_BYTES, ImageError, check_image, decode_image, may_mirror, read_image
+from tasks.images import decoding
+from tasks.images.decoding import MAX_BYTES, MAX_SCANS, ImageError, check_image, decode_image, may_mirror, read_image
 
 
 def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
@@ -84,6 +85,32 @@ def test_size_is_checked_before_anything_is_decoded() -> None:
         assert reason_of(png_header(9_500, 9_500)) == "image_too_large"
     assert reason_of(encoded(noise(), "JPEG"), max_pixels=4_799) == "image_too_large"
     assert size_of(encoded(noise(), "JPEG"), max_pixels=4_800) == (80, 60)
+
+
+def scans_of(jpeg: bytes, scans: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    last = jpeg.rindex(b"\xff\xda")
+    return jpeg[:last] + scans * jpeg[last:-2] + jpeg[-2:]
+
+
+def test_a_jpeg_of_many_scans_is_not_decoded() -> None:
+    whole = encoded(noise(), "JPEG", progressive=True)
+    assert 3 < whole.count(b"\xff\xda") < 20
+    assert size_of(scans_of(whole, 50)) == (80, 60)
+    assert reason_of(scans_of(whole, MAX_SCANS)) == "image_too_slow"
+    # what stands within other data, or after the picture, is none of its scans
+    assert size_of(whole + b"\xff\xda" * 2 * MAX_SCANS) == (80, 60)
+    comment = struct.pack(">HH", 0xFFFE, 2 + 4 * MAX_SCANS) + b"\xff\xda" * 2 * MAX_SCANS
+    assert size_of(whole[:2] + comment + whole[2:]) == (80, 60)
+    assert size_of(encoded(noise(), "PNG") + b"\xff\xda" * 2 * MAX_SCANS) == (80, 60)
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "BMP"])
+def test_no_image_is_decoded_for_longer_than_it_may_take(format_: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(noise(), format_)
+    assert size_of(data) == (80, 60)
+    monkeypatch.setattr(decoding, "MAX_SECONDS", -1.0)
+    assert reason_of(data) == "image_too_slow"
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

@@ -122,6 +122,25 @@ def test_a_data_set_names_no_file_outside_of_its_folder(tmp_path: Path) -> None:
     assert problems == [*["image_outside_folder"] * 3, own, own, "image_missing"]
 
 
+def test_a_row_of_a_data_set_costs_itself(tmp_path: Path) -> None:
+    """A text that is not UTF-8, a path with a NUL, no picture; and a column of dates beyond all dates."""
+    pytest.importorskip("datasets")
+    good = {"bytes": picture(1), "path": None}
+    images = [good, {"bytes": b"odd", "path": None}, {"bytes": None, "path": "n\0l/x"}, good, None, good]
+    captions = pa.array([b"a dog", b"odd", b"odd", b"\xff", b"odd", b"a cat"], pa.binary()).view(pa.string())
+    columns = {"image": images, "caption": captions, "when": pa.array([2**60] * 6, pa.timestamp("ms"))}
+    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    store = Store(tmp_path / "store")
+    ingest_all(store, IngestSettings(source=DatasetsSource(path=str(tmp_path))))
+    assert [row["captions"] for row in rows_of(store)] == [["a dog", "a cat"]]
+    assert [row["reason"] for row in rows_of(store, "pairs_rejected")] == [
+        "image_unreadable",
+        "image_outside_folder",
+        "not_utf8",
+        "image_missing",
+    ]
+
+
 def test_a_limit_takes_the_first_images(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", range(10))
     store = Store(tmp_path / "store")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from tasks.settings.ingest import IngestSettings
+from tasks.sources.fitness import images_of, items_of, pieces_of
 from tasks.sources.item import SourceItem, size_in
 from tasks.sources.listing.fingerprints import Fingerprint, contents_key, of_file, of_image
 from tasks.sources.source import Source
@@ -39,7 +40,7 @@ def list_all(
         read_before.setdefault(fingerprint.but_time, set()).add(fingerprint)
     for name, source in named_sources(settings.source).items():
         left = source.most() or None
-        for listed in source.items():
+        for listed in items_of(source):
             item = replace(listed, source=name)
             if not item.container:
                 yield of_image(item, source, settings, version), item
@@ -65,7 +66,7 @@ def list_all(
 def _divided(file: SourceItem, source: Source, left: int | None) -> list[SourceItem]:
     """The pieces of a file with the ``left`` first of its rows (None: all of them), and what is wrong with it."""
     pieces = []
-    for divided in source.divide(file):
+    for divided in pieces_of(source, file):
         piece = replace(divided, source=file.source)
         if left is not None:
             piece = replace(piece, rows=min(piece.rows, left))
@@ -77,7 +78,7 @@ def _divided(file: SourceItem, source: Source, left: int | None) -> list[SourceI
 
 def _same(known: Fingerprint, file: SourceItem, source: Source) -> bool:
     """Whether a piece that was read before holds the same now: by the file's size and time, else by its contents."""
-    return known.version == file.version or contents_key(source.read(_piece(file, known))) == known.contents
+    return known.version == file.version or contents_key(images_of(source, _piece(file, known))) == known.contents
 
 
 def _piece(file: SourceItem, known: Fingerprint) -> SourceItem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tasks.sources.fitness import MOST_CAPTIONS
 from tasks.sources.listing.item_rows import ready_of, ready_rows
 
 SPLIT_ORDER = ("test", "calibrate", "fine_tune", "train")
@@ -15,6 +16,7 @@ def merge(rows: list[dict[str, Any]]) -> dict[str, Any]:
     merged = dict(rows[0])
     for column in ("captions", "sources", "names", "fingerprints"):
         merged[column] = list(dict.fromkeys(value for row in rows for value in row[column]))
+    del merged["captions"][MOST_CAPTIONS:]  # of a placeholder that stands for thousands of pictures
     for column in ("url", "licence"):
         merged[column] = next((row[column] for row in rows if row[column]), None)
     merged["split"] = min((row["split"] for row in rows), key=SPLIT_ORDER.index)
@@ -30,9 +32,11 @@ def _merged_tags(rows: list[dict[str, Any]], captions: list[str]) -> list[dict[s
     """The ready tags of several rows, with the places of their captions among all ``captions``."""
     if all(row["ready_tags"] is None for row in rows):
         return None
+    places = {caption: at for at, caption in enumerate(captions)}
     by_caption: dict[int, dict[tuple[str, str], None]] = {}
     for row in rows:
         for at, tags in ready_of(row["ready_tags"]) or ():
-            place = at if at < 0 else captions.index(row["captions"][at])
-            by_caption.setdefault(place, {}).update(dict.fromkeys(tags))
+            place = at if at < 0 else places.get(row["captions"][at])
+            if place is not None:
+                by_caption.setdefault(place, {}).update(dict.fromkeys(tags))
     return ready_rows((at, tuple(tags)) for at, tags in sorted(by_caption.items()))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from storage.schemas import OF_IMAGE
+from tasks.sources.fitness import REASONS, guarded, problem_of
 from tasks.sources.item import SPLITS, ReadyTags, SourceItem, extra_of, inside
+from tasks.sources.reading.table_rows import rows_of
 
 CAPTIONS = ("captions", "caption", "text", "texts", "sentences", "sentence", "alt_text", "alt")
 IMAGES = ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes")
@@ -64,6 +69,30 @@ class Columns:
         known = _by_lower_name(names)
         return next((known[name] for name in IMAGES if name in known), "")
 
+    def read(self, schema: pa.Schema) -> list[str]:
+        """The columns of a table that are read: those that have a meaning, and those whose values may be plain."""
+        names = schema.names
+        meant = {*self.caption_columns(names), self.image_column(names), self.tags}
+        meant |= {name for wanted in (URLS, LICENCES) for name in _known(names, wanted)}
+        return list(dict.fromkeys(field.name for field in schema if field.name in meant or _may_be_plain(field.type)))
+
+
+def items_of(
+    table: pa.Table | pa.RecordBatch, columns: Columns, file: str, first: int, folders: Sequence[Path], named: str = ""
+) -> Iterator[SourceItem]:
+    """The items of the rows of a ``file``, of which the table begins with the ``first``.
+
+    A row is called by its number, or by the column ``named`` where it has that.
+    """
+    for number, row in enumerate(rows_of(table), first):
+        name, where = f"{file}/{number}", f"{file} row {number}"
+        if isinstance(row, Exception):
+            yield SourceItem(name, where, problem=problem_of(row))
+            continue
+        if isinstance(own := row.get(named), str | int | float) and own:
+            name = f"{file}/{own}"
+        yield guarded(name, where, partial(item_of, row, columns, name, where, folders))
+
 
 def item_of(
     row: Mapping[str, Any],
@@ -81,7 +110,8 @@ def item_of(
     status = row.get("status")
     if isinstance(status, str) and status != "success":
         detail = str(row.get("error_message") or "the source could not fetch it")
-        return SourceItem(name, where, url=_first(row, URLS), problem=(status, detail))
+        told = (status, detail) if status in REASONS else ("not_fetched", f"{status}: {detail}")
+        return SourceItem(name, where, url=_first(row, URLS), problem=told)
     named = columns.caption_columns(row)
     image = columns.image_column(row)
     captions: list[str] = []
@@ -146,8 +176,21 @@ def _by_lower_name(names: Iterable[str]) -> dict[str, str]:
     return {name.lower(): name for name in names}
 
 
-def _known(row: Mapping[str, Any], wanted: tuple[str, ...]) -> list[str]:
-    known = _by_lower_name(row)
+def _may_be_plain(type_: pa.DataType) -> bool:
+    """Whether its values may be texts, numbers, yes or no, which are all that is kept of other columns."""
+    kinds = (
+        pa.types.is_nested,
+        pa.types.is_temporal,
+        pa.types.is_decimal,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+    )
+    values = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return not any(is_kind(values) for is_kind in kinds)
+
+
+def _known(names: Iterable[str], wanted: tuple[str, ...]) -> list[str]:
+    known = _by_lower_name(names)
     return [known[name] for name in wanted if name in known][:1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,16 +22,20 @@ def list_folder(path: str, columns: Columns) -> list[SourceItem]:
         raise SourceError(f"there is no file or folder {path}")
     root = place if place.is_dir() else place.parent
     files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    files = [file for file in files if file.suffix in (".tar", ".parquet") and not os.path.isdir(file)]
     archives = [file for file in files if file.suffix == ".tar"]
     tables = [file for file in files if file.suffix == ".parquet" and not file.name.startswith((".", "_"))]
     kinds = {**dict.fromkeys(archives, "tar"), **dict.fromkeys(tables, "statuses" if archives else "parquet")}
     items, misfits = [], []
     for file, kind in kinds.items():
-        name = file.relative_to(root).as_posix()
-        wrong = parquet.misfit(file, columns) if kind == "parquet" else ""
-        if wrong:
-            misfits.append(wrong)
-            items.append(SourceItem(name, name, problem=("foreign_schema", wrong), version=file_version(file)))
+        name, problem = file.relative_to(root).as_posix(), None
+        if not os.path.isfile(file):  # a pipe would be waited for
+            problem = ("file_unreadable", f"{file.name} is no regular file")
+        elif kind == "parquet" and (wrong := parquet.misfit(file, columns)):
+            problem = ("foreign_schema", wrong)
+        if problem:
+            misfits.append(problem[1])
+            items.append(SourceItem(name, name, problem=problem, version=file_version(file)))
         else:
             items.append(SourceItem(name, name, path=str(file), version=file_version(file), container=kind))
     if len(misfits) == len(items):

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import IO, Any
 
 BLOCK = 2**20  # characters
+LONGEST = 16 * BLOCK  # of a value
 DECODER = json.JSONDecoder()
 SIGN = re.compile(r"[^ \t\r\n,]")
+OUTSIDE, INSIDE = re.compile(r'["\[\]{}]'), re.compile(r'\\.?|"', re.DOTALL)  # what counts out of a text, and within
 
 
 def lists_in(file: Path) -> Iterator[tuple[str, Iterator[Any]]]:
     """The members of a JSON object that are lists, by their keys, each with its elements; another one's value is passed
     as a list of one. A file that is a list is one of the key "".
 
-    The memory of an element and of a block is taken. Elements are there until the next list is asked for. Raises
-    :class:`json.JSONDecodeError` where the file is damaged, and UnicodeDecodeError where it is not UTF-8.
+    The memory of an element and of a block is taken. Elements are there until the next list is asked for. One that
+    cannot be read but has an end (no JSON, nested too deeply, longer than LONGEST) is an exception in its place; bytes
+    that are not UTF-8 are surrogates in its texts. Raises :class:`json.JSONDecodeError` where the file is damaged.
     """
-    with file.open(encoding="utf-8-sig") as stream:
+    with file.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
         text = _Text(stream)
         if text.take("["):
             yield "", text.elements()
@@ -55,18 +58,38 @@ class _Text:
         return taken
 
     def value(self) -> Any:
-        """The next value."""
+        """The next value; an exception in the place of one that cannot be read."""
         self.take("")
         while True:
             try:
                 value, end = DECODER.raw_decode(self._text, self._at)
-            except json.JSONDecodeError:
-                if not self._more():
-                    raise
+            except json.JSONDecodeError as error:  # it may go on
+                if len(self._text) - self._at > LONGEST or not self._more():
+                    return self._passed(error)
+            except (ValueError, RecursionError) as error:  # ValueError: of a number of thousands of digits
+                return self._passed(error)
             else:
                 if end < len(self._text) or not self._more():  # a number or a word may go on
                     self._at = end
                     return value
+
+    def _passed(self, error: Exception) -> Exception:
+        """``error`` once the list or the object, at which it was raised, is passed. Raises it where that has no end."""
+        depth, within = 0, False
+        while depth or within or self._text[self._at : self._at + 1] in ("[", "{"):
+            sign = (INSIDE if within else OUTSIDE).search(self._text, self._at)
+            self._at = sign.start() if sign else len(self._text)
+            if sign is None or sign[0] == "\\":  # its end is in the next block
+                if not self._more():
+                    break
+                continue
+            self._at = sign.end()
+            within ^= sign[0] == '"'
+            depth += sign[0] in ("[", "{")
+            depth -= sign[0] in ("]", "}")
+            if not depth:
+                return error
+        raise error if isinstance(error, json.JSONDecodeError) else self.error(str(error))
 
     def elements(self) -> Iterator[Any]:
         """The values of a list that has begun."""
