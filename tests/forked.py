@@ -11,6 +11,7 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from tasks.executors.parents import exit_with_creator
 from tasks.machine.dag import stages
 
 LOADED = ["ram_engine.cli", "flows.pipeline", "tasks.annotators.models", "tasks.report.write", "tasks.training.jobs"]
@@ -63,6 +64,7 @@ def _begin(environment: Mapping[str, str], out: str, err: str) -> None:
     """Makes this process one that was started with ``environment`` and that writes to two files."""
     from prefect.context import refresh_global_settings_context
 
+    exit_with_creator()
     for number, file in ((1, out), (2, err)):
         with open(file, "a") as opened:
             os.dup2(opened.fileno(), number)
